@@ -1,0 +1,61 @@
+//! Customers and their builds: `builds/<customer>/customer.toml`, `builds/<customer>/<build>.toml`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::id::Name;
+
+/// A customer of the integration centre.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Customer {
+    /// One line for people.
+    pub title: String,
+    /// Fresh clones on which bad news is tried again before it is believed, 0 to 5.
+    #[serde(default = "Customer::default_confirmations")]
+    #[schemars(range(min = 0, max = 5))]
+    pub confirmations: u32,
+    /// Attempts at a cell that the lab itself spoilt before the cell is inconclusive, 1 to 5.
+    #[serde(default = "Customer::default_attempts")]
+    #[schemars(range(min = 1, max = 5))]
+    pub attempts: u32,
+}
+
+impl Customer {
+    fn default_confirmations() -> u32 {
+        1
+    }
+
+    fn default_attempts() -> u32 {
+        2
+    }
+}
+
+/// One customer's server or client build: an image, a role, what must run on it, the hardware it lives on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Build {
+    /// One line for people.
+    pub title: String,
+    pub role: Role,
+    /// The golden image that its machines are cloned from.
+    pub image: Name,
+    /// The hardware profiles that it lives on.
+    #[schemars(length(min = 1))]
+    pub hardware: Vec<Name>,
+    /// The regression suites that it must pass. The health suite always runs besides.
+    pub suites: Vec<Name>,
+    /// systemd units that must be active, for example `nginx.service`.
+    #[serde(default)]
+    pub services: Vec<String>,
+    /// Paths that change by themselves on this build (shell patterns), which the file check leaves out.
+    #[serde(default)]
+    pub volatile: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    Server,
+    Client,
+}

@@ -1,0 +1,76 @@
+//! Suites: `test-suites/<suite>/suite.toml` and the case scripts beside it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::build::Role;
+use super::text::Span;
+use crate::id::Name;
+
+/// A set of cases that run on one machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Suite {
+    /// One line for people.
+    pub title: String,
+    pub kind: SuiteKind,
+    /// The cases, in the order in which they run.
+    #[serde(rename = "case")]
+    #[schemars(length(min = 1))]
+    pub cases: Vec<Case>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SuiteKind {
+    /// Cases on one machine.
+    Regression,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Case {
+    pub name: Name,
+    /// One line for people: what is shown to work.
+    #[serde(default)]
+    pub title: String,
+    /// The script in the suite's folder, run as root by the interpreter that its first line names, in a scratch folder of its own.
+    /// `$PATCHLAB_SUITE` is the suite's folder, `$PATCHLAB_PHASE` is `baseline` or `patched`, `$PATCHLAB_RESULT` is where a JUnit file goes,
+    /// `$PATCHLAB_KEEP` a folder on disk that outlives reboots.
+    pub run: String,
+    /// How the script says what it found.
+    #[serde(default)]
+    pub result: ResultForm,
+    /// How long it may take on this host; then it is ended and counts as failed.
+    #[serde(default = "Case::default_time_limit")]
+    pub time_limit: Span,
+    /// The role that it is meant for. It is left out of cells of another role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// Commands that must be there in the machine. Where one is not, the case is skipped with that reason.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// Whether it leaves the machine unfit for other cases. It then gets a clone of its own.
+    #[serde(default)]
+    pub destructive: bool,
+}
+
+impl Case {
+    fn default_time_limit() -> Span {
+        Span::secs(120)
+    }
+}
+
+/// How a case script reports. The codes and forms are those of domain.md, "Test results that suites speak".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResultForm {
+    /// 0 pass, 77 skip, 99 harness error, all else fail.
+    #[default]
+    Exit,
+    /// TAP 13 or 14 on standard output.
+    Tap,
+    /// A JUnit file at `$PATCHLAB_RESULT`.
+    Junit,
+}

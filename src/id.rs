@@ -169,9 +169,7 @@ impl FromStr for Name2 {
     type Err = BadId;
 
     fn from_str(text: &str) -> Result<Self, BadId> {
-        let halves = text.match_indices('.').any(|(at, _)| {
-            text[..at].parse::<Name>().is_ok() && text[at + 1..].parse::<Name>().is_ok()
-        });
+        let halves = text.match_indices('.').any(|(at, _)| text[..at].parse::<Name>().is_ok() && text[at + 1..].parse::<Name>().is_ok());
         if halves { Ok(Self) } else { Err(BadId { expected: NAME_RULE, found: text.to_owned() }) }
     }
 }
@@ -252,7 +250,13 @@ mod tests {
         assert_eq!(digest.hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.to_string().parse(), Ok(digest));
         let hex = digest.hex();
-        for bad in [hex.clone(), format!("md5:{hex}"), format!("sha256:{}", &hex[1..]), format!("sha256:{}", hex.to_uppercase()), format!("sha256:+{}", &hex[1..]).replace("+", "é")] {
+        for bad in [
+            hex.clone(),
+            format!("md5:{hex}"),
+            format!("sha256:{}", &hex[1..]),
+            format!("sha256:{}", hex.to_uppercase()),
+            format!("sha256:+{}", &hex[1..]).replace("+", "é"),
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad:?} should be refused");
         }
     }

@@ -49,7 +49,11 @@ impl Hardware {
             reasons.push(("disk", "the q35 chipset has no IDE controller".to_owned(), "use disk = \"sata\", or chipset = \"pc\""));
         }
         if self.chipset == Chipset::Pc && self.nic == NicModel::E1000e {
-            reasons.push(("nic", "e1000e is a PCI Express device and the pc chipset has only PCI".to_owned(), "use nic = \"e1000\", or chipset = \"q35\""));
+            reasons.push((
+                "nic",
+                "e1000e is a PCI Express device and the pc chipset has only PCI".to_owned(),
+                "use nic = \"e1000\", or chipset = \"q35\"",
+            ));
         }
         if !(1..=64).contains(&self.cores) {
             reasons.push(("cores", format!("{} virtual processors", self.cores), "use 1 to 64"));
@@ -62,7 +66,11 @@ impl Hardware {
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if self.cpu.is_empty() || !self.cpu.chars().all(plain) {
-            reasons.push(("cpu", format!("{:?} is not a CPU model name", self.cpu), "use \"max\" or a name from `virsh cpu-models x86_64`"));
+            reasons.push((
+                "cpu",
+                format!("{:?} is not a CPU model name", self.cpu),
+                "use \"max\" or a name from `virsh cpu-models x86_64`",
+            ));
         }
         reasons
     }

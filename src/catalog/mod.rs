@@ -6,3 +6,38 @@ pub mod image;
 pub mod patch;
 pub mod suite;
 pub mod text;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::id::{Digest, Name};
+
+/// Everything the lab holds, valid as a whole: no dangling name, no impossible hardware.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    pub images: BTreeMap<Name, ImageEntry>,
+    pub hardware: BTreeMap<Name, hardware::Hardware>,
+    pub customers: BTreeMap<Name, CustomerEntry>,
+    pub suites: BTreeMap<Name, SuiteEntry>,
+}
+
+#[derive(Clone, Debug)]
+pub struct ImageEntry {
+    pub image: image::Image,
+    /// The folder with its recipe.
+    pub folder: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct CustomerEntry {
+    pub customer: build::Customer,
+    pub builds: BTreeMap<Name, build::Build>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SuiteEntry {
+    pub suite: suite::Suite,
+    pub folder: PathBuf,
+    /// Over every file of the folder.
+    pub sha256: Digest,
+}

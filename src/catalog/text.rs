@@ -104,7 +104,9 @@ mod tests {
             let span: Span = text.parse().expect("a duration");
             assert_eq!(span.to_string().parse::<Span>(), Ok(span), "{text}");
         }
-        for (text, bytes, shown) in [("2GiB", 2 << 30, "2GiB"), ("768MiB", 768 << 20, "768MiB"), ("1000B", 1000, "1000B"), ("1.5GiB", 1536 << 20, "1536MiB")] {
+        for (text, bytes, shown) in
+            [("2GiB", 2 << 30, "2GiB"), ("768MiB", 768 << 20, "768MiB"), ("1000B", 1000, "1000B"), ("1.5GiB", 1536 << 20, "1536MiB")]
+        {
             let size: Size = text.parse().expect("a size");
             assert_eq!((size.0, size.to_string().as_str()), (bytes, shown));
         }

@@ -1,0 +1,111 @@
+//! What one attempt at a case gave. Immutable.
+
+use serde::{Deserialize, Serialize};
+
+use super::cause::Evidence;
+use crate::id::{Digest, Name};
+
+/// Which side of the comparison an observation belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    Baseline,
+    Patched,
+}
+
+impl Phase {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Patched => "patched",
+        }
+    }
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// When in a pass facts were taken or cases run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Point {
+    Baseline,
+    /// After apply, before any reboot.
+    Applied,
+    Rebooted,
+    ColdBooted,
+    Reapplied,
+    RolledBack,
+}
+
+impl Point {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Applied => "after apply",
+            Self::Rebooted => "after the reboot",
+            Self::ColdBooted => "after the second cold boot",
+            Self::Reapplied => "after applying again",
+            Self::RolledBack => "after the rollback",
+        }
+    }
+
+    pub const fn phase(self) -> Phase {
+        match self {
+            Self::Baseline => Phase::Baseline,
+            Self::Applied | Self::Rebooted | Self::ColdBooted | Self::Reapplied | Self::RolledBack => Phase::Patched,
+        }
+    }
+}
+
+/// One attempt at one case.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CaseObservation {
+    pub suite: Name,
+    pub case: Name,
+    pub point: Point,
+    pub outcome: CaseOutcome,
+    /// Milliseconds in the guest.
+    pub elapsed_ms: u64,
+    /// One line: why it is not a pass, or what was measured. Guest text: capped, never trusted.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// Its output or a unified diff, capped. Guest text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// What kind of failure it is: equal for failures that differ only in numbers, addresses and times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Evidence>,
+}
+
+/// How one attempt at a case ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CaseOutcome {
+    Pass,
+    Fail,
+    /// Ended at its time limit.
+    TimedOut,
+    /// The case said that it does not apply, or what it needs is not there.
+    Skip,
+    /// The case's own harness failed (exit code 99, unreadable result): says nothing about the patch.
+    HarnessError,
+}
+
+impl CaseOutcome {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::TimedOut => "timed-out",
+            Self::Skip => "skip",
+            Self::HarnessError => "harness-error",
+        }
+    }
+}

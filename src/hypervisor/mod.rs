@@ -1,0 +1,175 @@
+//! The port to the machines: what the lab needs of a hypervisor. Adapters: `libvirt` (the only place that names `virt`) and `sim`.
+//!
+//! Invariants: every object an adapter makes bears the [`Tag`] it was given; `destroy` is idempotent and removes all that
+//! `create` made, half-made machines included; a machine is addressed by name, never by a handle that can go stale.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::sync::broadcast;
+
+use crate::catalog::hardware::Hardware;
+use crate::id::{CellId, Digest, RunId};
+use crate::journal::HostReport;
+
+/// What the lab needs of a hypervisor. Calls may take long; every one has a deadline of its own inside the adapter.
+#[async_trait]
+pub trait Hypervisor: Send + Sync {
+    /// What the machines run on.
+    async fn host(&self) -> Result<HostReport, HypervisorError>;
+
+    /// Makes the overlay and defines the machine, switched off. On error nothing is left.
+    /// Returns the effective definition (domain XML).
+    async fn create(&self, spec: &MachineSpec) -> Result<String, HypervisorError>;
+
+    /// Switches the machine on.
+    async fn start(&self, machine: &str) -> Result<(), HypervisorError>;
+
+    /// Asks the guest to switch itself off, as a person at the power button would (ACPI).
+    async fn shutdown(&self, machine: &str) -> Result<(), HypervisorError>;
+
+    /// Cuts the power at once. The machine stays defined. No error when it is off already.
+    async fn power_off(&self, machine: &str) -> Result<(), HypervisorError>;
+
+    /// Presses reset.
+    async fn reset(&self, machine: &str) -> Result<(), HypervisorError>;
+
+    /// Removes the machine with its overlay, firmware variables and logs. No error when nothing is left to remove.
+    async fn destroy(&self, machine: &str) -> Result<(), HypervisorError>;
+
+    /// Whether it runs, and signs of work.
+    async fn vitals(&self, machine: &str) -> Result<Vitals, HypervisorError>;
+
+    /// The console's bytes from `offset` on, 1 MiB at the most.
+    async fn console(&self, machine: &str, offset: u64) -> Result<Vec<u8>, HypervisorError>;
+
+    /// A picture of the screen (PNG or PPM) and its media type, where there is a screen.
+    async fn screenshot(&self, machine: &str) -> Result<Option<(Vec<u8>, String)>, HypervisorError>;
+
+    /// One command to the guest agent, as JSON, and its answer. Only guest adapters call it.
+    async fn agent(&self, machine: &str, command: &str, within: Duration) -> Result<String, AgentError>;
+
+    /// What happens to machines from now on.
+    fn events(&self) -> broadcast::Receiver<MachineEvent>;
+
+    /// All that bears this lab's tag: machines defined or running, and folders without a machine.
+    async fn owned(&self) -> Result<Vec<Owned>, HypervisorError>;
+}
+
+/// Who owns an object: written into its metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Tag {
+    /// The lab, by the id kept in its state folder.
+    pub lab: String,
+    pub run: RunId,
+    pub cell: CellId,
+    /// The lease: equal to the machine's name, which is unique.
+    pub lease: String,
+}
+
+/// A machine to be made.
+#[derive(Clone, Debug)]
+pub struct MachineSpec {
+    /// Unique in the lab, usable as a file name, at most 60 bytes.
+    pub name: String,
+    pub tag: Tag,
+    pub hardware: Hardware,
+    /// The sealed image's file, qcow2, read-only.
+    pub image: PathBuf,
+    /// The image's digest, for error messages and the simulator.
+    pub image_digest: Digest,
+    /// The ISO with job runner, suites and payload, put into a read-only removable drive.
+    pub media: Option<PathBuf>,
+}
+
+/// Something that bears the lab's tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owned {
+    pub machine: String,
+    /// `None` for a folder whose tag file is missing: left by a crash before it was written.
+    pub tag: Option<Tag>,
+    pub running: bool,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// Signs of life. All counters only grow while the machine runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vitals {
+    pub running: bool,
+    pub cpu_ns: u64,
+    pub disk_bytes: u64,
+    pub console_bytes: u64,
+}
+
+/// Something that happened to a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineEvent {
+    pub machine: String,
+    pub kind: MachineEventKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MachineEventKind {
+    Started,
+    /// The guest switched itself off, or was switched off.
+    Stopped,
+    /// The emulator ended by itself.
+    Crashed,
+    /// The guest restarted.
+    Rebooted,
+    /// The guest's kernel said that it panicked.
+    Panicked,
+    /// The host could not serve the guest's disk.
+    DiskError {
+        nospace: bool,
+    },
+    AgentConnected,
+    AgentDisconnected,
+    /// The connection to the hypervisor is gone: nothing more is known of any machine.
+    ConnectionLost,
+}
+
+/// The hypervisor could not do what it was asked.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{tried}: {found}")]
+pub struct HypervisorError {
+    pub kind: HypervisorErrorKind,
+    pub tried: String,
+    pub found: String,
+    pub hint: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HypervisorErrorKind {
+    /// The connection is gone.
+    Gone,
+    /// The host has no room left.
+    NoSpace,
+    /// There is no such machine, or it is not in the state that the call needs.
+    NoMachine,
+    /// A call outlived its deadline.
+    TimedOut,
+    /// Anything else that it refused.
+    Refused,
+}
+
+/// The guest agent's channel could not carry a command.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum AgentError {
+    /// Nothing is connected or nothing answered in time; the machine may be booting, busy or broken.
+    #[error("the guest agent does not answer: {0}")]
+    Unresponsive(String),
+    /// The agent answered with an error of its own.
+    #[error("the guest agent refused: {0}")]
+    Refused(String),
+    /// The machine is off or gone.
+    #[error("the machine is not running: {0}")]
+    NotRunning(String),
+    #[error(transparent)]
+    Hypervisor(#[from] HypervisorError),
+}

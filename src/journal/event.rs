@@ -1,0 +1,119 @@
+//! What the journal holds: versioned events, from which everything else is folded.
+//!
+//! Invariant: an event is never changed or removed once written. A new meaning is a new variant or an optional field.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::cell::{CaseObservation, Pass, Point, Stage, StageOutcome};
+use crate::id::{CellId, Digest, RunId};
+use crate::plan::Plan;
+use crate::verdict::Verdict;
+
+/// The version of the events' form, kept with each.
+pub const VERSION: u32 = 1;
+
+/// One entry of the journal, as it is stored and hashed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Entry {
+    /// 1 and up, without gaps.
+    pub seq: u64,
+    pub version: u32,
+    pub at: Timestamp,
+    pub run: RunId,
+    pub event: Event,
+    /// The hash of the entry before; zeros for the first.
+    pub previous: Digest,
+    /// The sha256 over all of the above.
+    pub hash: Digest,
+}
+
+/// Something that happened in a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum Event {
+    /// A run begins: its whole plan, and who asked.
+    RunPlanned {
+        plan: Box<Plan>,
+        plan_digest: Digest,
+        by: String,
+    },
+    /// A controller works on the run; the first time, or again after one that ended.
+    RunTaken {
+        controller: Controller,
+    },
+    /// About to be created for a pass: the machine's name and folder (rule 8, intent before effect).
+    PassStarted {
+        cell: CellId,
+        pass: Pass,
+        attempt: u32,
+        machine: String,
+    },
+    /// The machine as libvirt made it: evidence of its effective XML.
+    MachineDefined {
+        cell: CellId,
+        machine: String,
+        xml: String,
+    },
+    StageStarted {
+        cell: CellId,
+        stage: Stage,
+    },
+    /// What the guest was like: digest of the facts, and the evidence that holds them.
+    FactsTaken {
+        cell: CellId,
+        point: Point,
+        facts: BTreeMap<String, Digest>,
+    },
+    CaseObserved {
+        cell: CellId,
+        observation: Box<CaseObservation>,
+    },
+    StageEnded {
+        cell: CellId,
+        stage: Stage,
+        outcome: StageOutcome,
+    },
+    /// The pass's machine is gone, or kept for a person to look at.
+    PassEnded {
+        cell: CellId,
+        kept: bool,
+    },
+    CellEnded {
+        cell: CellId,
+    },
+    RunEnded {
+        verdict: Verdict,
+    },
+    /// A kept machine was let go.
+    MachineReleased {
+        machine: String,
+    },
+}
+
+/// The process that works on a run, and what it works with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Controller {
+    pub patchlab: String,
+    pub hypervisor: String,
+    pub host: HostReport,
+}
+
+/// The host that machines run on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HostReport {
+    /// For example `kvm` or `tcg`, and why.
+    pub accelerator: String,
+    pub accelerator_reason: String,
+    pub qemu: String,
+    pub libvirt: String,
+    pub kernel: String,
+    pub cpus: u32,
+    /// Bytes.
+    pub memory: u64,
+}

@@ -1,0 +1,191 @@
+//! The fold: a run's events in their order give its state. Everything that shows, decides or resumes reads this state.
+//!
+//! Invariant: pure. The same events always give the same state.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::event::{Controller, Entry, Event};
+use crate::cell::{CaseObservation, Pass, Point, Stage, StageOutcome};
+use crate::id::{CellId, Digest, RunId};
+use crate::plan::Plan;
+use crate::verdict::Verdict;
+
+/// A run as its events tell it.
+#[derive(Clone, Debug)]
+pub struct RunState {
+    pub run: RunId,
+    pub plan: Plan,
+    pub plan_digest: Digest,
+    /// Who asked for it.
+    pub by: String,
+    pub planned: Timestamp,
+    /// Every controller that worked on it, the last one last.
+    pub controllers: Vec<Controller>,
+    pub cells: BTreeMap<CellId, CellRecord>,
+    /// When it ended and with which verdict; `None` for an unfinished run.
+    pub ended: Option<(Timestamp, Verdict)>,
+    /// Machines that were kept and not yet let go.
+    pub kept: Vec<String>,
+}
+
+/// What happened to one cell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CellRecord {
+    pub passes: Vec<PassRecord>,
+    pub ended: bool,
+}
+
+/// One use of a fresh clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassRecord {
+    pub pass: Pass,
+    /// 1 and up, counted per pass.
+    pub attempt: u32,
+    pub machine: String,
+    pub xml: Option<String>,
+    pub stages: Vec<StageRecord>,
+    pub facts: BTreeMap<Point, BTreeMap<String, Digest>>,
+    pub cases: Vec<CaseObservation>,
+    pub ended: bool,
+    pub kept: bool,
+}
+
+/// One attempt at a stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageRecord {
+    pub stage: Stage,
+    pub started: Timestamp,
+    /// `None` while it runs, or when its controller ended in the middle.
+    pub ended: Option<(Timestamp, StageOutcome)>,
+}
+
+/// Entries that cannot be a run's history.
+#[derive(Debug, thiserror::Error)]
+#[error("journal entry {seq} does not fit the history of run {run}: {reason}")]
+pub struct BadHistory {
+    pub seq: u64,
+    pub run: RunId,
+    pub reason: String,
+}
+
+impl RunState {
+    /// The state after these entries, which are those of one run in the journal's order. `None` for no entries.
+    ///
+    /// # Errors
+    /// When the first is not a plan, or an entry speaks of a cell that the plan does not have or of a pass that was not begun.
+    pub fn fold(entries: &[Entry]) -> Result<Option<Self>, BadHistory> {
+        let Some((first, rest)) = entries.split_first() else { return Ok(None) };
+        let Event::RunPlanned { plan, plan_digest, by } = &first.event else {
+            return Err(BadHistory { seq: first.seq, run: first.run, reason: "a run's first entry must be its plan".to_owned() });
+        };
+        let cells = plan.cells.iter().map(|cell| (cell.id.clone(), CellRecord::default())).collect();
+        let mut state = Self {
+            run: first.run,
+            plan: (**plan).clone(),
+            plan_digest: *plan_digest,
+            by: by.clone(),
+            planned: first.at,
+            controllers: Vec::new(),
+            cells,
+            ended: None,
+            kept: Vec::new(),
+        };
+        for entry in rest {
+            state.apply(entry)?;
+        }
+        Ok(Some(state))
+    }
+
+    /// The state after one entry more.
+    ///
+    /// # Errors
+    /// See [`RunState::fold`].
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), BadHistory> {
+        let bad = |reason: &str| BadHistory { seq: entry.seq, run: entry.run, reason: reason.to_owned() };
+        match &entry.event {
+            Event::RunPlanned { .. } => return Err(bad("a run has one plan")),
+            Event::RunTaken { controller } => self.controllers.push(controller.clone()),
+            Event::RunEnded { verdict } => self.ended = Some((entry.at, *verdict)),
+            Event::MachineReleased { machine } => self.kept.retain(|kept| kept != machine),
+            Event::PassStarted { cell, pass, attempt, machine } => {
+                let record = self.cells.get_mut(cell).ok_or_else(|| bad("the plan has no such cell"))?;
+                record.passes.push(PassRecord {
+                    pass: pass.clone(),
+                    attempt: *attempt,
+                    machine: machine.clone(),
+                    xml: None,
+                    stages: Vec::new(),
+                    facts: BTreeMap::new(),
+                    cases: Vec::new(),
+                    ended: false,
+                    kept: false,
+                });
+            }
+            Event::CellEnded { cell } => {
+                self.cells.get_mut(cell).ok_or_else(|| bad("the plan has no such cell"))?.ended = true;
+            }
+            Event::MachineDefined { cell, .. }
+            | Event::StageStarted { cell, .. }
+            | Event::FactsTaken { cell, .. }
+            | Event::CaseObserved { cell, .. }
+            | Event::StageEnded { cell, .. }
+            | Event::PassEnded { cell, .. } => {
+                let record = self.cells.get_mut(cell).ok_or_else(|| bad("the plan has no such cell"))?;
+                let pass = record.passes.last_mut().filter(|pass| !pass.ended).ok_or_else(|| bad("no pass of the cell is under way"))?;
+                if let Event::PassEnded { kept: true, .. } = &entry.event {
+                    self.kept.push(pass.machine.clone());
+                }
+                pass.apply(entry).map_err(bad)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a cell's pass is under way according to the journal.
+    pub fn is_finished(&self) -> bool {
+        self.ended.is_some()
+    }
+}
+
+impl PassRecord {
+    fn apply(&mut self, entry: &Entry) -> Result<(), &'static str> {
+        match &entry.event {
+            Event::MachineDefined { xml, .. } => self.xml = Some(xml.clone()),
+            Event::StageStarted { stage, .. } => self.stages.push(StageRecord { stage: *stage, started: entry.at, ended: None }),
+            Event::FactsTaken { point, facts, .. } => {
+                self.facts.insert(*point, facts.clone());
+            }
+            Event::CaseObserved { observation, .. } => self.cases.push((**observation).clone()),
+            Event::StageEnded { stage, outcome, .. } => {
+                let open = self.stages.last_mut().filter(|open| open.stage == *stage && open.ended.is_none());
+                open.ok_or("a stage ended that had not started")?.ended = Some((entry.at, outcome.clone()));
+            }
+            Event::PassEnded { kept, .. } => {
+                self.ended = true;
+                self.kept = *kept;
+            }
+            Event::RunPlanned { .. }
+            | Event::RunTaken { .. }
+            | Event::RunEnded { .. }
+            | Event::PassStarted { .. }
+            | Event::CellEnded { .. }
+            | Event::MachineReleased { .. } => return Err("not an event of a pass"),
+        }
+        Ok(())
+    }
+
+    /// How the stage ended in this pass, if it did.
+    pub fn outcome(&self, stage: Stage) -> Option<&StageOutcome> {
+        self.stages.iter().find(|record| record.stage == stage).and_then(|record| record.ended.as_ref()).map(|(_, outcome)| outcome)
+    }
+
+    /// The stage that was cut short, with its trouble.
+    pub fn trouble(&self) -> Option<(Stage, &crate::cell::Trouble)> {
+        self.stages.iter().find_map(|record| match &record.ended {
+            Some((_, StageOutcome::Failed { trouble })) => Some((record.stage, trouble)),
+            _ => None,
+        })
+    }
+}

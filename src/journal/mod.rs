@@ -1,0 +1,7 @@
+//! The journal: an append-only, hash-chained log of events; the fold from events to state; the store.
+
+pub mod event;
+pub mod fold;
+
+pub use event::{Controller, Entry, Event, HostReport};
+pub use fold::{CellRecord, PassRecord, RunState, StageRecord};

@@ -101,7 +101,8 @@ pub enum Pass {
     /// Everything but destructive cases.
     Main,
     /// One destructive case, on one side of the patch.
-    Twin { suite: Name, case: Name, phase: Phase },
+    /// Round 0 first; 1 and up try bad news again.
+    Twin { suite: Name, case: Name, phase: Phase, round: u32 },
     /// Bad news tried again, 1 and up.
     Confirm { number: u32 },
 }
@@ -110,7 +111,8 @@ impl std::fmt::Display for Pass {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Main => f.write_str("main"),
-            Self::Twin { suite, case, phase } => write!(f, "twin {suite}/{case} {phase}"),
+            Self::Twin { suite, case, phase, round: 0 } => write!(f, "twin {suite}/{case} {phase}"),
+            Self::Twin { suite, case, phase, round } => write!(f, "twin {suite}/{case} {phase}, again {round}"),
             Self::Confirm { number } => write!(f, "confirm {number}"),
         }
     }

@@ -1,6 +1,15 @@
-//! What a cell does next.
+//! What a cell does next: a pure function of its plan and of what happened so far.
+//!
+//! Invariants: the number of passes is bounded (attempts and confirmations are in the plan); every pass that began is torn down;
+//! the answer depends on nothing but the arguments, so a controller that died is followed by one that goes on where it was.
 
-use super::{Pass, Stage};
+use std::collections::BTreeSet;
+
+use super::{Blame, Cause, Pass, Phase, Stage, blame};
+use crate::id::Name;
+use crate::journal::{CellRecord, PassRecord};
+use crate::plan::PlannedCell;
+use crate::verdict::evidence::{CaseKey, is_clean, suspects};
 
 /// The next thing to do for a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +24,134 @@ pub enum Next {
     End,
 }
 
-/// What the cell does next, from its plan and what happened so far.
-pub fn next(_plan: &crate::plan::PlannedCell, _record: &crate::journal::CellRecord) -> Next {
-    Next::End
+/// What a pass is there to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Work {
+    pub stages: Vec<Stage>,
+    /// The suites' cases, in the plan's order.
+    pub cases: Vec<(Name, Name)>,
+}
+
+/// What the cell does next.
+pub fn next(cell: &PlannedCell, record: &CellRecord) -> Next {
+    match record.passes.last() {
+        Some(pass) if !pass.ended => in_pass(cell, record, pass),
+        _ if record.ended => Next::End,
+        _ => match next_pass(cell, record) {
+            Some((pass, attempt)) => Next::Begin { pass, attempt },
+            None => Next::End,
+        },
+    }
+}
+
+/// The stages and cases of a pass.
+pub fn work(cell: &PlannedCell, record: &CellRecord, pass: &Pass) -> Work {
+    let wanted: Vec<Stage> = match pass {
+        Pass::Main => Stage::ALL.to_vec(),
+        Pass::Twin { phase: Phase::Baseline, .. } => vec![Stage::Clone, Stage::Boot, Stage::Baseline, Stage::Teardown],
+        Pass::Twin { phase: Phase::Patched, .. } => {
+            vec![Stage::Clone, Stage::Boot, Stage::Apply, Stage::Reboot, Stage::Suites, Stage::Teardown]
+        }
+        Pass::Confirm { .. } => {
+            let last = furthest_bad_stage(cell, record);
+            Stage::ALL.into_iter().filter(|stage| *stage <= last || *stage == Stage::Teardown).collect()
+        }
+    };
+    let stages = wanted.into_iter().filter(|stage| *stage != Stage::ColdBoot || cell.hardware.profile.second_cold_boot).collect();
+    let suspects: BTreeSet<CaseKey> = suspects(cell, record).into_iter().collect();
+    let belongs = |suite: &Name, case: &crate::catalog::suite::Case| match pass {
+        Pass::Main => !case.destructive,
+        Pass::Twin { suite: s, case: c, .. } => s == suite && *c == case.name,
+        Pass::Confirm { .. } => !case.destructive && suspects.contains(&(suite.clone(), case.name.clone())),
+    };
+    let cases =
+        cell.cases().filter(|(suite, case)| belongs(&suite.name, case)).map(|(suite, case)| (suite.name.clone(), case.name.clone()));
+    Work { stages, cases: cases.collect() }
+}
+
+/// The last stage that a confirming pass has to reach.
+fn furthest_bad_stage(cell: &PlannedCell, record: &CellRecord) -> Stage {
+    let main = record.passes.iter().rev().find(|pass| pass.pass == Pass::Main && is_clean(pass));
+    let Some(main) = main else { return Stage::Suites };
+    let trouble = main.trouble().map(|(stage, _)| stage);
+    let mut last = trouble.unwrap_or(Stage::Suites);
+    let suspects: BTreeSet<CaseKey> = suspects(cell, record).into_iter().collect();
+    for seen in &main.cases {
+        let bad = seen.outcome != super::CaseOutcome::Pass && suspects.contains(&(seen.suite.clone(), seen.case.clone()));
+        if bad && seen.point == super::Point::ColdBooted {
+            last = last.max(Stage::ColdBoot);
+        }
+    }
+    last
+}
+
+fn in_pass(cell: &PlannedCell, record: &CellRecord, pass: &PassRecord) -> Next {
+    if pass.outcome(Stage::Teardown).is_some() {
+        return Next::EndPass;
+    }
+    if pass.trouble().is_some() {
+        return Next::Run(Stage::Teardown);
+    }
+    let work = work(cell, record, &pass.pass);
+    match work.stages.into_iter().find(|stage| pass.outcome(*stage).is_none()) {
+        Some(stage) => Next::Run(stage),
+        None => Next::EndPass,
+    }
+}
+
+/// How the tries at one pass stand.
+enum Tries {
+    Done,
+    Again(u32),
+    GivenUp,
+}
+
+fn tries(cell: &PlannedCell, record: &CellRecord, pass: &Pass) -> Tries {
+    let mine: Vec<&PassRecord> = record.passes.iter().filter(|done| done.pass == *pass).collect();
+    if mine.iter().any(|done| is_clean(done)) {
+        return Tries::Done;
+    }
+    // A controller that died says nothing about the lab's health: those tries are free.
+    let spoilt = mine.iter().filter(|done| done.trouble().is_none_or(|(_, trouble)| trouble.cause != Cause::ControllerEnded)).count();
+    if spoilt >= cell.attempts as usize { Tries::GivenUp } else { Tries::Again(mine.len() as u32 + 1) }
+}
+
+fn next_pass(cell: &PlannedCell, record: &CellRecord) -> Option<(Pass, u32)> {
+    if record.passes.iter().any(|pass| pass.trouble().is_some_and(|(_, trouble)| trouble.cause == Cause::Cancelled)) {
+        return None;
+    }
+    match tries(cell, record, &Pass::Main) {
+        Tries::Done => {}
+        Tries::Again(attempt) => return Some((Pass::Main, attempt)),
+        Tries::GivenUp => return None,
+    }
+    let suspects = suspects(cell, record);
+    let stage_trouble = record
+        .passes
+        .iter()
+        .any(|pass| pass.pass == Pass::Main && pass.trouble().is_some_and(|(stage, t)| blame(&t.cause, stage.side()) == Blame::Patch));
+    // Where the patch could not even be applied or booted with, a destructive case would show nothing more.
+    if !stage_trouble {
+        for (suite, case) in cell.cases().filter(|(_, case)| case.destructive) {
+            let again = if suspects.contains(&(suite.name.clone(), case.name.clone())) { cell.confirmations } else { 0 };
+            for round in 0..=again {
+                for phase in [Phase::Baseline, Phase::Patched] {
+                    let pass = Pass::Twin { suite: suite.name.clone(), case: case.name.clone(), phase, round };
+                    if let Tries::Again(attempt) = tries(cell, record, &pass) {
+                        return Some((pass, attempt));
+                    }
+                }
+            }
+        }
+    }
+    let destructive = |key: &CaseKey| cell.case(&key.0, &key.1).is_some_and(|case| case.destructive);
+    if stage_trouble || suspects.iter().any(|key| !destructive(key)) {
+        for number in 1..=cell.confirmations {
+            let pass = Pass::Confirm { number };
+            if let Tries::Again(attempt) = tries(cell, record, &pass) {
+                return Some((pass, attempt));
+            }
+        }
+    }
+    None
 }

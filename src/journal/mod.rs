@@ -2,6 +2,8 @@
 
 pub mod event;
 pub mod fold;
+pub mod store;
 
 pub use event::{Controller, Entry, Event, HostReport};
 pub use fold::{CellRecord, PassRecord, RunState, StageRecord};
+pub use store::{Journal, JournalError};

@@ -1,5 +1,9 @@
 //! What observations mean: comparison of baseline and patched, the cell's and the run's verdict.
 
+pub mod compare;
+pub mod evidence;
+pub mod judge;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cell::cause::Evidence;

@@ -1,0 +1,291 @@
+//! The journal's store: one SQLite file, append-only and hash-chained.
+//!
+//! Invariants: entries are numbered without gaps; each carries the hash of the one before; an entry that `append` returned is on
+//! disk (WAL with full synchronisation). Triggers refuse to change or remove one.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::{Row, SqliteConnection, SqlitePool};
+use thiserror::Error;
+use tokio::sync::broadcast;
+
+use super::event::{Entry, Event, VERSION};
+use super::fold::{BadHistory, RunState};
+use crate::id::{Digest, RunId};
+
+const SCHEMA: &str = "
+    create table if not exists entries (
+        seq integer primary key, version integer not null, at text not null, run text not null,
+        event text not null, previous text not null, hash text not null);
+    create index if not exists entries_by_run on entries (run, seq);
+    create trigger if not exists entries_stay before update on entries begin select raise(abort, 'the journal is append-only'); end;
+    create trigger if not exists entries_remain before delete on entries begin select raise(abort, 'the journal is append-only'); end;
+";
+
+/// The journal could not be read or written, or is not what it was when it was written.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    #[error("could not {tried} the journal {}: {source}", path.display())]
+    Store { tried: &'static str, path: PathBuf, source: sqlx::Error },
+    #[error("journal {}, entry {seq}: {found}; the journal was damaged or altered: restore it from a backup", path.display())]
+    Altered { path: PathBuf, seq: u64, found: String },
+    #[error(transparent)]
+    History(#[from] BadHistory),
+}
+
+/// An open journal. Clones share one connection pool.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    path: PathBuf,
+    pool: SqlitePool,
+    watchers: broadcast::Sender<Entry>,
+}
+
+impl Journal {
+    /// Opens the journal at `path` and makes it if there is none.
+    ///
+    /// # Errors
+    /// When the file is not a journal or cannot be opened.
+    pub async fn open(path: &Path) -> Result<Self, JournalError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(std::time::Duration::from_secs(30));
+        let failed = |source| JournalError::Store { tried: "open", path: path.to_owned(), source };
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(std::time::Duration::from_secs(3600))
+            .connect_with(options)
+            .await
+            .map_err(failed)?;
+        sqlx::raw_sql(SCHEMA).execute(&pool).await.map_err(failed)?;
+        Ok(Self { path: path.to_owned(), pool, watchers: broadcast::channel(4096).0 })
+    }
+
+    /// Writes one event and returns it as an entry once it is on disk.
+    ///
+    /// # Errors
+    /// When the store cannot take it. Nothing is written then.
+    pub async fn append(&self, run: RunId, at: Timestamp, event: Event) -> Result<Entry, JournalError> {
+        let journal = self.clone();
+        // On a thread of its own, so that a paused clock (the simulator's) stands still until the entry is on disk.
+        let work = async move {
+            let failed = |source| JournalError::Store { tried: "append to", path: journal.path.clone(), source };
+            let mut writing = journal.pool.begin_with("begin immediate").await.map_err(failed)?;
+            let last = last(&mut writing).await.map_err(failed)?;
+            let (seq, previous) = last.map_or((1, Digest::from_bytes([0; 32])), |(seq, hash)| (seq + 1, hash));
+            let entry = Entry { seq, version: VERSION, at, run, event, previous, hash: previous };
+            let entry = Entry { hash: hash(&entry), ..entry };
+            insert(&mut writing, &entry).await.map_err(failed)?;
+            writing.commit().await.map_err(failed)?;
+            Ok(entry)
+        };
+        let handle = tokio::runtime::Handle::current();
+        let done = tokio::task::spawn_blocking(move || handle.block_on(work)).await;
+        let entry = done.unwrap_or_else(|ended| {
+            let source = sqlx::Error::Io(std::io::Error::other(ended));
+            Err(JournalError::Store { tried: "append to", path: self.path.clone(), source })
+        })?;
+        // Nobody watching is no error.
+        let _ = self.watchers.send(entry.clone());
+        Ok(entry)
+    }
+
+    /// What is appended from now on.
+    pub fn watch(&self) -> broadcast::Receiver<Entry> {
+        self.watchers.subscribe()
+    }
+
+    /// One run's entries, in order.
+    ///
+    /// # Errors
+    /// When the store cannot be read or an entry's hash is not its own.
+    pub async fn entries(&self, run: RunId) -> Result<Vec<Entry>, JournalError> {
+        let query = sqlx::query("select * from entries where run = ? order by seq").bind(run.to_string());
+        let rows = query.fetch_all(&self.pool).await.map_err(|source| self.unreadable(source))?;
+        rows.iter().map(|row| self.entry(row)).collect()
+    }
+
+    /// One run's state, `None` when the journal has no such run.
+    ///
+    /// # Errors
+    /// As [`Journal::entries`], and when the entries cannot be a run's history.
+    pub async fn state(&self, run: RunId) -> Result<Option<RunState>, JournalError> {
+        Ok(RunState::fold(&self.entries(run).await?)?)
+    }
+
+    /// Every run, the newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn runs(&self) -> Result<Vec<RunId>, JournalError> {
+        let rows = sqlx::query("select run, min(seq) as first from entries group by run order by first desc")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|source| self.unreadable(source))?;
+        rows.iter()
+            .map(|row| {
+                let text: String = row.try_get("run").map_err(|source| self.unreadable(source))?;
+                text.parse().map_err(|bad| JournalError::Altered { path: self.path.clone(), seq: 0, found: format!("{bad}") })
+            })
+            .collect()
+    }
+
+    /// Reads every entry and checks the chain. Returns how many there are.
+    ///
+    /// # Errors
+    /// At the first entry that is missing, was altered or does not follow from the one before.
+    pub async fn verify(&self) -> Result<u64, JournalError> {
+        let rows = sqlx::query("select * from entries order by seq").fetch_all(&self.pool).await.map_err(|s| self.unreadable(s))?;
+        let mut previous = Digest::from_bytes([0; 32]);
+        for (expected, row) in (1..).zip(&rows) {
+            let entry = self.entry(row)?;
+            let altered = |found: String| JournalError::Altered { path: self.path.clone(), seq: entry.seq, found };
+            if entry.seq != expected {
+                return Err(altered(format!("expected entry {expected} here")));
+            }
+            if entry.previous != previous {
+                return Err(altered("it does not follow from the entry before it".to_owned()));
+            }
+            previous = entry.hash;
+        }
+        Ok(rows.len() as u64)
+    }
+
+    fn unreadable(&self, source: sqlx::Error) -> JournalError {
+        JournalError::Store { tried: "read", path: self.path.clone(), source }
+    }
+
+    fn entry(&self, row: &SqliteRow) -> Result<Entry, JournalError> {
+        let seq: i64 = row.try_get("seq").map_err(|source| self.unreadable(source))?;
+        let altered = |found: String| JournalError::Altered { path: self.path.clone(), seq: seq.unsigned_abs(), found };
+        let text = |column: &str| row.try_get::<String, _>(column).map_err(|source| self.unreadable(source));
+        let version: u32 = row.try_get("version").map_err(|source| self.unreadable(source))?;
+        if version != VERSION {
+            return Err(altered(format!("its form has version {version}, this patchlab reads version {VERSION}")));
+        }
+        let entry = Entry {
+            seq: seq.unsigned_abs(),
+            version,
+            at: parse(&text("at")?).map_err(altered)?,
+            run: parse(&text("run")?).map_err(altered)?,
+            event: serde_json::from_str(&text("event")?).map_err(|bad| altered(bad.to_string()))?,
+            previous: parse(&text("previous")?).map_err(altered)?,
+            hash: parse(&text("hash")?).map_err(altered)?,
+        };
+        if hash(&entry) == entry.hash { Ok(entry) } else { Err(altered("its contents do not have its hash".to_owned())) }
+    }
+}
+
+fn parse<T: FromStr>(text: &str) -> Result<T, String>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|bad: T::Err| bad.to_string())
+}
+
+/// The hash of an entry: over everything but the hash itself.
+fn hash(entry: &Entry) -> Digest {
+    #[derive(Serialize)]
+    struct Hashed<'a>(u64, u32, &'a Timestamp, &'a RunId, &'a Event, &'a Digest);
+    Digest::of_json(&Hashed(entry.seq, entry.version, &entry.at, &entry.run, &entry.event, &entry.previous))
+}
+
+async fn last(on: &mut SqliteConnection) -> Result<Option<(u64, Digest)>, sqlx::Error> {
+    let row = sqlx::query("select seq, hash from entries order by seq desc limit 1").fetch_optional(on).await?;
+    row.map(|row| {
+        let hash: String = row.try_get("hash")?;
+        let hash = hash.parse().map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?;
+        Ok((row.try_get::<i64, _>("seq")?.unsigned_abs(), hash))
+    })
+    .transpose()
+}
+
+async fn insert(on: &mut SqliteConnection, entry: &Entry) -> Result<(), sqlx::Error> {
+    let event = serde_json::to_string(&entry.event).map_err(|bad| sqlx::Error::Encode(Box::new(bad)))?;
+    sqlx::query("insert into entries (seq, version, at, run, event, previous, hash) values (?, ?, ?, ?, ?, ?, ?)")
+        .bind(entry.seq as i64)
+        .bind(entry.version)
+        .bind(entry.at.to_string())
+        .bind(entry.run.to_string())
+        .bind(event)
+        .bind(entry.previous.to_string())
+        .bind(entry.hash.to_string())
+        .execute(on)
+        .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::Stage;
+
+    fn run(millis: u64) -> RunId {
+        RunId::from_parts(millis, [7; 10])
+    }
+
+    fn some_event() -> Event {
+        Event::StageStarted { cell: "acme.web@virtio-bios".parse().expect("a cell"), stage: Stage::Boot }
+    }
+
+    async fn journal_with(entries: u64) -> (tempfile::TempDir, Journal) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(&folder.path().join("journal.sqlite")).await.expect("a journal");
+        for _ in 0..entries {
+            journal.append(run(1), Timestamp::UNIX_EPOCH, some_event()).await.expect("appended");
+        }
+        (folder, journal)
+    }
+
+    #[tokio::test]
+    async fn what_was_appended_reads_back_after_opening_again() {
+        let (folder, journal) = journal_with(3).await;
+        journal.append(run(2), Timestamp::UNIX_EPOCH, some_event()).await.expect("appended");
+        let before = journal.entries(run(1)).await.expect("entries");
+        drop(journal);
+        let again = Journal::open(&folder.path().join("journal.sqlite")).await.expect("a journal");
+        assert_eq!(again.entries(run(1)).await.expect("entries"), before);
+        assert_eq!(before.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(again.runs().await.expect("runs"), [run(2), run(1)]);
+        assert_eq!(again.verify().await.expect("a sound chain"), 4);
+    }
+
+    #[tokio::test]
+    async fn entries_can_neither_be_changed_nor_removed() {
+        let (_folder, journal) = journal_with(2).await;
+        for sql in ["update entries set at = 'x'", "delete from entries where seq = 1"] {
+            let refused = sqlx::raw_sql(sql).execute(&journal.pool).await.expect_err("refused");
+            assert!(refused.to_string().contains("append-only"), "{refused}");
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_around_the_triggers_is_found_out() {
+        for sql in [
+            "update entries set event = replace(event, 'boot', 'suites') where seq = 2",
+            "update entries set at = '2001-01-01T00:00:00Z' where seq = 2",
+            "delete from entries where seq = 2",
+            "update entries set hash = (select hash from entries where seq = 1) where seq = 3",
+        ] {
+            let (_folder, journal) = journal_with(3).await;
+            sqlx::raw_sql("drop trigger entries_stay; drop trigger entries_remain").execute(&journal.pool).await.expect("dropped");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&journal.pool).await.expect("altered");
+            assert!(matches!(journal.verify().await, Err(JournalError::Altered { .. })), "{sql}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_journal_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal.sqlite");
+        std::fs::write(&path, "not a database, but long enough to be taken for one at first sight").expect("written");
+        assert!(matches!(Journal::open(&path).await, Err(JournalError::Store { tried: "open", .. })));
+    }
+}

@@ -1,0 +1,191 @@
+//! Baseline against patched: one pair of outcomes, and then all pairs of a case together.
+//!
+//! Invariant: a case counts as unchanged only when a clone passed it unpatched and patched. Whatever differs between clones is
+//! flaky, whichever way it differs.
+
+use crate::cell::{CaseObservation, CaseOutcome};
+
+use super::Comparison;
+
+/// What one clone gave for a case, or one pair of twins.
+#[derive(Clone, Copy, Debug)]
+pub struct Pair<'a> {
+    pub baseline: Option<&'a CaseObservation>,
+    /// The worst of all points after the patch.
+    pub patched: Option<&'a CaseObservation>,
+}
+
+/// What one pair means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairMeaning {
+    Same,
+    Worse,
+    Better,
+    SameFailure,
+    OtherFailure,
+    NotApplicable,
+    NewPass,
+    /// It failed and there is nothing to hold it against.
+    NewFailure,
+    /// A side is missing, or its harness failed.
+    Unclear,
+}
+
+/// What a pair means, from its outcomes and whether both failures have one fingerprint.
+pub const fn meaning(baseline: CaseOutcome, patched: CaseOutcome, same_fingerprint: bool) -> PairMeaning {
+    use CaseOutcome::{Fail, HarnessError, Pass, Skip, TimedOut};
+    match (baseline, patched) {
+        (Pass, Pass) => PairMeaning::Same,
+        // A case that ran before and says now that it cannot has lost what it needs: a skip is not a pass.
+        (Pass, Fail | TimedOut | Skip) => PairMeaning::Worse,
+        (Fail | TimedOut, Pass) => PairMeaning::Better,
+        (Fail, Fail) | (TimedOut, TimedOut) => {
+            if same_fingerprint {
+                PairMeaning::SameFailure
+            } else {
+                PairMeaning::OtherFailure
+            }
+        }
+        (Fail, TimedOut) | (TimedOut, Fail) => PairMeaning::OtherFailure,
+        (Fail | TimedOut, Skip) => PairMeaning::OtherFailure,
+        (Skip, Pass) => PairMeaning::NewPass,
+        (Skip, Fail | TimedOut) => PairMeaning::NewFailure,
+        (Skip, Skip) => PairMeaning::NotApplicable,
+        (HarnessError, Pass | Fail | TimedOut | Skip | HarnessError) | (Pass | Fail | TimedOut | Skip, HarnessError) => {
+            PairMeaning::Unclear
+        }
+    }
+}
+
+impl Pair<'_> {
+    pub fn meaning(&self) -> PairMeaning {
+        match (self.baseline, self.patched) {
+            (Some(baseline), Some(patched)) => meaning(baseline.outcome, patched.outcome, baseline.fingerprint == patched.fingerprint),
+            (None, _) | (_, None) => PairMeaning::Unclear,
+        }
+    }
+
+    /// Whether it has to be tried again on a fresh clone before it is believed.
+    pub fn is_suspect(&self) -> bool {
+        match self.meaning() {
+            PairMeaning::Worse | PairMeaning::OtherFailure | PairMeaning::NewFailure => true,
+            // A missing side is the pass's trouble; a harness that failed deserves another try.
+            PairMeaning::Unclear => self.baseline.is_some() && self.patched.is_some(),
+            PairMeaning::Same | PairMeaning::Better | PairMeaning::SameFailure | PairMeaning::NotApplicable | PairMeaning::NewPass => false,
+        }
+    }
+}
+
+/// What all pairs of a case give together.
+pub fn comparison(pairs: &[Pair<'_>]) -> Comparison {
+    let complete: Vec<PairMeaning> = pairs.iter().map(Pair::meaning).filter(|meaning| *meaning != PairMeaning::Unclear).collect();
+    let Some((first, rest)) = complete.split_first() else { return Comparison::Missing };
+    if rest.iter().any(|other| other != first) {
+        return Comparison::Flaky;
+    }
+    match first {
+        PairMeaning::Same => Comparison::Unchanged,
+        PairMeaning::Worse => Comparison::Regression,
+        PairMeaning::Better => Comparison::Fixed,
+        PairMeaning::SameFailure => Comparison::PreExisting,
+        PairMeaning::OtherFailure => Comparison::ChangedFailure,
+        PairMeaning::NotApplicable => Comparison::Skipped,
+        PairMeaning::NewPass | PairMeaning::NewFailure => Comparison::New,
+        PairMeaning::Unclear => Comparison::Missing,
+    }
+}
+
+/// How bad an outcome is, for choosing the worst of several points.
+pub const fn badness(outcome: CaseOutcome) -> u8 {
+    match outcome {
+        CaseOutcome::Pass => 0,
+        CaseOutcome::Skip => 1,
+        CaseOutcome::HarnessError => 2,
+        CaseOutcome::TimedOut => 3,
+        CaseOutcome::Fail => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::Point;
+    use crate::id::Digest;
+
+    const OUTCOMES: [CaseOutcome; 5] =
+        [CaseOutcome::Pass, CaseOutcome::Fail, CaseOutcome::TimedOut, CaseOutcome::Skip, CaseOutcome::HarnessError];
+
+    fn seen(point: Point, outcome: CaseOutcome, fingerprint: &str) -> CaseObservation {
+        CaseObservation {
+            suite: "web".parse().expect("a name"),
+            case: "tls".parse().expect("a name"),
+            point,
+            outcome,
+            elapsed_ms: 1,
+            message: String::new(),
+            detail: String::new(),
+            fingerprint: (outcome != CaseOutcome::Pass).then(|| Digest::of(fingerprint)),
+            evidence: Vec::new(),
+        }
+    }
+
+    fn compare(sides: &[(CaseOutcome, CaseOutcome, bool)]) -> Comparison {
+        let kept: Vec<_> = sides
+            .iter()
+            .map(|(b, p, same)| (seen(Point::Baseline, *b, "one"), seen(Point::Rebooted, *p, if *same { "one" } else { "two" })))
+            .collect();
+        comparison(&kept.iter().map(|(b, p)| Pair { baseline: Some(b), patched: Some(p) }).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn one_pair_by_table() {
+        use CaseOutcome::*;
+        let table = [
+            (Pass, Pass, true, Comparison::Unchanged),
+            (Pass, Fail, true, Comparison::Regression),
+            (Pass, TimedOut, true, Comparison::Regression),
+            (Pass, Skip, true, Comparison::Regression),
+            (Fail, Pass, true, Comparison::Fixed),
+            (Fail, Fail, true, Comparison::PreExisting),
+            (Fail, Fail, false, Comparison::ChangedFailure),
+            (Fail, TimedOut, true, Comparison::ChangedFailure),
+            (TimedOut, TimedOut, true, Comparison::PreExisting),
+            (Skip, Skip, true, Comparison::Skipped),
+            (Skip, Pass, true, Comparison::New),
+            (Skip, Fail, true, Comparison::New),
+            (HarnessError, Pass, true, Comparison::Missing),
+            (Pass, HarnessError, true, Comparison::Missing),
+        ];
+        for (baseline, patched, same, expected) in table {
+            assert_eq!(compare(&[(baseline, patched, same)]), expected, "{baseline:?} then {patched:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_side_is_missing() {
+        let only = seen(Point::Baseline, CaseOutcome::Pass, "");
+        assert_eq!(comparison(&[]), Comparison::Missing);
+        assert_eq!(comparison(&[Pair { baseline: Some(&only), patched: None }]), Comparison::Missing);
+        assert_eq!(comparison(&[Pair { baseline: None, patched: Some(&only) }]), Comparison::Missing);
+    }
+
+    #[test]
+    fn clones_that_disagree_are_flaky_whichever_way() {
+        use CaseOutcome::*;
+        assert_eq!(compare(&[(Pass, Fail, true), (Pass, Pass, true)]), Comparison::Flaky);
+        assert_eq!(compare(&[(Pass, Fail, true), (Fail, Fail, true)]), Comparison::Flaky);
+        assert_eq!(compare(&[(Pass, Fail, true), (Pass, TimedOut, true)]), Comparison::Regression);
+    }
+
+    #[test]
+    fn nothing_but_a_double_pass_is_unchanged() {
+        for baseline in OUTCOMES {
+            for patched in OUTCOMES {
+                for same in [true, false] {
+                    let unchanged = compare(&[(baseline, patched, same)]) == Comparison::Unchanged;
+                    assert_eq!(unchanged, baseline == CaseOutcome::Pass && patched == CaseOutcome::Pass);
+                }
+            }
+        }
+    }
+}

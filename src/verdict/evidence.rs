@@ -1,0 +1,76 @@
+//! From a cell's passes to the pairs that a comparison is made of.
+//!
+//! Invariant: what was observed in a pass that the lab spoilt is kept and shown, and decides nothing.
+
+use std::collections::BTreeSet;
+
+use crate::cell::{Blame, CaseObservation, Pass, Phase, Stage, StageOutcome, blame};
+use crate::id::Name;
+use crate::journal::{CellRecord, PassRecord};
+use crate::plan::PlannedCell;
+
+use super::compare::{Pair, badness};
+
+/// A suite's name and a case's.
+pub type CaseKey = (Name, Name);
+
+/// Whether the pass ended and the lab kept its side of it up. Bad news of the patch's does not spoil a pass.
+pub fn is_clean(pass: &PassRecord) -> bool {
+    let spoilt = pass.stages.iter().any(|record| match &record.ended {
+        // The machine is gone or will be reaped: what was seen before is sound.
+        _ if record.stage == Stage::Teardown => false,
+        Some((_, StageOutcome::Failed { trouble })) => blame(&trouble.cause, record.stage.side()) == Blame::Lab,
+        Some((_, StageOutcome::Passed | StageOutcome::Skipped { .. })) => false,
+        None => true,
+    });
+    pass.ended && !spoilt
+}
+
+/// The health suite's name: reserved, and part of every cell.
+pub const HEALTH: &str = "health";
+
+/// Every case that the cell has results for or owes: the plan's cases and each health check seen, in a fixed order.
+pub fn keys(cell: &PlannedCell, record: &CellRecord) -> Vec<CaseKey> {
+    let seen = record.passes.iter().flat_map(|pass| &pass.cases);
+    let health: BTreeSet<CaseKey> =
+        seen.filter(|case| case.suite.as_str() == HEALTH).map(|case| (case.suite.clone(), case.case.clone())).collect();
+    let planned = cell.cases().map(|(suite, case)| (suite.name.clone(), case.name.clone()));
+    health.into_iter().chain(planned).collect()
+}
+
+fn worst<'a>(pass: &'a PassRecord, key: &CaseKey, phase: Phase) -> Option<&'a CaseObservation> {
+    let mine = pass.cases.iter().filter(|seen| seen.suite == key.0 && seen.case == key.1 && seen.point.phase() == phase);
+    // The first of equals: the earliest point at which it showed.
+    mine.rev().max_by_key(|seen| badness(seen.outcome))
+}
+
+/// The pairs of one case: one for each clean pass that tried it, or for each round of twins.
+pub fn pairs<'a>(record: &'a CellRecord, key: &CaseKey) -> Vec<Pair<'a>> {
+    let clean = || record.passes.iter().filter(|pass| is_clean(pass));
+    let mut pairs: Vec<Pair<'a>> = clean()
+        .filter(|pass| matches!(pass.pass, Pass::Main | Pass::Confirm { .. }))
+        .map(|pass| Pair { baseline: worst(pass, key, Phase::Baseline), patched: worst(pass, key, Phase::Patched) })
+        .filter(|pair| pair.baseline.is_some() || pair.patched.is_some())
+        .collect();
+    let twin = |wanted: u32, side: Phase| {
+        clean().find_map(|pass| match &pass.pass {
+            Pass::Twin { suite, case, phase, round } if *suite == key.0 && *case == key.1 && *round == wanted && *phase == side => {
+                worst(pass, key, side)
+            }
+            _ => None,
+        })
+    };
+    let rounds = clean().filter_map(|pass| match &pass.pass {
+        Pass::Twin { suite, case, round, .. } if *suite == key.0 && *case == key.1 => Some(*round),
+        _ => None,
+    });
+    for round in rounds.collect::<BTreeSet<u32>>() {
+        pairs.push(Pair { baseline: twin(round, Phase::Baseline), patched: twin(round, Phase::Patched) });
+    }
+    pairs
+}
+
+/// The cases whose first pair is bad news: they are tried again before they are believed.
+pub fn suspects(cell: &PlannedCell, record: &CellRecord) -> Vec<CaseKey> {
+    keys(cell, record).into_iter().filter(|key| pairs(record, key).first().is_some_and(Pair::is_suspect)).collect()
+}

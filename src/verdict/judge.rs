@@ -1,0 +1,214 @@
+//! The verdict: walks the plan, not the arrivals.
+//!
+//! Invariants: a pass needs every planned cell ended, every planned case observed on both sides and nothing bad unexplained; zero
+//! cases is not a pass; bad news that did not show again is flaky, and flaky is never a pass.
+
+use crate::cell::{Blame, CaseOutcome, Pass, Stage, StageOutcome, Trouble, blame};
+use crate::journal::{CellRecord, PassRecord, RunState};
+use crate::plan::PlannedCell;
+
+use super::compare::{Pair, PairMeaning, comparison};
+use super::evidence::{CaseKey, HEALTH, is_clean, keys, pairs};
+use super::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
+
+/// What the run's observations mean so far. An unfinished run is never a pass.
+pub fn judge(state: &RunState) -> Judgement {
+    let cells: Vec<CellJudgement> =
+        state.plan.cells.iter().map(|cell| judge_cell(cell, state.cells.get(&cell.id).unwrap_or(&CellRecord::default()))).collect();
+    let verdict = match () {
+        () if cells.iter().any(|cell| cell.verdict == Verdict::Fail) => Verdict::Fail,
+        () if cells.is_empty() || cells.iter().any(|cell| cell.verdict == Verdict::Inconclusive) => Verdict::Inconclusive,
+        () => Verdict::Pass,
+    };
+    Judgement { verdict, finished: state.is_finished(), cells }
+}
+
+/// What one cell's observations mean.
+pub fn judge_cell(cell: &PlannedCell, record: &CellRecord) -> CellJudgement {
+    let mut judgement = CellJudgement {
+        id: cell.id.clone(),
+        verdict: Verdict::Inconclusive,
+        cases: Vec::new(),
+        findings: Vec::new(),
+        faults: Vec::new(),
+        notes: Vec::new(),
+    };
+    stages(record, &mut judgement);
+    for key in keys(cell, record) {
+        case(record, &key, &mut judgement);
+    }
+    if !judgement.cases.iter().any(|case| matches!(case.comparison, Comparison::Unchanged | Comparison::Fixed | Comparison::New)) {
+        judgement.faults.push(fault("no-required-cases", "not one case passed on this cell, so nothing speaks for the patch"));
+    }
+    if !judgement.cases.iter().any(|case| case.suite.as_str() == HEALTH) {
+        judgement.faults.push(fault("missing", "the health checks gave no result"));
+    }
+    if !record.ended {
+        judgement.faults.push(fault("unfinished", "the cell has not ended"));
+    }
+    judgement.verdict = match () {
+        () if !judgement.findings.is_empty() => Verdict::Fail,
+        () if judgement.faults.iter().any(|fault| !fault.recovered) => Verdict::Inconclusive,
+        () => Verdict::Pass,
+    };
+    judgement
+}
+
+fn fault(code: &str, message: impl Into<String>) -> Fault {
+    Fault {
+        code: code.to_owned(),
+        message: message.into(),
+        stage: None,
+        case: None,
+        recovered: false,
+        detail: String::new(),
+        evidence: Vec::new(),
+    }
+}
+
+fn stages(record: &CellRecord, judgement: &mut CellJudgement) {
+    let recovered = |spoilt: &PassRecord| record.passes.iter().any(|pass| pass.pass == spoilt.pass && is_clean(pass));
+    for pass in &record.passes {
+        for (stage, trouble) in troubles(pass) {
+            match blame(&trouble.cause, stage.side()) {
+                Blame::Lab => judgement.faults.push(Fault {
+                    code: trouble.cause.code().to_owned(),
+                    message: format!("{stage} ({}, attempt {}): {}", pass.pass, pass.attempt, trouble.message),
+                    stage: Some(stage),
+                    case: None,
+                    recovered: stage == Stage::Teardown || recovered(pass),
+                    detail: trouble.detail.clone(),
+                    evidence: trouble.evidence.clone(),
+                }),
+                Blame::Patch if pass.pass == Pass::Main => stage_finding(record, stage, trouble, judgement),
+                Blame::Patch => {}
+            }
+        }
+        for stage in &pass.stages {
+            if let (Pass::Main, Some((_, StageOutcome::Skipped { reason }))) = (&pass.pass, &stage.ended) {
+                judgement.notes.push(format!("{} skipped: {reason}", stage.stage));
+            }
+        }
+    }
+}
+
+fn troubles(pass: &PassRecord) -> impl Iterator<Item = (Stage, &Trouble)> {
+    pass.stages.iter().filter_map(|record| match &record.ended {
+        Some((_, StageOutcome::Failed { trouble })) => Some((record.stage, trouble)),
+        _ => None,
+    })
+}
+
+/// Bad news about a stage: believed when it showed at that stage on every fresh clone that got there.
+fn stage_finding(record: &CellRecord, stage: Stage, trouble: &Trouble, judgement: &mut CellJudgement) {
+    let tries: Vec<&PassRecord> = record.passes.iter().filter(|pass| matches!(pass.pass, Pass::Confirm { .. }) && is_clean(pass)).collect();
+    let again = tries.iter().filter(|pass| pass.trouble().is_some_and(|(other, _)| other == stage)).count();
+    if again == tries.len() {
+        judgement.findings.push(Finding {
+            code: trouble.cause.code().to_owned(),
+            message: trouble.message.clone(),
+            stage: Some(stage),
+            case: None,
+            confirmed: (again as u32, tries.len() as u32),
+            detail: trouble.detail.clone(),
+            evidence: trouble.evidence.clone(),
+        });
+    } else {
+        judgement.faults.push(Fault {
+            code: "flaky".to_owned(),
+            message: format!(
+                "{stage} failed on the first clone ({}) and on {again} of {} fresh ones: {}",
+                trouble.cause.code(),
+                tries.len(),
+                trouble.message
+            ),
+            stage: Some(stage),
+            case: None,
+            recovered: false,
+            detail: trouble.detail.clone(),
+            evidence: trouble.evidence.clone(),
+        });
+    }
+}
+
+fn case(record: &CellRecord, key: &CaseKey, judgement: &mut CellJudgement) {
+    let pairs = pairs(record, key);
+    let comparison = comparison(&pairs);
+    let bad = pairs.iter().find(|pair| pair.is_suspect());
+    let shown = bad.or(pairs.last());
+    let place = format!("{}/{}", key.0, key.1);
+    let patched = shown.and_then(|pair| pair.patched);
+    let baseline = shown.and_then(|pair| pair.baseline);
+    let judged = CaseJudgement {
+        suite: key.0.clone(),
+        case: key.1.clone(),
+        baseline: baseline.map(|seen| seen.outcome),
+        patched: patched.map(|seen| seen.outcome),
+        comparison,
+        message: message(comparison, baseline, patched),
+        detail: patched.or(baseline).filter(|seen| seen.outcome != CaseOutcome::Pass).map(|seen| seen.detail.clone()).unwrap_or_default(),
+        baseline_ms: baseline.map(|seen| seen.elapsed_ms),
+        patched_ms: patched.map(|seen| seen.elapsed_ms),
+    };
+    let suspect = pairs.iter().filter(|pair| pair.is_suspect()).count();
+    match comparison {
+        Comparison::Regression | Comparison::ChangedFailure => judgement.findings.push(Finding {
+            code: comparison.as_str().to_owned(),
+            message: format!("{place}: {}", judged.message),
+            stage: None,
+            case: Some(place),
+            confirmed: (suspect as u32 - 1, pairs.len() as u32 - 1),
+            detail: judged.detail.clone(),
+            evidence: patched.map(|seen| seen.evidence.clone()).unwrap_or_default(),
+        }),
+        Comparison::Flaky => judgement.faults.push(Fault {
+            case: Some(place.clone()),
+            detail: judged.detail.clone(),
+            ..fault("flaky", format!("{place}: bad on {suspect} of {} clones: {}", pairs.len(), judged.message))
+        }),
+        Comparison::Missing => {
+            judgement.faults.push(Fault { case: Some(place.clone()), detail: judged.detail.clone(), ..missing(&place, baseline, patched) })
+        }
+        Comparison::New if pairs.first().map(Pair::meaning) == Some(PairMeaning::NewFailure) => judgement.faults.push(Fault {
+            case: Some(place.clone()),
+            detail: judged.detail.clone(),
+            ..fault("no-baseline", format!("{place}: could not run before the patch and fails after it: {}", judged.message))
+        }),
+        Comparison::Fixed => judgement.notes.push(format!("{place}: failed before the patch, passes after it")),
+        Comparison::Unchanged | Comparison::New | Comparison::PreExisting | Comparison::Skipped => {}
+    }
+    judgement.cases.push(judged);
+}
+
+type Seen<'a> = Option<&'a crate::cell::CaseObservation>;
+
+fn missing(place: &str, baseline: Seen<'_>, patched: Seen<'_>) -> Fault {
+    let harness = [baseline, patched].into_iter().flatten().find(|seen| seen.outcome == CaseOutcome::HarnessError);
+    match (harness, baseline, patched) {
+        (Some(seen), _, _) => {
+            fault("harness-error", format!("{place}: the case itself failed to work {}: {}", seen.point.as_str(), seen.message))
+        }
+        (None, None, None) => fault("missing", format!("{place}: planned and not run")),
+        (None, Some(_), None) => fault("missing", format!("{place}: not run after the patch")),
+        (None, None, Some(_)) => fault("missing", format!("{place}: no baseline to compare with")),
+        (None, Some(_), Some(_)) => fault("missing", format!("{place}: no two sides of one clone")),
+    }
+}
+
+fn message(comparison: Comparison, baseline: Seen<'_>, patched: Seen<'_>) -> String {
+    let text = |seen: Seen<'_>| seen.map(|seen| seen.message.trim().to_owned()).unwrap_or_default();
+    let after = patched.map(|seen| seen.point.as_str()).unwrap_or_default();
+    match comparison {
+        Comparison::Regression => match patched.map(|seen| seen.outcome) {
+            Some(CaseOutcome::Skip) => format!("ran before, could not run {after}: {}", text(patched)),
+            Some(CaseOutcome::TimedOut) => format!("passed before, exceeded its time limit {after}: {}", text(patched)),
+            _ => format!("passed before, failed {after}: {}", text(patched)),
+        },
+        Comparison::ChangedFailure => format!("failed before ({}), fails differently {after}: {}", text(baseline), text(patched)),
+        Comparison::PreExisting => format!("fails the same way with and without the patch: {}", text(patched)),
+        Comparison::Skipped => text(patched),
+        Comparison::Missing if baseline.is_some() => "no result after the patch".to_owned(),
+        Comparison::Missing => "no result".to_owned(),
+        Comparison::Unchanged | Comparison::Fixed | Comparison::Flaky | Comparison::New => text(patched),
+    }
+}

@@ -3,6 +3,11 @@
 //! Invariant: a plan is complete. From its journaling on the catalog is not read again, so that what is judged is what was
 //! planned, whatever happens to the files meanwhile.
 
+pub mod build;
+pub mod lint;
+
+pub use build::{NoPlan, Request, SealedImage, plan};
+
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::build::Role;

@@ -1,0 +1,181 @@
+//! From a request and the catalog to a plan: the matrix, what is left out and why, and what weakens it.
+//!
+//! Invariant: pure, and the same request on the same catalog gives the same plan, byte for byte.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thiserror::Error;
+
+use super::lint::lint;
+use super::{Exclusion, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedPatch, PlannedSuite, VERSION};
+use crate::catalog::build::Build;
+use crate::catalog::patch::PatchKind;
+use crate::catalog::{Catalog, CustomerEntry};
+use crate::id::{CellId, Digest, Name};
+
+/// What someone asks to have validated. An empty list means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    pub customers: Vec<Name>,
+    pub builds: Vec<Name>,
+    pub hardware: Vec<Name>,
+    pub suites: Vec<Name>,
+}
+
+/// A golden image as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedImage {
+    pub sha256: Digest,
+    /// Installed packages and their versions, where they are known.
+    pub packages: Option<BTreeMap<String, String>>,
+}
+
+/// Why there is no plan.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum NoPlan {
+    #[error("there is no {kind} {name}; there is: {known}")]
+    Unknown { kind: &'static str, name: Name, known: String },
+    #[error("image {image} of build {customer}/{build} is not there yet; run: patchlab image build {image}")]
+    NoImage { image: Name, customer: Name, build: Name },
+    #[error("nothing is left to validate{}", reasons(.excluded))]
+    Nothing { excluded: Vec<Exclusion> },
+}
+
+fn reasons(excluded: &[Exclusion]) -> String {
+    excluded.iter().map(|one| format!("\n  {}: {}", one.what, one.reason)).collect()
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// All reasons at once: names that do not exist, images that are not built; or that nothing is left.
+pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, SealedImage>, patch: &PlannedPatch) -> Result<Plan, Vec<NoPlan>> {
+    let mut problems = unknown(request, catalog);
+    let mut plan = Plan { version: VERSION, patch: patch.clone(), cells: Vec::new(), excluded: Vec::new(), lint: Vec::new() };
+    for (customer, entry) in &catalog.customers {
+        if !wanted(&request.customers, customer) {
+            continue;
+        }
+        for (name, build) in &entry.builds {
+            if wanted(&request.builds, name) {
+                let place = Place { catalog, request, images, customer, entry, name, build };
+                place.plan(&mut plan, &mut problems);
+            }
+        }
+    }
+    if problems.is_empty() && plan.cells.is_empty() {
+        problems.push(NoPlan::Nothing { excluded: plan.excluded.clone() });
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    plan.lint = lint(&plan, request, images);
+    Ok(plan)
+}
+
+fn wanted(list: &[Name], name: &Name) -> bool {
+    list.is_empty() || list.contains(name)
+}
+
+fn unknown(request: &Request, catalog: &Catalog) -> Vec<NoPlan> {
+    let builds: BTreeSet<&Name> = catalog.customers.values().flat_map(|entry| entry.builds.keys()).collect();
+    let kinds: [(&'static str, &[Name], Vec<&Name>); 4] = [
+        ("customer", &request.customers, catalog.customers.keys().collect()),
+        ("build", &request.builds, builds.into_iter().collect()),
+        ("hardware profile", &request.hardware, catalog.hardware.keys().collect()),
+        ("suite", &request.suites, catalog.suites.keys().collect()),
+    ];
+    let mut problems = Vec::new();
+    for (kind, asked, known) in kinds {
+        for name in asked.iter().filter(|name| !known.contains(name)) {
+            let known = known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            problems.push(NoPlan::Unknown { kind, name: name.clone(), known });
+        }
+    }
+    problems
+}
+
+/// One build of one customer, on its way into the plan.
+struct Place<'a> {
+    catalog: &'a Catalog,
+    request: &'a Request,
+    images: &'a BTreeMap<Name, SealedImage>,
+    customer: &'a Name,
+    entry: &'a CustomerEntry,
+    name: &'a Name,
+    build: &'a Build,
+}
+
+impl Place<'_> {
+    fn plan(&self, plan: &mut Plan, problems: &mut Vec<NoPlan>) {
+        let Some(sealed) = self.images.get(&self.build.image) else {
+            problems.push(NoPlan::NoImage { image: self.build.image.clone(), customer: self.customer.clone(), build: self.name.clone() });
+            return;
+        };
+        if let Some(reason) = not_applicable(&plan.patch, sealed) {
+            plan.excluded.push(Exclusion { what: format!("{}.{}", self.customer, self.name), reason });
+            return;
+        }
+        let suites = self.suites(&mut plan.excluded);
+        let requested = |hardware: &Name| wanted(&self.request.hardware, hardware);
+        for hardware in &self.build.hardware {
+            let id = CellId::new(self.customer, self.name, hardware);
+            let leave = |reason: &str| Exclusion { what: id.to_string(), reason: reason.to_owned() };
+            if !requested(hardware) {
+                plan.excluded.push(leave("this hardware was not asked for"));
+                continue;
+            }
+            let (Some(profile), Some(image)) = (self.catalog.hardware.get(hardware), self.catalog.images.get(&self.build.image)) else {
+                // The catalog is valid as a whole, so this is a request on another catalog's images.
+                plan.excluded.push(leave("the catalog lacks its hardware profile or image"));
+                continue;
+            };
+            if !image.image.firmware.contains(&profile.firmware) {
+                plan.excluded.push(leave("the image does not boot on this profile's firmware"));
+                continue;
+            }
+            plan.cells.push(PlannedCell {
+                id,
+                customer: self.customer.clone(),
+                build: self.name.clone(),
+                role: self.build.role,
+                os: image.image.os,
+                image: PlannedImage { name: self.build.image.clone(), sha256: sealed.sha256 },
+                hardware: PlannedHardware { name: hardware.clone(), sha256: Digest::of_json(profile), profile: profile.clone() },
+                suites: suites.clone(),
+                services: self.build.services.clone(),
+                volatile: self.build.volatile.clone(),
+                confirmations: self.entry.customer.confirmations,
+                attempts: self.entry.customer.attempts,
+            });
+        }
+    }
+
+    fn suites(&self, excluded: &mut Vec<Exclusion>) -> Vec<PlannedSuite> {
+        let mut planned = Vec::new();
+        for name in &self.build.suites {
+            let place = format!("{}.{}: {name}", self.customer, self.name);
+            if !wanted(&self.request.suites, name) {
+                excluded.push(Exclusion { what: place, reason: "this suite was not asked for".to_owned() });
+                continue;
+            }
+            let Some(entry) = self.catalog.suites.get(name) else { continue };
+            let fits = |case: &&crate::catalog::suite::Case| case.role.is_none_or(|role| role == self.build.role);
+            for case in entry.suite.cases.iter().filter(|case| !fits(case)) {
+                excluded.push(Exclusion { what: format!("{place}/{}", case.name), reason: "it is meant for another role".to_owned() });
+            }
+            let cases = entry.suite.cases.iter().filter(fits).cloned().collect();
+            planned.push(PlannedSuite { name: name.clone(), sha256: entry.sha256, cases });
+        }
+        planned
+    }
+}
+
+/// Why this build has no use for the patch, where that is known before a machine is started.
+fn not_applicable(patch: &PlannedPatch, image: &SealedImage) -> Option<String> {
+    let installed = image.packages.as_ref()?;
+    let concerns =
+        patch.manifest.kind != PatchKind::Deb || patch.facts.packages.iter().any(|package| installed.contains_key(&package.name));
+    let names = || patch.facts.packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>().join(", ");
+    (!concerns).then(|| format!("none of the patch's packages is installed in its image ({})", names()))
+}

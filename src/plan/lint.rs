@@ -1,0 +1,50 @@
+//! What a careful reader of a plan should know before believing its verdict.
+
+use std::collections::BTreeMap;
+
+use super::build::{Request, SealedImage};
+use super::{Lint, Plan};
+use crate::catalog::patch::{PatchKind, Reboot};
+use crate::id::Name;
+
+/// The weaknesses of a plan, in a fixed order.
+pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>) -> Vec<Lint> {
+    let mut found = Vec::new();
+    let mut say = |code: &str, message: String| found.push(Lint { code: code.to_owned(), message });
+    let patch = &plan.patch.manifest;
+    if !request.suites.is_empty() || !request.hardware.is_empty() {
+        say("partial", "only some of the builds' suites or hardware were asked for: the verdict speaks for no more than these".to_owned());
+    }
+    for cell in &plan.cells {
+        if cell.cases().next().is_none() {
+            say("no-cases", format!("{} runs no case of its own, only the health checks", cell.id));
+        }
+        if cell.confirmations == 0 {
+            say("no-confirmation", format!("{}: bad news is believed at once, without a second clone", cell.id));
+        }
+    }
+    if !plan.cells.iter().any(|cell| cell.hardware.profile.second_cold_boot) {
+        say("no-second-boot", "no hardware profile of this plan has a second cold boot: what fails only then is not seen".to_owned());
+    }
+    if patch.kind == PatchKind::Script && patch.verify.is_none() {
+        say("no-verify", "the patch brings no `verify`: that it took effect is not confirmed".to_owned());
+    }
+    if patch.kind == PatchKind::Script && patch.uninstall.is_none() {
+        say("no-uninstall", "the patch brings no `uninstall`: its rollback is the image's revert and is not tried".to_owned());
+    }
+    let kernel = plan.patch.facts.packages.iter().find(|package| package.name.starts_with("linux-image-"));
+    if let (Some(kernel), Reboot::Never) = (kernel, patch.reboot) {
+        say(
+            "kernel-without-reboot",
+            format!("{} is a kernel and the manifest says reboot = \"never\": the new kernel is not tried", kernel.name),
+        );
+    }
+    for package in &plan.patch.facts.packages {
+        for (name, image) in images.iter().filter(|(name, _)| plan.cells.iter().any(|cell| cell.image.name == **name)) {
+            if image.packages.as_ref().and_then(|all| all.get(&package.name)) == Some(&package.version) {
+                say("already-there", format!("{} {} is in image {name} already", package.name, package.version));
+            }
+        }
+    }
+    found
+}

@@ -8,13 +8,14 @@
 //! A stage that fails ends its pass with a teardown. A pass that the lab spoilt is repeated a bounded number of times; bad news
 //! that the patch is to blame for is tried again on fresh clones. [`next`] is the only place that decides this.
 
+pub mod boot;
 pub mod cause;
 pub mod next;
 pub mod observation;
 
 use serde::{Deserialize, Serialize};
 
-pub use cause::{Blame, Cause, Side, Trouble, blame};
+pub use cause::{Blame, BootPhase, Cause, Evidence, Side, Trouble, blame};
 pub use next::{Next, next};
 pub use observation::{CaseObservation, CaseOutcome, Phase, Point};
 

@@ -109,43 +109,54 @@ impl RunState {
             Event::RunTaken { controller } => self.controllers.push(controller.clone()),
             Event::RunEnded { verdict } => self.ended = Some((entry.at, *verdict)),
             Event::MachineReleased { machine } => self.kept.retain(|kept| kept != machine),
-            Event::PassStarted { cell, pass, attempt, machine } => {
-                let record = self.cells.get_mut(cell).ok_or_else(|| bad("the plan has no such cell"))?;
-                record.passes.push(PassRecord {
-                    pass: pass.clone(),
-                    attempt: *attempt,
-                    machine: machine.clone(),
-                    xml: None,
-                    stages: Vec::new(),
-                    facts: BTreeMap::new(),
-                    cases: Vec::new(),
-                    ended: false,
-                    kept: false,
-                });
-            }
-            Event::CellEnded { cell } => {
-                self.cells.get_mut(cell).ok_or_else(|| bad("the plan has no such cell"))?.ended = true;
-            }
-            Event::MachineDefined { cell, .. }
+            Event::PassStarted { cell, .. }
+            | Event::CellEnded { cell }
+            | Event::MachineDefined { cell, .. }
             | Event::StageStarted { cell, .. }
             | Event::FactsTaken { cell, .. }
             | Event::CaseObserved { cell, .. }
             | Event::StageEnded { cell, .. }
             | Event::PassEnded { cell, .. } => {
                 let record = self.cells.get_mut(cell).ok_or_else(|| bad("the plan has no such cell"))?;
-                let pass = record.passes.last_mut().filter(|pass| !pass.ended).ok_or_else(|| bad("no pass of the cell is under way"))?;
-                if let Event::PassEnded { kept: true, .. } = &entry.event {
+                record.apply(entry).map_err(bad)?;
+                if let (Event::PassEnded { kept: true, .. }, Some(pass)) = (&entry.event, record.passes.last()) {
                     self.kept.push(pass.machine.clone());
                 }
-                pass.apply(entry).map_err(bad)?;
             }
         }
         Ok(())
     }
 
-    /// Whether a cell's pass is under way according to the journal.
     pub fn is_finished(&self) -> bool {
         self.ended.is_some()
+    }
+}
+
+impl CellRecord {
+    /// Takes one more event of this cell.
+    ///
+    /// # Errors
+    /// When it speaks of a pass that was not begun or a stage that was not started.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), &'static str> {
+        match &entry.event {
+            Event::PassStarted { pass, attempt, machine, .. } => self.passes.push(PassRecord {
+                pass: pass.clone(),
+                attempt: *attempt,
+                machine: machine.clone(),
+                xml: None,
+                stages: Vec::new(),
+                facts: BTreeMap::new(),
+                cases: Vec::new(),
+                ended: false,
+                kept: false,
+            }),
+            Event::CellEnded { .. } => self.ended = true,
+            _ => {
+                let pass = self.passes.last_mut().filter(|pass| !pass.ended).ok_or("no pass of the cell is under way")?;
+                pass.apply(entry)?;
+            }
+        }
+        Ok(())
     }
 }
 

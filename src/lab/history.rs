@@ -1,0 +1,66 @@
+//! How long things usually take: medians of earlier stages, by image, hardware and accelerator.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::clock::between;
+use crate::cell::{Pass, Stage, StageOutcome};
+use crate::id::Digest;
+use crate::journal::RunState;
+use crate::plan::PlannedCell;
+
+/// Durations of stages that went well.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    samples: HashMap<(Digest, Digest, Stage), Vec<Duration>>,
+}
+
+impl History {
+    /// Learns from a run.
+    pub fn learn(&mut self, run: &RunState) {
+        for cell in &run.plan.cells {
+            let passes = run.cells.get(&cell.id).map(|record| record.passes.as_slice()).unwrap_or_default();
+            for stage in passes.iter().filter(|pass| pass.pass == Pass::Main).flat_map(|pass| &pass.stages) {
+                if let Some((ended, StageOutcome::Passed)) = &stage.ended {
+                    let key = (cell.image.sha256, cell.hardware.sha256, stage.stage);
+                    self.samples.entry(key).or_default().push(between(stage.started, *ended));
+                }
+            }
+        }
+    }
+
+    /// The median of earlier times, `None` when there are none.
+    pub fn usual(&self, cell: &PlannedCell, stage: Stage) -> Option<Duration> {
+        let mut samples = self.samples.get(&(cell.image.sha256, cell.hardware.sha256, stage))?.clone();
+        samples.sort_unstable();
+        samples.get(samples.len() / 2).copied()
+    }
+
+    /// What a stage will take: the median, or a guess for an emulated machine that nobody has run yet.
+    pub fn expected(&self, cell: &PlannedCell, stage: Stage) -> Duration {
+        self.usual(cell, stage).unwrap_or(Duration::from_secs(match stage {
+            Stage::Clone | Stage::Teardown => 1,
+            Stage::Boot | Stage::ColdBoot | Stage::Reboot => 60,
+            Stage::Baseline | Stage::Suites => 30,
+            Stage::Apply | Stage::Reapply => 40,
+            Stage::Verify | Stage::Rollback => 10,
+        }))
+    }
+
+    /// What a cell's main pass will take.
+    pub fn cell(&self, cell: &PlannedCell) -> Duration {
+        let cold = cell.hardware.profile.second_cold_boot;
+        Stage::ALL.into_iter().filter(|stage| cold || *stage != Stage::ColdBoot).map(|stage| self.expected(cell, stage)).sum()
+    }
+
+    /// What a plan will take with so many cells at once.
+    pub fn plan(&self, cells: &[PlannedCell], at_once: usize) -> Duration {
+        let mut lanes = vec![Duration::ZERO; at_once.max(1)];
+        for cell in cells {
+            if let Some(lane) = lanes.iter_mut().min() {
+                *lane += self.cell(cell);
+            }
+        }
+        lanes.into_iter().max().unwrap_or_default()
+    }
+}

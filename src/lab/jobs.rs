@@ -1,0 +1,105 @@
+//! Running jobs in a guest that may restart, lose its agent or never answer.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::session::{Session, guest_trouble};
+use crate::cell::{Cause, Trouble};
+use crate::guest::{GuestError, Job, JobState, JobStep, StepEnd, StepReport};
+
+/// Between two polls of a job; a poll costs the guest work.
+const POLL: Duration = Duration::from_millis(700);
+/// How long an agent may be silent before it is called lost: a restart of its service takes seconds.
+const AGENT_PATIENCE: Duration = Duration::from_secs(90);
+/// On top of the steps' own limits.
+const SLACK: Duration = Duration::from_secs(120);
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobEnd {
+    Done(Vec<StepReport>),
+    /// The machine restarted in the middle; what had been finished until then.
+    Restarted(Vec<StepReport>),
+}
+
+impl Session {
+    /// Runs a job and waits for its end. `tell` hears the number of the step at work.
+    ///
+    /// # Errors
+    /// When the machine or its agent is lost, or the job outlives the limits of its steps.
+    pub async fn run(&mut self, what: &str, steps: Vec<JobStep>, mut tell: impl FnMut(usize)) -> Result<JobEnd, Trouble> {
+        if steps.is_empty() {
+            return Ok(JobEnd::Done(Vec::new()));
+        }
+        let limit = steps.iter().map(|step| step.limit).sum::<Duration>() + SLACK;
+        let job = Job { id: self.job_id(what), steps };
+        self.guest.start(&job).await.map_err(guest_trouble)?;
+        let started = Instant::now();
+        let mut last_answer = started;
+        let mut finished = Vec::new();
+        loop {
+            let look = self.look().await?;
+            if look.stopped {
+                return Err(Trouble::new(Cause::PoweredOff, format!("the machine switched itself off during {what}")));
+            }
+            if look.restarts > 0 {
+                return Ok(JobEnd::Restarted(finished));
+            }
+            match self.guest.poll(&job.id).await {
+                Ok(JobState::Ended { steps }) if steps.len() == job.steps.len() => return Ok(JobEnd::Done(steps)),
+                Ok(JobState::Ended { steps }) => {
+                    let message = format!("the guest's job runner ended {what} after {} of {} steps", steps.len(), job.steps.len());
+                    return Err(Trouble::new(Cause::ProbeFailed, message));
+                }
+                Ok(JobState::Running { at, finished: so_far }) => {
+                    tell(at);
+                    finished = so_far;
+                    last_answer = Instant::now();
+                }
+                // Gone: with the boot that it ran in, or removed by what it ran.
+                Ok(JobState::Unknown) => match self.guest.boot_id().await {
+                    Ok(now) if now != self.boot_id => return Ok(JobEnd::Restarted(finished)),
+                    _ => return Err(Trouble::new(Cause::ProbeFailed, format!("the guest's job runner was removed during {what}"))),
+                },
+                Err(GuestError::Unresponsive { found, .. }) if last_answer.elapsed() > AGENT_PATIENCE => {
+                    let message = format!("the guest agent stopped answering during {what} while the machine ran on ({found})");
+                    return Err(Trouble::new(Cause::AgentLost, message));
+                }
+                Err(GuestError::Unresponsive { .. }) => {}
+                Err(GuestError::NotRunning { .. }) => {
+                    // The stop's own event, if it comes, tells more than this.
+                    tokio::time::sleep(POLL).await;
+                    self.look().await?;
+                    return Err(Trouble::new(Cause::PoweredOff, format!("the machine switched itself off during {what}")));
+                }
+                Err(other) => return Err(guest_trouble(other)),
+            }
+            if started.elapsed() > limit {
+                // It is given up whether or not the guest manages to end it.
+                let _ = self.guest.kill(&job.id).await;
+                let message = format!("{what} had not ended after {} s, beyond the limits of its steps", started.elapsed().as_secs());
+                return Err(Trouble::new(Cause::ProbeFailed, message));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Runs one step that the lab relies on.
+    ///
+    /// # Errors
+    /// As [`Session::run`]; also when the machine restarted or the step did not exit with 0.
+    pub async fn probe(&mut self, what: &str, step: JobStep) -> Result<StepReport, Trouble> {
+        match self.run(what, vec![step], |_| {}).await? {
+            JobEnd::Done(mut steps) => match steps.pop() {
+                Some(report) if report.end == StepEnd::Exit(0) => Ok(report),
+                Some(report) => {
+                    let text = super::evidence::tail(&report.output, 20, 4096);
+                    Err(Trouble::new(Cause::ProbeFailed, format!("{what}: expected exit code 0, found {:?}", report.end)).with_detail(text))
+                }
+                None => Err(Trouble::new(Cause::ProbeFailed, format!("{what} gave no result"))),
+            },
+            JobEnd::Restarted(_) => Err(Trouble::new(Cause::UnexpectedReboot, format!("the machine restarted by itself during {what}"))),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The read-only disk that carries suites and payload into the machines: an ISO 9660 image with Rock Ridge, made by xorriso.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::id::{Digest, Name};
+use crate::plan::Plan;
+
+/// The volume label by which the guest finds it.
+pub const LABEL: &str = "PATCHLAB";
+
+const DEADLINE: Duration = Duration::from_secs(300);
+
+/// The disk could not be made.
+#[derive(Debug, Error)]
+#[error("could not make the run's payload disk {}: {found}; {hint}", path.display())]
+pub struct MediaError {
+    pub path: PathBuf,
+    pub found: String,
+    pub hint: &'static str,
+}
+
+/// Where the run's files come from.
+pub struct Sources<'a> {
+    /// The stored candidate's folder.
+    pub patch: &'a Path,
+    /// Each planned suite's folder.
+    pub suites: Vec<(Name, PathBuf)>,
+}
+
+/// Makes the disk for a plan under `folder`, or finds it there. It is named for the digests of what it carries.
+///
+/// # Errors
+/// When xorriso is missing or fails; nothing is left then.
+pub async fn make(folder: &Path, plan: &Plan, sources: &Sources<'_>) -> Result<PathBuf, MediaError> {
+    let suites: Vec<_> = plan.cells.iter().flat_map(|cell| &cell.suites).map(|suite| (&suite.name, suite.sha256)).collect();
+    let path = folder.join(format!("{}.iso", Digest::of_json(&(plan.patch.sha256, suites)).hex()));
+    if path.exists() {
+        return Ok(path);
+    }
+    let failed = |found: String, hint| MediaError { path: path.clone(), found, hint };
+    let hint = "run: patchlab doctor";
+    std::fs::create_dir_all(folder).map_err(|e| failed(e.to_string(), hint))?;
+    let part = tempfile::Builder::new().suffix(".part").tempfile_in(folder).map_err(|e| failed(e.to_string(), hint))?.into_temp_path();
+    let mut command = tokio::process::Command::new("xorrisofs");
+    command.args(["-quiet", "-V", LABEL, "-R", "-J", "-joliet-long", "-graft-points", "-o"]).arg(&part);
+    command.arg(graft("payload", sources.patch));
+    for (name, suite) in &sources.suites {
+        command.arg(graft(&format!("suites/{name}"), suite));
+    }
+    command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let ran = tokio::time::timeout(DEADLINE, command.output()).await;
+    let output = match ran {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Err(failed(format!("xorrisofs could not be started: {error}"), "install xorriso: apt-get install xorriso")),
+        Err(_) => return Err(failed(format!("xorrisofs took longer than {} s", DEADLINE.as_secs()), hint)),
+    };
+    if !output.status.success() {
+        return Err(failed(format!("xorrisofs: {}", String::from_utf8_lossy(&output.stderr).trim()), hint));
+    }
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+    std::fs::set_permissions(&part, readable).map_err(|e| failed(e.to_string(), hint))?;
+    part.persist(&path).map_err(|e| failed(e.to_string(), hint))?;
+    Ok(path)
+}
+
+/// `target=source` with the separators of xorrisofs escaped.
+fn graft(target: &str, source: &Path) -> std::ffi::OsString {
+    let source = source.to_string_lossy().replace('\\', "\\\\").replace('=', "\\=");
+    format!("/{target}={source}").into()
+}

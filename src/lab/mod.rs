@@ -1,0 +1,78 @@
+//! The engine: takes a plan through the ports to its end.
+//!
+//! `scheduler` gives cells to a few workers; `runner` takes one cell through its passes, asking [`crate::cell::next`] what comes
+//! next and journaling before and after each effect; `session` watches one machine; `stages` are the effects; `reaper` removes
+//! what a dead controller left. Nothing here decides who is to blame or what a result means: that is `cell` and `verdict`.
+
+pub mod clock;
+pub mod evidence;
+pub mod history;
+pub mod jobs;
+pub mod media;
+pub mod reaper;
+pub mod runner;
+pub mod scheduler;
+pub mod session;
+pub mod stages;
+pub mod state;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+
+use crate::cell::Stage;
+use crate::guest::Guests;
+use crate::hypervisor::Hypervisor;
+use crate::id::{CellId, Digest};
+use crate::journal::Journal;
+use clock::Clock;
+use evidence::EvidenceStore;
+use history::History;
+
+/// The ports and stores that a run works with.
+#[derive(Clone)]
+pub struct Lab {
+    pub hypervisor: Arc<dyn Hypervisor>,
+    pub guests: Arc<dyn Guests>,
+    pub journal: Journal,
+    pub clock: Clock,
+    pub evidence: EvidenceStore,
+    pub history: Arc<History>,
+    /// The lab's id, written on everything it makes.
+    pub id: String,
+    pub settings: Settings,
+    /// What is being done right now, for those who watch. Not journaled.
+    pub activity: broadcast::Sender<Activity>,
+    /// Turns true when the run is to be given up.
+    pub cancelled: watch::Receiver<bool>,
+}
+
+/// How a run is done, apart from what the plan fixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Cells at work at once.
+    pub workers: usize,
+    /// Leave the machines of failed passes for a person to look at.
+    pub keep_failed: bool,
+}
+
+/// The files that a plan's digests stand for, checked before the run.
+#[derive(Clone, Debug, Default)]
+pub struct RunFiles {
+    pub images: BTreeMap<Digest, PathBuf>,
+    pub media: Option<PathBuf>,
+}
+
+/// What a cell is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activity {
+    pub cell: CellId,
+    pub stage: Stage,
+    /// For example `kernel` or `web-server/tls`.
+    pub what: String,
+    /// How long the stage usually takes.
+    pub expected: Duration,
+}

@@ -1,0 +1,102 @@
+//! Removes what nobody owns any more.
+//!
+//! Invariants: only what bears this lab's own tag is touched; what a person keeps stays until it is let go; the journal says why
+//! a stage ended before its machine is removed.
+
+use std::collections::BTreeSet;
+
+use super::{Lab, Settings};
+use crate::cell::{Cause, Next, Stage, StageOutcome, Trouble, next};
+use crate::hypervisor::{HypervisorError, Owned};
+use crate::id::RunId;
+use crate::journal::{Event, JournalError, RunState};
+use thiserror::Error;
+
+/// The lab could not clean up.
+#[derive(Debug, Error)]
+pub enum ReapError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Hypervisor(#[from] HypervisorError),
+}
+
+/// Everything with this lab's tag that no lease holds. Only the holder of the state lock may ask: all other leases are dead then.
+///
+/// # Errors
+/// When hypervisor or journal cannot be read.
+pub async fn orphans(lab: &Lab) -> Result<Vec<Owned>, ReapError> {
+    let kept = kept(lab).await?;
+    let owned = lab.hypervisor.owned().await?;
+    Ok(owned.into_iter().filter(|one| !kept.contains(&one.machine)).collect())
+}
+
+/// Machines that people keep.
+///
+/// # Errors
+/// When the journal cannot be read.
+pub async fn kept(lab: &Lab) -> Result<BTreeSet<String>, JournalError> {
+    let mut kept = BTreeSet::new();
+    for run in lab.journal.runs().await? {
+        if let Some(state) = lab.journal.state(run).await? {
+            kept.extend(state.kept);
+        }
+    }
+    Ok(kept)
+}
+
+/// Removes the orphans and returns them.
+///
+/// # Errors
+/// When hypervisor or journal fail. What was removed until then stays removed.
+pub async fn reap(lab: &Lab) -> Result<Vec<Owned>, ReapError> {
+    let orphans = orphans(lab).await?;
+    for one in &orphans {
+        tracing::info!(machine = one.machine, "removing what nobody owns");
+        lab.hypervisor.destroy(&one.machine).await?;
+    }
+    Ok(orphans)
+}
+
+/// Ends what an earlier controller had under way in a run: the open stage as a fault, its machine, its pass.
+///
+/// # Errors
+/// When hypervisor or journal fail.
+pub async fn take_over(lab: &Lab, state: &RunState) -> Result<(), ReapError> {
+    for cell in &state.plan.cells {
+        let Some(record) = state.cells.get(&cell.id) else { continue };
+        let Some(pass) = record.passes.last().filter(|pass| !pass.ended) else { continue };
+        let open = pass.stages.last().filter(|stage| stage.ended.is_none()).map(|stage| stage.stage);
+        let machine = pass.machine.clone();
+        let cut = match (open, next(cell, record)) {
+            (Some(stage), _) => Some(stage),
+            (None, Next::Run(stage)) => {
+                append(lab, state.run, Event::StageStarted { cell: cell.id.clone(), stage }).await?;
+                Some(stage)
+            }
+            (None, Next::Begin { .. } | Next::EndPass | Next::End) => None,
+        };
+        if let Some(stage) = cut.filter(|stage| *stage != Stage::Teardown) {
+            let trouble = Trouble::new(Cause::ControllerEnded, format!("the controller ended during {stage}; the pass is done again"));
+            append(lab, state.run, Event::StageEnded { cell: cell.id.clone(), stage, outcome: StageOutcome::Failed { trouble } }).await?;
+            append(lab, state.run, Event::StageStarted { cell: cell.id.clone(), stage: Stage::Teardown }).await?;
+        }
+        lab.hypervisor.destroy(&machine).await?;
+        if cut.is_some() {
+            let outcome = StageOutcome::Passed;
+            append(lab, state.run, Event::StageEnded { cell: cell.id.clone(), stage: Stage::Teardown, outcome }).await?;
+        }
+        append(lab, state.run, Event::PassEnded { cell: cell.id.clone(), kept: false }).await?;
+    }
+    Ok(())
+}
+
+async fn append(lab: &Lab, run: RunId, event: Event) -> Result<(), JournalError> {
+    lab.journal.append(run, lab.clock.now(), event).await.map(|_| ())
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { workers: 1, keep_failed: false }
+    }
+}

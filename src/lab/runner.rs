@@ -1,0 +1,197 @@
+//! One cell from its first clone to its end: asks what comes next, journals it, does it, journals how it ended.
+//!
+//! Invariant: nothing is done that the journal does not announce first, and nothing is remembered here that a later controller
+//! needs: it starts a pass anew.
+
+use std::sync::Arc;
+
+use super::session::{Session, lab_trouble};
+use super::stages::Memory;
+use super::{Activity, Lab, RunFiles};
+use crate::cell::next::{Work, work};
+use crate::cell::{Blame, Cause, Next, Pass, Stage, StageOutcome, Trouble, blame, next};
+use crate::hypervisor::{MachineSpec, Tag};
+use crate::id::RunId;
+use crate::journal::{CellRecord, Event, JournalError};
+use crate::plan::{Plan, PlannedCell};
+use crate::verdict::evidence::{keys, pairs};
+
+/// Why a stage did not come to an end of its own.
+#[derive(Debug)]
+pub enum Stop {
+    Trouble(Box<Trouble>),
+    /// Nothing can be recorded any more, so nothing more may be done.
+    Journal(JournalError),
+}
+
+impl From<Trouble> for Stop {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(Box::new(trouble))
+    }
+}
+
+impl From<JournalError> for Stop {
+    fn from(error: JournalError) -> Self {
+        Self::Journal(error)
+    }
+}
+
+/// Takes one cell through its life.
+pub struct CellRunner {
+    pub(super) lab: Lab,
+    pub(super) run: RunId,
+    pub(super) plan: Arc<Plan>,
+    pub(super) cell: PlannedCell,
+    pub(super) files: Arc<RunFiles>,
+    pub(super) record: CellRecord,
+    /// The pass under way: its machine and what was learnt on it.
+    pub(super) pass: Option<PassState>,
+}
+
+/// What lives only as long as a pass.
+pub(super) struct PassState {
+    pub pass: Pass,
+    pub work: Work,
+    pub machine: String,
+    pub session: Option<Session>,
+    pub memory: Memory,
+}
+
+impl CellRunner {
+    pub fn new(lab: Lab, run: RunId, plan: Arc<Plan>, cell: PlannedCell, files: Arc<RunFiles>, record: CellRecord) -> Self {
+        Self { lab, run, plan, cell, files, record, pass: None }
+    }
+
+    /// Runs the cell to its end.
+    ///
+    /// # Errors
+    /// Only when the journal cannot be written.
+    pub async fn run(mut self) -> Result<(), JournalError> {
+        loop {
+            match next(&self.cell, &self.record) {
+                Next::Begin { pass, attempt } => self.begin(pass, attempt).await?,
+                Next::Run(stage) => self.stage(stage).await?,
+                Next::EndPass => {
+                    let kept = self.record.passes.last().and_then(|pass| pass.outcome(Stage::Teardown));
+                    let kept = matches!(kept, Some(StageOutcome::Skipped { .. }));
+                    self.append(Event::PassEnded { cell: self.cell.id.clone(), kept }).await?;
+                    self.pass = None;
+                }
+                Next::End => {
+                    self.append(Event::CellEnded { cell: self.cell.id.clone() }).await?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Writes an event to the journal and to this cell's record.
+    pub(super) async fn append(&mut self, event: Event) -> Result<(), JournalError> {
+        let entry = self.lab.journal.append(self.run, self.lab.clock.now(), event).await?;
+        let bad = |reason: &str| crate::journal::fold::BadHistory { seq: entry.seq, run: entry.run, reason: reason.to_owned() };
+        self.record.apply(&entry).map_err(bad)?;
+        Ok(())
+    }
+
+    async fn begin(&mut self, pass: Pass, attempt: u32) -> Result<(), JournalError> {
+        let index = self.plan.cells.iter().position(|cell| cell.id == self.cell.id).unwrap_or_default();
+        let lab: String = self.lab.id.chars().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
+        let run = self.run.to_string();
+        let run = &run[run.len() - 8..];
+        let machine = format!("patchlab-{lab}-{run}-{index}-{}", self.record.passes.len());
+        tracing::info!(run = %self.run, cell = %self.cell.id, %pass, attempt, machine, "pass started");
+        let event = Event::PassStarted { cell: self.cell.id.clone(), pass: pass.clone(), attempt, machine: machine.clone() };
+        let work = work(&self.cell, &self.record, &pass);
+        self.append(event).await?;
+        self.pass = Some(PassState { pass, work, machine, session: None, memory: Memory::default() });
+        Ok(())
+    }
+
+    async fn stage(&mut self, stage: Stage) -> Result<(), JournalError> {
+        self.append(Event::StageStarted { cell: self.cell.id.clone(), stage }).await?;
+        self.tell(stage, "");
+        let ended = if stage == Stage::Teardown {
+            self.teardown().await
+        } else {
+            let mut cancelled = self.lab.cancelled.clone();
+            tokio::select! {
+                ended = self.effect(stage) => ended,
+                // A sender that is gone can cancel nothing.
+                Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => Err(Trouble::new(Cause::Cancelled, "the run was cancelled").into()),
+            }
+        };
+        let outcome = match ended {
+            Ok(outcome) => outcome,
+            Err(Stop::Journal(error)) => return Err(error),
+            Err(Stop::Trouble(trouble)) => StageOutcome::Failed { trouble: self.illustrate(stage, *trouble).await },
+        };
+        tracing::info!(run = %self.run, cell = %self.cell.id, %stage, ?outcome, "stage ended");
+        self.append(Event::StageEnded { cell: self.cell.id.clone(), stage, outcome }).await
+    }
+
+    /// Adds console and screen where the guest is what went wrong.
+    async fn illustrate(&self, stage: Stage, trouble: Trouble) -> Trouble {
+        let session = self.pass.as_ref().and_then(|pass| pass.session.as_ref());
+        let telling = blame(&trouble.cause, crate::cell::Side::After) == Blame::Patch && stage != Stage::Teardown;
+        match session {
+            Some(session) if telling => session.illustrate(trouble).await,
+            _ => trouble,
+        }
+    }
+
+    /// Says what the cell is doing now.
+    pub(super) fn tell(&self, stage: Stage, what: &str) {
+        let expected = self.lab.history.expected(&self.cell, stage);
+        // Nobody watching is no error.
+        let _ = self.lab.activity.send(Activity { cell: self.cell.id.clone(), stage, what: what.to_owned(), expected });
+    }
+
+    /// Removes the pass's machine, or keeps it for a person when that was asked for and there is something to see.
+    async fn teardown(&mut self) -> Result<StageOutcome, Stop> {
+        let Some(pass) = self.record.passes.last() else { return Ok(StageOutcome::Passed) };
+        let machine = pass.machine.clone();
+        let created = pass.outcome(Stage::Clone) == Some(&StageOutcome::Passed);
+        let cancelled = pass.trouble().is_some_and(|(_, trouble)| trouble.cause == Cause::Cancelled);
+        let bad = pass.trouble().is_some() || keys(&self.cell, &self.record).iter().any(|key| pairs_of(pass, key));
+        if self.lab.settings.keep_failed && created && bad && !cancelled {
+            return Ok(StageOutcome::Skipped { reason: format!("kept for a look: patchlab shell {} {machine}", self.run) });
+        }
+        self.lab.hypervisor.destroy(&machine).await.map_err(lab_trouble)?;
+        Ok(StageOutcome::Passed)
+    }
+
+    pub(super) async fn clone_machine(&mut self) -> Result<StageOutcome, Stop> {
+        let Some(pass) = &self.pass else { return Err(no_pass().into()) };
+        let image = self.files.images.get(&self.cell.image.sha256).cloned().ok_or_else(|| {
+            let message = format!("image {} ({}) is not in the store", self.cell.image.name, self.cell.image.sha256);
+            Trouble::new(Cause::ImageDamaged, message)
+        })?;
+        let machine = pass.machine.clone();
+        let spec = MachineSpec {
+            name: machine.clone(),
+            tag: Tag { lab: self.lab.id.clone(), run: self.run, cell: self.cell.id.clone(), lease: machine.clone() },
+            hardware: self.cell.hardware.profile.clone(),
+            image,
+            image_digest: self.cell.image.sha256,
+            media: self.files.media.clone(),
+        };
+        let xml = self.lab.hypervisor.create(&spec).await.map_err(lab_trouble)?;
+        self.append(Event::MachineDefined { cell: self.cell.id.clone(), machine: machine.clone(), xml }).await?;
+        let session = Session::new(&self.lab, &machine, self.cell.os);
+        if let Some(pass) = &mut self.pass {
+            pass.session = Some(session);
+        }
+        Ok(StageOutcome::Passed)
+    }
+}
+
+/// Whether this pass alone shows bad news about a case.
+fn pairs_of(pass: &crate::journal::PassRecord, key: &crate::verdict::evidence::CaseKey) -> bool {
+    let alone = CellRecord { passes: vec![crate::journal::PassRecord { ended: true, ..pass.clone() }], ended: false };
+    pairs(&alone, key).iter().any(crate::verdict::compare::Pair::is_suspect)
+}
+
+/// A stage was asked for outside a pass: a mistake in the lab, and so a fault.
+pub(super) fn no_pass() -> Trouble {
+    Trouble::new(Cause::ControllerEnded, "no pass of this cell is under way in this controller")
+}

@@ -1,0 +1,239 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::catalog::text::Span;
+use crate::id::Name;
+
+/// Tests a patch on clones of the customers' machines before it reaches the customers.
+///
+/// Results go to standard output, everything else to standard error.
+#[derive(Debug, Parser)]
+#[command(name = "patchlab", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Cli {
+    /// The lab's folder: builds/, images/, test-suites/.
+    #[arg(long, global = true, value_name = "DIR", default_value = ".", env = "PATCHLAB_LAB")]
+    pub lab: PathBuf,
+    /// Where journal, machines and evidence live [default: LAB/.patchlab].
+    #[arg(long, global = true, value_name = "DIR", env = "PATCHLAB_STATE")]
+    pub state: Option<PathBuf>,
+    /// A libvirt URI, or `sim`, or `sim:SCENARIO.toml` [default: libvirt's QEMU driver inside this process].
+    #[arg(long, global = true, value_name = "URI|sim", env = "PATCHLAB_HYPERVISOR")]
+    pub hypervisor: Option<String>,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 usage or configuration error, 3 inconclusive (the lab's fault), \
+                          4 not decided yet, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Say what this host lacks, and the command that mends it.
+    Doctor(Answer),
+    /// Read the whole catalog and report every mistake in it.
+    Check(Check),
+    /// Golden images.
+    #[command(subcommand)]
+    Image(Image),
+    /// Candidate patches.
+    #[command(subcommand)]
+    Patch(PatchVerb),
+    /// Show what a run would do.
+    Plan(PlanVerb),
+    /// Validate a patch. A run of the same plan that did not end is taken up where it was.
+    Run(Run),
+    /// List the runs.
+    Runs(Answer),
+    /// Show what a run found.
+    Show(Show),
+    /// Write a run's report.
+    Report(Report),
+    /// Open a console in a kept machine, or run a command in it.
+    Shell(Shell),
+    /// Let a run's kept machines go.
+    Release(Release),
+    /// Show, and with --remove remove, what an ended controller left behind.
+    Gc(Gc),
+    /// Check the journal's chain of hashes.
+    VerifyJournal(Answer),
+    /// Print a completion script for a shell.
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page.
+    Man,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Answer {
+    #[arg(long, value_enum, default_value = "human")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Write the JSON Schemas of all file kinds into this folder and stop.
+    #[arg(long, value_name = "DIR")]
+    pub write_schemas: Option<PathBuf>,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Build golden images from their recipes; all of them when none is named.
+    Build {
+        names: Vec<Name>,
+        /// Build again although nothing changed.
+        #[arg(long)]
+        rebuild: bool,
+        #[command(flatten)]
+        answer: Answer,
+    },
+    /// Bring in the disk files of images that have an [import].
+    Import {
+        names: Vec<Name>,
+        /// Import again although nothing changed.
+        #[arg(long)]
+        again: bool,
+        #[command(flatten)]
+        answer: Answer,
+    },
+    /// List the images and what the store has of them.
+    List(Answer),
+    /// Read every byte of the stored images and compare with their digests.
+    Verify {
+        names: Vec<Name>,
+        #[command(flatten)]
+        answer: Answer,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PatchVerb {
+    /// Copy a candidate into the store.
+    Add {
+        /// A folder with a patch.toml.
+        folder: PathBuf,
+        #[command(flatten)]
+        answer: Answer,
+    },
+    /// List the stored candidates.
+    List(Answer),
+    /// Show one: PATCH is an id, a digest or the start of one.
+    Show {
+        patch: String,
+        #[command(flatten)]
+        answer: Answer,
+    },
+}
+
+/// Which part of the catalog; nothing named means all of it.
+#[derive(Debug, Args)]
+pub struct Selection {
+    #[arg(long, value_name = "NAME")]
+    pub customer: Vec<Name>,
+    #[arg(long, value_name = "NAME")]
+    pub build: Vec<Name>,
+    #[arg(long, value_name = "NAME")]
+    pub environment: Vec<Name>,
+    #[arg(long, value_name = "NAME")]
+    pub hardware: Vec<Name>,
+    #[arg(long, value_name = "NAME")]
+    pub suite: Vec<Name>,
+}
+
+#[derive(Debug, Args)]
+pub struct PlanVerb {
+    /// A folder with a patch.toml, a patch id or a digest.
+    pub patch: String,
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A folder with a patch.toml, a patch id or a digest.
+    pub patch: String,
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Cells at work at once [default: as many as cores and memory bear].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+    /// Leave the machines of failed cells running for `patchlab shell`.
+    #[arg(long)]
+    pub keep_failed: bool,
+    /// Write the JUnit report there when the run ends.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write the HTML report there when the run ends.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Debug, Args)]
+pub struct Show {
+    /// A run id, the start of one, or `last`.
+    pub run: String,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    Junit,
+    Html,
+    Json,
+    Markdown,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// A run id, the start of one, or `last`.
+    pub run: String,
+    #[arg(long, value_enum)]
+    pub format: ReportFormat,
+    /// Where to write it [default: standard output].
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Shell {
+    /// A run id, the start of one, or `last`.
+    pub run: String,
+    /// The machine's name; may be left out when the run keeps only one.
+    pub machine: Option<String>,
+    /// End the command after this long.
+    #[arg(long, default_value = "10m")]
+    pub within: Span,
+    /// A command line to run as root in the machine instead of the console.
+    #[arg(last = true)]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Release {
+    /// A run id, the start of one, or `last`.
+    pub run: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Gc {
+    /// Remove it.
+    #[arg(long)]
+    pub remove: bool,
+    #[command(flatten)]
+    pub answer: Answer,
+}

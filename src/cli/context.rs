@@ -1,0 +1,184 @@
+//! Puts the parts together: folders, stores, and the hypervisor that was asked for.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{broadcast, watch};
+
+use super::args::Cli;
+use super::error::Failure;
+use crate::catalog::{Catalog, load::load};
+use crate::guest::agent::AgentGuests;
+use crate::hypervisor::libvirt::Libvirt;
+use crate::id::{Digest, Name, RunId};
+use crate::journal::{Journal, RunState};
+use crate::lab::clock::Clock;
+use crate::lab::evidence::EvidenceStore;
+use crate::lab::history::History;
+use crate::lab::images;
+use crate::lab::patches::{PatchStore, StoredPatch};
+use crate::lab::state::State;
+use crate::lab::{Lab, Settings};
+use crate::plan::SealedImage;
+
+/// The folders of one lab.
+pub struct Context {
+    pub lab: PathBuf,
+    pub state: State,
+    pub hypervisor: Target,
+}
+
+/// What the machines run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The simulator, with a scenario or without.
+    Sim(Option<PathBuf>),
+    /// libvirt; `None` for its QEMU driver inside this process.
+    Libvirt(Option<String>),
+}
+
+impl Target {
+    pub fn of(cli: &Cli) -> Self {
+        match cli.hypervisor.as_deref() {
+            Some("sim") => Self::Sim(None),
+            Some(text) => match text.strip_prefix("sim:") {
+                Some(scenario) => Self::Sim(Some(scenario.into())),
+                None => Self::Libvirt(Some(text.to_owned())),
+            },
+            None => Self::Libvirt(None),
+        }
+    }
+
+    pub fn is_sim(&self) -> bool {
+        matches!(self, Self::Sim(_))
+    }
+}
+
+impl Context {
+    pub fn open(cli: &Cli) -> Result<Self, Failure> {
+        if !cli.lab.is_dir() {
+            return Err(Failure::usage(format!("the lab's folder {} is not there; name it with --lab", cli.lab.display())));
+        }
+        let state = cli.state.clone().unwrap_or_else(|| cli.lab.join(".patchlab"));
+        Ok(Self { lab: cli.lab.clone(), state: State::open(&state)?, hypervisor: Target::of(cli) })
+    }
+
+    /// The catalog; its warnings go to standard error.
+    pub fn catalog(&self) -> Result<Catalog, Failure> {
+        let loading = load(&self.lab);
+        for diagnostic in &loading.diagnostics {
+            eprintln!("{diagnostic}\n");
+        }
+        loading.catalog.ok_or_else(|| Failure::usage("the catalog has mistakes; nothing was done"))
+    }
+
+    pub async fn journal(&self) -> Result<Journal, Failure> {
+        Ok(Journal::open(&self.state.journal()).await?)
+    }
+
+    pub fn evidence(&self) -> Result<EvidenceStore, Failure> {
+        Ok(EvidenceStore::open(&self.state.folder)?)
+    }
+
+    pub fn images(&self) -> Result<images::Store, Failure> {
+        images::Store::open(&self.state.folder).map_err(image_failure)
+    }
+
+    pub fn patches(&self) -> Result<PatchStore, Failure> {
+        PatchStore::open(&self.state.folder).map_err(Failure::lab)
+    }
+
+    /// The candidate that PATCH names: a folder (which is added to the store), an id or a digest.
+    pub fn patch(&self, patch: &str) -> Result<StoredPatch, Failure> {
+        let store = self.patches()?;
+        let folder = PathBuf::from(patch);
+        if folder.is_dir() { store.add(&folder).map_err(Failure::usage) } else { store.get(patch).map_err(Failure::usage) }
+    }
+
+    /// What the store has of the catalog's images. The simulator's have no files.
+    pub fn sealed(&self, catalog: &Catalog) -> Result<BTreeMap<Name, SealedImage>, Failure> {
+        if self.hypervisor.is_sim() {
+            let sealed = |name: &Name| SealedImage { sha256: Digest::of(name.as_str()), packages: None };
+            return Ok(catalog.images.keys().map(|name| (name.clone(), sealed(name))).collect());
+        }
+        let store = self.images()?;
+        let mut sealed = BTreeMap::new();
+        for name in catalog.images.keys() {
+            if let Some(record) = store.record(name).map_err(image_failure)? {
+                sealed.insert(name.clone(), SealedImage { sha256: record.image, packages: record.packages() });
+            }
+        }
+        Ok(sealed)
+    }
+
+    /// The state of every run, the newest first.
+    pub async fn runs(&self, journal: &Journal) -> Result<Vec<RunState>, Failure> {
+        let mut runs = Vec::new();
+        for run in journal.runs().await? {
+            runs.extend(journal.state(run).await?);
+        }
+        Ok(runs)
+    }
+
+    /// The run that a text names: an id, the start or end of one, or `last`.
+    pub async fn run(&self, journal: &Journal, text: &str) -> Result<RunState, Failure> {
+        let runs = journal.runs().await?;
+        let named: Vec<RunId> = match text {
+            "last" => runs.first().copied().into_iter().collect(),
+            _ => runs.iter().copied().filter(|run| matches(*run, text)).collect(),
+        };
+        match named.as_slice() {
+            [run] => journal.state(*run).await?.ok_or_else(|| Failure::usage(format!("run {run} has no plan"))),
+            [] if runs.is_empty() => Err(Failure::usage("there is no run yet; start one: patchlab run PATCH")),
+            [] => Err(Failure::usage(format!("there is no run {text:?}; list them: patchlab runs"))),
+            several => Err(Failure::usage(format!("{text:?} names {} runs; give more of the id", several.len()))),
+        }
+    }
+
+    /// Everything that working with machines needs. The caller holds the state lock.
+    pub async fn lab(&self, settings: Settings) -> Result<(Lab, watch::Sender<bool>), Failure> {
+        let journal = self.journal().await?;
+        let mut history = History::default();
+        for run in journal.runs().await?.into_iter().take(50) {
+            if let Some(state) = journal.state(run).await? {
+                history.learn(&state);
+            }
+        }
+        let (cancel, cancelled) = watch::channel(false);
+        let (hypervisor, guests, clock): (Arc<dyn crate::hypervisor::Hypervisor>, Arc<dyn crate::guest::Guests>, Clock) =
+            match &self.hypervisor {
+                Target::Sim(scenario) => {
+                    let sim = super::sim::open(scenario.as_deref(), &self.state)?;
+                    (sim.0, sim.1, Clock::starting_at(Timestamp::now()))
+                }
+                Target::Libvirt(uri) => {
+                    let libvirt = Arc::new(Libvirt::open(uri.as_deref(), &self.state.folder, &self.state.lab).await?);
+                    (libvirt.clone(), Arc::new(AgentGuests::new(libvirt)), Clock::wall())
+                }
+            };
+        let lab = Lab {
+            hypervisor,
+            guests,
+            journal,
+            clock,
+            evidence: self.evidence()?,
+            history: Arc::new(history),
+            id: self.state.lab.clone(),
+            settings,
+            activity: broadcast::channel(1024).0,
+            cancelled,
+        };
+        Ok((lab, cancel))
+    }
+}
+
+fn matches(run: RunId, text: &str) -> bool {
+    let id = run.to_string();
+    text.len() >= 4 && (id.starts_with(text) || id.ends_with(text))
+}
+
+pub fn image_failure(error: images::ImageError) -> Failure {
+    Failure::usage(format!("{error}\n  {}", error.hint()))
+}

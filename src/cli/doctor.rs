@@ -1,0 +1,118 @@
+//! `patchlab doctor`: what this host lacks, in plain words, and the command that mends it.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::args::{Answer, Format};
+use super::context::Context;
+use super::error::{Exit, Failure};
+use super::print;
+use crate::lab::Settings;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Checked {
+    what: String,
+    sound: bool,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mend: Option<String>,
+}
+
+/// A program, what it is for, and its Debian package.
+const PROGRAMS: [(&str, &str, &str); 10] = [
+    ("qemu-system-x86_64", "runs the machines", "qemu-system-x86"),
+    ("qemu-img", "makes overlays and converts disks", "qemu-utils"),
+    ("xorrisofs", "makes the payload disk", "xorriso"),
+    ("dpkg-deb", "reads Debian packages", "dpkg"),
+    ("mmdebstrap", "builds images", "mmdebstrap"),
+    ("sfdisk", "partitions images", "fdisk"),
+    ("mke2fs", "fills image file systems", "e2fsprogs"),
+    ("mkfs.vfat", "makes EFI partitions", "dosfstools"),
+    ("mcopy", "fills EFI partitions", "mtools"),
+    ("newuidmap", "builds images as an ordinary user", "uidmap"),
+];
+
+const FILES: [(&str, &str, &str); 2] = [
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "UEFI firmware", "ovmf"),
+    ("/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so", "libvirt's QEMU driver", "libvirt-daemon-driver-qemu"),
+];
+
+const ROOM: u64 = 10 << 30;
+
+pub async fn doctor(context: &Context, answer: &Answer) -> Result<Exit, Failure> {
+    let mut checked = Vec::new();
+    for (program, purpose, package) in PROGRAMS {
+        let root = nix::unistd::geteuid().is_root();
+        let needless = program == "newuidmap" && root;
+        let found = find(program);
+        checked.push(Checked {
+            what: format!("{program} ({purpose})"),
+            sound: found.is_some() || needless,
+            found: found.map_or(if needless { "not needed as root" } else { "not found" }.to_owned(), |path| path.display().to_string()),
+            mend: Some(format!("apt-get install {package}")),
+        });
+    }
+    for (file, purpose, package) in FILES {
+        let there = Path::new(file).exists();
+        let found = if there { file.to_owned() } else { format!("{file} is not there") };
+        checked.push(Checked { what: purpose.to_owned(), sound: there, found, mend: Some(format!("apt-get install {package}")) });
+    }
+    checked.push(room(&context.state.folder));
+    checked.push(hypervisor(context).await);
+    for one in &mut checked {
+        one.mend = one.mend.take().filter(|_| !one.sound);
+    }
+    match answer.format {
+        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&checked).map_err(Failure::lab)?))?,
+        Format::Human => {
+            for one in &checked {
+                print(&format!("{:8} {}: {}\n", if one.sound { "ok" } else { "MISSING" }, one.what, one.found))?;
+                if let Some(mend) = &one.mend {
+                    print(&format!("         mend it with: {mend}\n"))?;
+                }
+            }
+        }
+    }
+    let lacking = checked.iter().filter(|one| !one.sound).count();
+    if lacking == 0 { Ok(Exit::Pass) } else { Err(Failure::usage(format!("{lacking} of {} things are missing", checked.len()))) }
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // An ordinary user's path may lack the administrator's programs.
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+fn room(state: &Path) -> Checked {
+    let what = "room for images and machines".to_owned();
+    match nix::sys::statvfs::statvfs(state) {
+        Ok(disk) => {
+            let free = disk.blocks_available() * disk.fragment_size();
+            let mend = Some(format!("free {} GiB, or name another folder with --state", ROOM >> 30));
+            Checked { what, sound: free >= ROOM, found: format!("{} GiB free in {}", free >> 30, state.display()), mend }
+        }
+        Err(errno) => Checked { what, sound: false, found: errno.to_string(), mend: Some("name another folder with --state".to_owned()) },
+    }
+}
+
+async fn hypervisor(context: &Context) -> Checked {
+    let what = "hypervisor".to_owned();
+    let host = async {
+        let _lock = context.state.lock()?;
+        let (lab, _cancel) = context.lab(Settings::default()).await?;
+        Ok::<_, Failure>(lab.hypervisor.host().await?)
+    };
+    match host.await {
+        Ok(host) => {
+            let found = format!("{}: {}; QEMU {}, libvirt {}", host.accelerator, host.accelerator_reason, host.qemu, host.libvirt);
+            Checked { what, sound: true, found, mend: None }
+        }
+        Err(failure) => {
+            let mend = "apt-get install libvirt-daemon-driver-qemu libvirt-daemon-system qemu-system-x86".to_owned();
+            Checked { what, sound: false, found: failure.message, mend: Some(mend) }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What ends a command early: its exit code and what to tell the person.
+
+use std::fmt;
+
+/// The exit codes of the outward contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Pass,
+    Fail,
+    /// Usage or configuration.
+    Usage,
+    Inconclusive,
+    Interrupted,
+}
+
+impl Exit {
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Pass => 0,
+            Self::Fail => 1,
+            Self::Usage => 2,
+            Self::Inconclusive => 3,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<crate::verdict::Verdict> for Exit {
+    fn from(verdict: crate::verdict::Verdict) -> Self {
+        match verdict {
+            crate::verdict::Verdict::Pass => Self::Pass,
+            crate::verdict::Verdict::Fail => Self::Fail,
+            crate::verdict::Verdict::Inconclusive => Self::Inconclusive,
+        }
+    }
+}
+
+/// A command that could not do its work.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    pub message: String,
+}
+
+impl Failure {
+    /// Something the person asked for or configured cannot be.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self { exit: Exit::Usage, message: message.to_string() }
+    }
+
+    /// Something the lab stands on let it down.
+    pub fn lab(message: impl fmt::Display) -> Self {
+        Self { exit: Exit::Inconclusive, message: message.to_string() }
+    }
+}
+
+macro_rules! failures {
+    ($($error:ty => $make:ident),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::$make(error)
+            }
+        }
+    )*};
+}
+
+failures! {
+    crate::journal::JournalError => lab,
+    crate::lab::reaper::ReapError => lab,
+    crate::lab::media::MediaError => lab,
+    crate::lab::state::StateError => usage,
+    crate::id::BadId => usage,
+}
+
+impl From<crate::hypervisor::HypervisorError> for Failure {
+    fn from(error: crate::hypervisor::HypervisorError) -> Self {
+        let hint = if error.hint.is_empty() { String::new() } else { format!("\n  {}", error.hint) };
+        Self::lab(format!("{error}{hint}"))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::lab(error)
+    }
+}

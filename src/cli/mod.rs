@@ -1,0 +1,127 @@
+//! The command line: one file a verb. Here alone the parts are put together.
+
+pub mod args;
+mod check;
+mod context;
+mod doctor;
+mod error;
+mod gc;
+mod image;
+mod interrupt;
+mod patch;
+mod progress;
+mod run;
+mod shell;
+mod show;
+mod sim;
+
+use std::io::Write;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Format, Verb};
+use context::{Context, Target};
+use error::{Exit, Failure};
+
+/// Runs one command line and returns its exit code.
+pub fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and are no error.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.code() } else { Exit::Pass.code() };
+        }
+    };
+    log();
+    let runtime = match runtime(Target::of(&cli).is_sim()) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("could not start: {error}");
+            return Exit::Inconclusive.code();
+        }
+    };
+    let ended = runtime.block_on(dispatch(&cli));
+    // A hypervisor call that hangs must not keep the process.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match ended {
+        Ok(exit) => exit.code(),
+        Err(Failure { exit, message }) => {
+            eprintln!("error: {message}");
+            exit.code()
+        }
+    }
+}
+
+/// The simulator's time is virtual: it jumps to the next timer when nothing else is to do.
+fn runtime(sim: bool) -> std::io::Result<tokio::runtime::Runtime> {
+    if sim {
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()
+    } else {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+    }
+}
+
+/// Logs to standard error what `PATCHLAB_LOG` asks for (a `tracing` filter such as `patchlab=info`); nothing by default.
+fn log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PATCHLAB_LOG").unwrap_or_else(|_| "off".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}
+
+async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
+    match &cli.verb {
+        Verb::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut Cli::command(), "patchlab", &mut text);
+            print(&String::from_utf8_lossy(&text))?;
+            return Ok(Exit::Pass);
+        }
+        Verb::Man => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+            print(&String::from_utf8_lossy(&text))?;
+            return Ok(Exit::Pass);
+        }
+        Verb::Check(verb) => return check::check(&cli.lab, verb),
+        _ => {}
+    }
+    let context = Context::open(cli)?;
+    match &cli.verb {
+        Verb::Doctor(answer) => doctor::doctor(&context, answer).await,
+        Verb::Image(verb) => image::image(&context, verb).await,
+        Verb::Patch(verb) => patch::patch(&context, verb),
+        Verb::Plan(verb) => run::show_plan(&context, verb).await,
+        Verb::Run(verb) => run::run(&context, verb).await,
+        Verb::Runs(answer) => show::runs(&context, answer).await,
+        Verb::Show(verb) => show::show(&context, verb).await,
+        Verb::Report(verb) => show::report(&context, verb).await,
+        Verb::Shell(verb) => shell::shell(&context, verb).await,
+        Verb::Release(verb) => shell::release(&context, verb).await,
+        Verb::Gc(verb) => gc::gc(&context, verb).await,
+        Verb::VerifyJournal(answer) => {
+            let entries = context.journal().await?.verify().await?;
+            match answer.format {
+                Format::Human => print(&format!("the journal's {entries} entries are as they were written\n"))?,
+                Format::Json => print(&format!("{{\"entries\": {entries}}}\n"))?,
+            }
+            Ok(Exit::Pass)
+        }
+        Verb::Check(_) | Verb::Completions { .. } | Verb::Man => Ok(Exit::Pass),
+    }
+}
+
+/// Prints a result. A reader that went away is no error.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::lab(format!("could not print the result: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a result with its styling where the terminal and `NO_COLOR` allow it.
+fn print_styled(text: &crate::report::human::Styled) -> Result<(), Failure> {
+    match anstream::stdout().write_all(text.ansi().as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::lab(format!("could not print the result: {error}"))),
+        _ => Ok(()),
+    }
+}

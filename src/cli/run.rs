@@ -1,0 +1,176 @@
+//! `patchlab plan` and `patchlab run`.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::args::{Format, PlanVerb, Run, Selection};
+use super::context::{Context, image_failure};
+use super::error::{Exit, Failure};
+use super::progress::Display;
+use super::{print, show};
+use crate::catalog::Catalog;
+use crate::id::RunId;
+use crate::journal::{Controller, Event, RunState};
+use crate::lab::history::History;
+use crate::lab::media::{self, Sources};
+use crate::lab::patches::StoredPatch;
+use crate::lab::{Lab, RunFiles, Settings, images, reaper, scheduler};
+use crate::plan::{Plan, Request, plan};
+use crate::report::plan as plan_report;
+
+/// A plan and what it was made from.
+struct Planned {
+    plan: Plan,
+    patch: StoredPatch,
+    catalog: Catalog,
+}
+
+fn make_plan(context: &Context, patch: &str, selection: &Selection) -> Result<Planned, Failure> {
+    if !selection.environment.is_empty() {
+        return Err(Failure::usage("environments are not supported by this version; leave --environment out"));
+    }
+    let catalog = context.catalog()?;
+    let patch = context.patch(patch)?;
+    let request = Request {
+        customers: selection.customer.clone(),
+        builds: selection.build.clone(),
+        hardware: selection.hardware.clone(),
+        suites: selection.suite.clone(),
+    };
+    let plan = plan(&request, &catalog, &context.sealed(&catalog)?, &patch.planned())
+        .map_err(|problems| Failure::usage(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    Ok(Planned { plan, patch, catalog })
+}
+
+/// Prints what a run would do.
+pub async fn show_plan(context: &Context, verb: &PlanVerb) -> Result<Exit, Failure> {
+    let planned = make_plan(context, &verb.patch, &verb.selection)?;
+    let journal = context.journal().await?;
+    let mut history = History::default();
+    context.runs(&journal).await?.iter().for_each(|run| history.learn(run));
+    let estimate = history.plan(&planned.plan.cells, workers(None, &planned.plan));
+    match verb.answer.format {
+        Format::Human => print(&plan_report::human(&planned.plan, estimate))?,
+        Format::Json => print(&plan_report::json(&planned.plan, estimate).map_err(Failure::lab)?)?,
+    }
+    Ok(Exit::Pass)
+}
+
+/// Validates a patch.
+pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
+    let planned = make_plan(context, &verb.patch, &verb.selection)?;
+    let _lock = context.state.lock()?;
+    let files = files(context, &planned).await?;
+    let settings = Settings { workers: workers(verb.workers, &planned.plan), keep_failed: verb.keep_failed };
+    let (lab, cancel) = context.lab(settings).await?;
+    clean_up(context, &lab).await?;
+    let state = take(&lab, planned.plan, context).await?;
+    let run = state.run;
+    eprintln!("run {run}: {} cells, {} at once, about {} min", state.plan.cells.len(), lab.settings.workers, {
+        lab.history.plan(&state.plan.cells, lab.settings.workers).as_secs().div_ceil(60)
+    });
+    let display = Display::start(&lab, state.plan.cells.len());
+    let interrupted = super::interrupt::watch(cancel, lab.hypervisor.clone());
+    let verdict = scheduler::work(&lab, &state, files).await;
+    drop(display);
+    let verdict = verdict?;
+    let left = reaper::reap(&lab).await?;
+    for one in &left {
+        eprintln!("removed {} that its cell had left", one.machine);
+    }
+    let state = context.run(&lab.journal, &run.to_string()).await?;
+    for (file, format) in [(&verb.junit, crate::report::Format::Junit), (&verb.html, crate::report::Format::Html)] {
+        if let Some(file) = file {
+            show::write(file, &show::render(context, &state, format)?)?;
+        }
+    }
+    show::answer(context, &state, verb.answer.format)?;
+    Ok(if interrupted.is_cancelled() { Exit::Interrupted } else { verdict.into() })
+}
+
+/// The files behind the plan's digests: images verified, suites and payload on one disk.
+async fn files(context: &Context, planned: &Planned) -> Result<RunFiles, Failure> {
+    let mut files = RunFiles::default();
+    if context.hypervisor.is_sim() {
+        for cell in &planned.plan.cells {
+            files.images.insert(cell.image.sha256, "/nonexistent".into());
+        }
+        return Ok(files);
+    }
+    let store = context.images()?;
+    for cell in &planned.plan.cells {
+        if !files.images.contains_key(&cell.image.sha256) {
+            let sealed = store.verify(&cell.image.name, &images::unwatched()).await.map_err(image_failure)?;
+            files.images.insert(sealed.image, sealed.path);
+        }
+    }
+    let mut suites = Vec::new();
+    for suite in planned.plan.cells.iter().flat_map(|cell| &cell.suites) {
+        let entry = planned.catalog.suites.get(&suite.name);
+        if let Some(entry) = entry.filter(|_| !suites.iter().any(|(name, _)| *name == suite.name)) {
+            suites.push((suite.name.clone(), entry.folder.clone()));
+        }
+    }
+    let sources = Sources { patch: &planned.patch.folder, suites };
+    files.media = Some(media::make(&context.state.folder.join("media"), &planned.plan, &sources).await?);
+    Ok(files)
+}
+
+/// Ends what earlier controllers left: their stages as faults, their machines removed.
+async fn clean_up(context: &Context, lab: &Lab) -> Result<(), Failure> {
+    for state in context.runs(&lab.journal).await?.iter().filter(|state| !state.is_finished()) {
+        reaper::take_over(lab, state).await?;
+    }
+    for one in reaper::reap(lab).await? {
+        eprintln!("removed {} that an earlier run had left", one.machine);
+    }
+    Ok(())
+}
+
+/// The unfinished run of this plan, or a new one.
+async fn take(lab: &Lab, plan: Plan, context: &Context) -> Result<RunState, Failure> {
+    let digest = plan.digest();
+    let unfinished = context.runs(&lab.journal).await?.into_iter().find(|state| !state.is_finished() && state.plan_digest == digest);
+    let run = match unfinished {
+        Some(state) => {
+            let ended = state.cells.values().filter(|record| record.ended).count();
+            eprintln!("taking up run {} where it was: {ended} of {} cells had ended", state.run, state.plan.cells.len());
+            state.run
+        }
+        None => {
+            let now = lab.clock.now();
+            let random = uuid::Uuid::new_v4().into_bytes();
+            let mut ten = [0; 10];
+            ten.copy_from_slice(&random[6..]);
+            let run = RunId::from_parts(now.as_millisecond().unsigned_abs(), ten);
+            let by = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".to_owned());
+            lab.journal.append(run, now, Event::RunPlanned { plan: Box::new(plan), plan_digest: digest, by }).await?;
+            run
+        }
+    };
+    let host = lab.hypervisor.host().await?;
+    eprintln!("machines run on {}: {}", host.accelerator, host.accelerator_reason);
+    let hypervisor = match &context.hypervisor {
+        super::context::Target::Sim(_) => "sim".to_owned(),
+        super::context::Target::Libvirt(uri) => uri.clone().unwrap_or_else(|| "qemu:///embed".to_owned()),
+    };
+    let controller = Controller { patchlab: env!("CARGO_PKG_VERSION").to_owned(), hypervisor, host };
+    lab.journal.append(run, Timestamp::max(lab.clock.now(), Timestamp::UNIX_EPOCH), Event::RunTaken { controller }).await?;
+    context.run(&lab.journal, &run.to_string()).await
+}
+
+/// As many cells at once as were asked for, or as cores and memory bear: one core each, and memory for guest and emulator.
+fn workers(asked: Option<u16>, plan: &Plan) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let largest = plan.cells.iter().map(|cell| cell.hardware.profile.memory.0).max().unwrap_or(1);
+    let memory = free_memory(Path::new("/proc/meminfo")).map_or(1, |free| (free / (largest + (512 << 20))) as usize);
+    asked.map_or_else(|| cores.min(memory).max(1), usize::from).min(plan.cells.len().max(1))
+}
+
+/// Available memory in bytes, as the kernel estimates it (proc(5), `MemAvailable`, in KiB).
+fn free_memory(meminfo: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(meminfo).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}

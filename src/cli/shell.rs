@@ -1,0 +1,122 @@
+//! `patchlab shell` and `patchlab release`: looking at kept machines, and letting them go.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::args::{Release, Shell};
+use super::context::Context;
+use super::error::{Exit, Failure};
+use super::print;
+use crate::catalog::image::Os;
+use crate::guest::{Guest, Job, JobState, JobStep, StepEnd, StepReport};
+use crate::journal::{Event, RunState};
+use crate::lab::Settings;
+
+/// What of a command's output is shown.
+const OUTPUT: usize = 4 * 1024 * 1024;
+
+/// Runs a command in a kept machine, or reads commands from standard input and runs one after the other.
+pub async fn shell(context: &Context, verb: &Shell) -> Result<Exit, Failure> {
+    let journal = context.journal().await?;
+    let state = context.run(&journal, &verb.run).await?;
+    let machine = choose(&state, verb.machine.as_deref())?;
+    let os = os_of(&state, &machine);
+    let _lock = context.state.lock()?;
+    let (lab, _cancel) = context.lab(Settings::default()).await?;
+    let guest = lab.guests.connect(&machine, os);
+    let lost = |error| Failure::lab(format!("{machine}: {error}"));
+    guest.ping().await.map_err(lost)?;
+    guest.prepare().await.map_err(lost)?;
+    if !verb.command.is_empty() {
+        let report = one(&guest, &verb.command.join(" "), None, verb.within.0).await?;
+        print(&String::from_utf8_lossy(&report.output))?;
+        return Ok(exit(&report.end));
+    }
+    let terminal = std::io::stdin().is_terminal();
+    if terminal {
+        eprintln!("{machine}: each line runs as root through the guest agent; end with Ctrl-D");
+    }
+    let (mut folder, mut last) = ("/root".to_owned(), Exit::Pass);
+    loop {
+        if terminal {
+            eprint!("{folder} # ");
+            std::io::stderr().flush()?;
+        }
+        let mut line = String::new();
+        if std::io::stdin().lock().read_line(&mut line)? == 0 {
+            return Ok(last);
+        }
+        // The folder is carried from line to line in the last line of the output.
+        let command = format!("{}\nstatus=$?; printf '\\n%s' \"$PWD\"; exit $status", line.trim_end());
+        let report = one(&guest, &command, Some(folder.clone()), verb.within.0).await?;
+        let text = String::from_utf8_lossy(&report.output).into_owned();
+        match text.rsplit_once('\n') {
+            Some((shown, now)) if now.starts_with('/') => {
+                folder = now.to_owned();
+                print(&if shown.is_empty() || shown.ends_with('\n') { shown.to_owned() } else { format!("{shown}\n") })?;
+            }
+            _ => print(&text)?,
+        }
+        last = exit(&report.end);
+    }
+}
+
+fn exit(end: &StepEnd) -> Exit {
+    match end {
+        StepEnd::Exit(0) => Exit::Pass,
+        StepEnd::Exit(_) | StepEnd::Signal(_) | StepEnd::TimedOut | StepEnd::Asked | StepEnd::Lacks(_) => Exit::Fail,
+    }
+}
+
+async fn one(guest: &Arc<dyn Guest>, command: &str, folder: Option<String>, limit: Duration) -> Result<StepReport, Failure> {
+    let id = format!("shell-{}", uuid::Uuid::now_v7().simple());
+    let step =
+        JobStep { command: command.to_owned(), folder, env: BTreeMap::new(), limit, output_cap: OUTPUT, terminal: false, needs: Vec::new() };
+    guest.start(&Job { id: id.clone(), steps: vec![step] }).await.map_err(Failure::lab)?;
+    let started = Instant::now();
+    loop {
+        match guest.poll(&id).await.map_err(Failure::lab)? {
+            JobState::Ended { mut steps } => return steps.pop().ok_or_else(|| Failure::lab("the command gave no result")),
+            JobState::Unknown => return Err(Failure::lab("the machine restarted while the command ran")),
+            JobState::Running { .. } if started.elapsed() > limit + Duration::from_secs(30) => {
+                return Err(Failure::lab(format!("the command had not ended after {} s", started.elapsed().as_secs())));
+            }
+            JobState::Running { .. } => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+fn choose(state: &RunState, named: Option<&str>) -> Result<String, Failure> {
+    let list = || state.kept.iter().map(|machine| format!("\n  {machine}")).collect::<String>();
+    match (named, state.kept.as_slice()) {
+        (_, []) => Err(Failure::usage(format!("run {} keeps no machine; keep failed ones with: patchlab run --keep-failed", state.run))),
+        (Some(named), kept) if kept.iter().any(|one| one == named) => Ok(named.to_owned()),
+        (Some(named), _) => Err(Failure::usage(format!("run {} keeps no machine {named}; it keeps:{}", state.run, list()))),
+        (None, [one]) => Ok(one.clone()),
+        (None, _) => Err(Failure::usage(format!("run {} keeps several machines; name one:{}", state.run, list()))),
+    }
+}
+
+fn os_of(state: &RunState, machine: &str) -> Os {
+    let cells = state.plan.cells.iter();
+    let mut owner = cells.filter(|cell| state.cells.get(&cell.id).is_some_and(|record| record.passes.iter().any(|pass| pass.machine == machine)));
+    owner.next().map_or(Os::Debian, |cell| cell.os)
+}
+
+/// Removes a run's kept machines.
+pub async fn release(context: &Context, verb: &Release) -> Result<Exit, Failure> {
+    let _lock = context.state.lock()?;
+    let (lab, _cancel) = context.lab(Settings::default()).await?;
+    let state = context.run(&lab.journal, &verb.run).await?;
+    for machine in &state.kept {
+        lab.hypervisor.destroy(machine).await?;
+        lab.journal.append(state.run, lab.clock.now(), Event::MachineReleased { machine: machine.clone() }).await?;
+        print(&format!("released {machine}\n"))?;
+    }
+    if state.kept.is_empty() {
+        eprintln!("run {} keeps no machine", state.run);
+    }
+    Ok(Exit::Pass)
+}

@@ -1,0 +1,103 @@
+//! What a simulated guest's facts say: a healthy small web server, but for what the scenario changes. The form is that of
+//! `guest/linux/facts.sh`: sections `== name`, a record a line.
+
+use super::scenario::{Facts, Scenario};
+use super::step::Guest;
+
+/// The facts of a guest that nothing is the matter with. `{boot-id}` stands for the boot's id.
+const HEALTHY: &str = include_str!("facts.txt");
+
+const FULL: &str = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 4000000 4000000 0 100% /\n";
+
+/// The facts as this guest tells them.
+pub fn told(scenario: &Scenario, guest: &Guest<'_>) -> String {
+    let mut sections = sections();
+    if guest.disk_full {
+        change(&mut sections, "disk", |text| FULL.clone_into(text));
+    }
+    for facts in &scenario.facts {
+        if facts.reads_so_at(guest.situation.point) && facts.when.matches(&guest.situation) {
+            change(&mut sections, &facts.section, |text| edit(text, facts));
+        }
+    }
+    let text = sections.iter().fold(String::new(), |mut all, (name, text)| {
+        let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        all.extend(["== ", name, "\n", text, end]);
+        all
+    });
+    text.replace("{boot-id}", guest.boot_id)
+}
+
+/// One section changed, or added before the last, which marks the end.
+fn change(sections: &mut Vec<(String, String)>, name: &str, edit: impl FnOnce(&mut String)) {
+    match sections.iter_mut().find(|(known, _)| known == name) {
+        Some((_, text)) => edit(text),
+        None => {
+            let mut text = String::new();
+            edit(&mut text);
+            sections.insert(sections.len().saturating_sub(1), (name.to_owned(), text));
+        }
+    }
+}
+
+fn edit(text: &mut String, facts: &Facts) {
+    if let Some(whole) = &facts.text {
+        whole.clone_into(text);
+    }
+    if let Some(drop) = &facts.drop {
+        *text = text.lines().filter(|line| !line.contains(drop.as_str())).flat_map(|line| [line, "\n"]).collect();
+    }
+    if let Some(add) = &facts.add {
+        let break_before = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+        text.extend([break_before, add, "\n"]);
+    }
+}
+
+fn sections() -> Vec<(String, String)> {
+    let mut sections: Vec<(String, String)> = Vec::new();
+    for line in HEALTHY.lines() {
+        match (line.strip_prefix("== "), sections.last_mut()) {
+            (Some(name), _) => sections.push((name.to_owned(), String::new())),
+            (None, Some((_, text))) => text.extend([line, "\n"]),
+            (None, None) => {}
+        }
+    }
+    sections
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell::observation::Point;
+    use crate::hypervisor::sim::Situation;
+
+    fn guest(point: Point, disk_full: bool) -> Guest<'static> {
+        let situation = Situation { cell: "acme.web@bios", nth: 1, point, boot: 1 };
+        Guest { situation, boot_id: "the-boot", applied: false, disk_full, before: 0 }
+    }
+
+    #[test]
+    fn untouched_facts_are_the_healthy_ones() {
+        let told = told(&Scenario::default(), &guest(Point::Baseline, false));
+        assert_eq!(told, HEALTHY.replace("{boot-id}", "the-boot"));
+        assert!(told.ends_with("== end\n"));
+    }
+
+    #[test]
+    fn a_section_changes_from_its_first_point_to_its_last() {
+        let scenario = Scenario::default().facts(Facts::section("journal").from(Point::Rebooted).adding("nginx[1]: it broke"));
+        let broken = |point| told(&scenario, &guest(point, false)).contains("== journal\nnginx[1]: it broke\n== core-dumps\n");
+        let points = [Point::Baseline, Point::Applied, Point::Rebooted, Point::ColdBooted, Point::Reapplied, Point::RolledBack];
+        assert_eq!(points.map(broken), [false, false, true, true, true, false]);
+    }
+
+    #[test]
+    fn lines_can_go_and_sections_can_come() {
+        let scenario = Scenario::default()
+            .facts(Facts { drop: Some("nginx.service".to_owned()), ..Facts::section("units") }.adding("nginx.service loaded failed failed"))
+            .facts(Facts::section("strange").adding("x"));
+        let told = told(&scenario, &guest(Point::Baseline, true));
+        assert!(!told.contains("nginx.service loaded active") && told.contains("nginx.service loaded failed failed\n== restarts"));
+        assert!(told.contains("4000000 0 100% /\n") && told.ends_with("== strange\nx\n== end\n"), "{told}");
+    }
+}

@@ -1,0 +1,117 @@
+//! Which machines a line of a scenario means.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cell::cause::Side;
+use crate::cell::observation::Point;
+
+/// Which machines, and when in their lives. What is not given matches all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct When {
+    /// The cell's id; `*` stands for anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cell: Option<String>,
+    /// Which clones of the cell, counted from 1 over all of its passes and attempts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nth: Vec<u32>,
+    /// Whether the patch has touched the clone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
+    /// How far the clone is in its pass, by what was done to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub at: Vec<Point>,
+    /// Which boots of the clone, counted from 1.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub boot: Vec<u32>,
+}
+
+impl When {
+    pub fn cell(pattern: &str) -> Self {
+        Self { cell: Some(pattern.to_owned()), ..Self::default() }
+    }
+
+    pub fn side(side: Side) -> Self {
+        Self { side: Some(side), ..Self::default() }
+    }
+
+    pub fn at(points: &[Point]) -> Self {
+        Self { at: points.to_vec(), ..Self::default() }
+    }
+
+    pub fn nth(nth: &[u32]) -> Self {
+        Self { nth: nth.to_vec(), ..Self::default() }
+    }
+
+    /// Whether a machine in this situation is meant.
+    pub fn matches(&self, now: &Situation<'_>) -> bool {
+        let side = if now.point == Point::Baseline || now.point == Point::RolledBack { Side::Before } else { Side::After };
+        self.cell.as_deref().is_none_or(|pattern| glob(pattern, now.cell))
+            && (self.nth.is_empty() || self.nth.contains(&now.nth))
+            && self.side.is_none_or(|wanted| wanted == side)
+            && (self.at.is_empty() || self.at.contains(&now.point))
+            && (self.boot.is_empty() || self.boot.contains(&now.boot))
+    }
+}
+
+/// What a machine is like at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    pub cell: &'a str,
+    pub nth: u32,
+    pub point: Point,
+    pub boot: u32,
+}
+
+/// Whether a text fits a pattern in which `*` stands for any characters.
+pub fn glob(pattern: &str, text: &str) -> bool {
+    let Some((head, mut rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(head) else { return false };
+    while let Some((part, after)) = rest.split_once('*') {
+        let Some(at) = text.find(part) else { return false };
+        text = &text[at + part.len()..];
+        rest = after;
+    }
+    text.ends_with(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stand_for_anything() {
+        for (pattern, text) in
+            [("*", ""), ("a*", "a"), ("*@b", "a@b"), ("a*c", "abbc"), ("a*b*c", "a1b2c"), ("a*a", "aa"), ("", ""), ("n/*", "n/t")]
+        {
+            assert!(glob(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("a", "b"), ("a*", "ba"), ("a*a", "a"), ("a*b*c", "acb"), ("", "a"), ("a*b", "abc")] {
+            assert!(!glob(pattern, text), "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn each_criterion_narrows() {
+        let now = Situation { cell: "acme.web@bios", nth: 2, point: Point::Rebooted, boot: 3 };
+        for when in [
+            When::default(),
+            When::cell("acme.*"),
+            When::side(Side::After),
+            When::at(&[Point::Rebooted]),
+            When::nth(&[1, 2]),
+            When { boot: vec![3], ..When::default() },
+        ] {
+            assert!(when.matches(&now), "{when:?}");
+        }
+        for when in [
+            When::cell("globex.*"),
+            When::side(Side::Before),
+            When::at(&[Point::Baseline]),
+            When::nth(&[1]),
+            When { boot: vec![1], ..When::default() },
+        ] {
+            assert!(!when.matches(&now), "{when:?}");
+        }
+    }
+}

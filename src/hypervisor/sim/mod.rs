@@ -1,0 +1,304 @@
+//! The simulated hypervisor: machines without QEMU, in a [`World`] that a [`Scenario`] describes. For demonstrations, scale tests and
+//! crash tests; every kind of bad news that the blame table knows can be had from it.
+//!
+//! ```text
+//! scenario (data) ──▶ world (time, agenda) ──▶ machine (states) ──▶ jobs ──▶ step ──▶ facts, shell
+//!    ▲  compose, provoke  │                       ├ boot (phases, console)
+//!    └  (made in code)    └ store (what outlives  └ deeds (what faults do)
+//!                           the controller)
+//! ```
+//! Invariants: a call to a machine that is not there or not in the needed state is refused as libvirt refuses it; nothing here reads
+//! the host's clock or randomness.
+
+mod boot;
+mod compose;
+mod deeds;
+mod facts;
+mod jobs;
+mod machine;
+mod matching;
+mod provoke;
+mod scenario;
+mod seed;
+mod shell;
+mod step;
+mod store;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::broadcast;
+
+pub(crate) use machine::{Agent, Effects, Machine, State};
+#[cfg(test)]
+use matching::Situation;
+pub use matching::When;
+pub use scenario::{Deed, DiskError, Ends, Facts, Fault, For, Host, Moment, Pace, Refusal, Scenario, ScenarioError, Stall, Step, StepName};
+pub use seed::Seed;
+pub(crate) use world::Core;
+pub use world::{TraceEntry, World, WorldError};
+
+use super::{AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Vitals};
+use crate::journal::HostReport;
+
+/// The console's bytes that one call gives at the most.
+const CONSOLE_CAP: usize = 1 << 20;
+/// How long a call takes that only asks.
+const ASKING: Duration = Duration::from_millis(5);
+/// How long a call takes that changes something.
+const DOING: Duration = Duration::from_millis(50);
+
+/// The hypervisor of a simulated world.
+pub struct SimHypervisor {
+    world: Arc<World>,
+    lab: String,
+}
+
+impl SimHypervisor {
+    /// As the lab of this id sees it. Several labs may share a world.
+    pub fn new(world: Arc<World>, lab: &str) -> Self {
+        Self { world, lab: lab.to_owned() }
+    }
+
+    /// Does something to a machine that must exist.
+    async fn on<T>(
+        &self,
+        machine: &str,
+        tried: &str,
+        takes: Duration,
+        act: impl FnOnce(&mut Machine, &mut Effects<'_>) -> Result<T, HypervisorError>,
+    ) -> Result<T, HypervisorError> {
+        let tried = format!("{tried} {machine}");
+        self.world
+            .operate(takes, |core, now| {
+                connected(core, now, &tried)?;
+                core.machine(machine, now, act).unwrap_or_else(|| Err(no_machine(&tried, "there is no such machine")))
+            })
+            .await
+    }
+}
+
+#[async_trait]
+impl Hypervisor for SimHypervisor {
+    async fn host(&self) -> Result<HostReport, HypervisorError> {
+        self.world
+            .operate(ASKING, |core, now| {
+                connected(core, now, "ask for the host")?;
+                let host = &core.scenario.host;
+                Ok(HostReport {
+                    accelerator: "sim".to_owned(),
+                    accelerator_reason: "the machines are simulated".to_owned(),
+                    qemu: "none".to_owned(),
+                    libvirt: "none".to_owned(),
+                    kernel: "none".to_owned(),
+                    cpus: host.cpus,
+                    memory: host.memory.0,
+                })
+            })
+            .await
+    }
+
+    async fn create(&self, spec: &MachineSpec) -> Result<String, HypervisorError> {
+        let tried = format!("create {}", spec.name);
+        let takes = self.world.scenario().pace.create.0;
+        self.world
+            .operate(takes, |core, now| {
+                connected(core, now, &tried)?;
+                if !is_file_name(&spec.name) {
+                    return Err(refused(&tried, "the name is not usable as a file name of at most 60 bytes"));
+                }
+                if core.has(&spec.name) {
+                    return Err(refused(&tried, "there is a machine or a folder of this name already"));
+                }
+                let cell = spec.tag.cell.as_str();
+                let nth = core.next_clone(cell).map_err(|e| disk(&tried, &e))?;
+                let mut machine = Machine::new(cell, nth, spec.hardware.firmware);
+                refuse(machine.refusal(&Moment::Create, &core.scenario), &tried)?;
+                core.create(&spec.name, spec.tag.clone(), machine).map_err(|e| disk(&tried, &e))?;
+                Ok(format!(
+                    "<domain type='sim'>\n  <name>{}</name>\n  <memory unit='bytes'>{}</memory>\n  <vcpu>{}</vcpu>\n</domain>\n",
+                    spec.name, spec.hardware.memory.0, spec.hardware.cores
+                ))
+            })
+            .await
+    }
+
+    async fn start(&self, machine: &str) -> Result<(), HypervisorError> {
+        let takes = self.world.scenario().pace.start.0;
+        self.on(machine, "start", takes, |machine, fx| {
+            refuse(machine.refusal(&Moment::Start, fx.scenario), "start")?;
+            match machine.state {
+                State::Off => {
+                    machine.start(fx);
+                    Ok(())
+                }
+                State::Booting { .. } | State::Up { .. } | State::Hung { .. } => Err(no_machine("start", "it is running already")),
+            }
+        })
+        .await
+    }
+
+    async fn shutdown(&self, machine: &str) -> Result<(), HypervisorError> {
+        self.on(machine, "shut down", DOING, |machine, fx| {
+            running(machine, "shut down")?;
+            machine.go_down(false, fx);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn power_off(&self, machine: &str) -> Result<(), HypervisorError> {
+        self.on(machine, "switch off", DOING, |machine, fx| {
+            refuse(machine.refusal(&Moment::PowerOff, fx.scenario), "switch off")?;
+            if running(machine, "switch off").is_ok() {
+                machine.go_off(MachineEventKind::Stopped, fx);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn reset(&self, machine: &str) -> Result<(), HypervisorError> {
+        self.on(machine, "reset", DOING, |machine, fx| {
+            running(machine, "reset")?;
+            machine.restart(fx);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn destroy(&self, machine: &str) -> Result<(), HypervisorError> {
+        let tried = format!("destroy {machine}");
+        self.world
+            .operate(DOING, |core, now| {
+                connected(core, now, &tried)?;
+                if !is_file_name(machine) {
+                    return Ok(());
+                }
+                if core.tag(machine).is_some_and(|tag| tag.lab != self.lab) {
+                    return Err(refused(&tried, "it bears another lab's tag"));
+                }
+                let off = core.machine(machine, now, |machine, fx| {
+                    refuse(machine.refusal(&Moment::Destroy, fx.scenario), &tried)?;
+                    if running(machine, &tried).is_ok() {
+                        machine.go_off(MachineEventKind::Stopped, fx);
+                    }
+                    Ok(())
+                });
+                off.unwrap_or(Ok(()))?;
+                core.destroy(machine).map_err(|e| disk(&tried, &e))
+            })
+            .await
+    }
+
+    async fn vitals(&self, machine: &str) -> Result<Vitals, HypervisorError> {
+        self.on(machine, "look at", ASKING, |machine, _| Ok(machine.vitals())).await
+    }
+
+    async fn console(&self, machine: &str, offset: u64) -> Result<Vec<u8>, HypervisorError> {
+        self.on(machine, "read the console of", ASKING, |machine, _| {
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
+            let rest = machine.console.as_bytes().get(from..).unwrap_or_default();
+            Ok(rest.iter().copied().take(CONSOLE_CAP).collect())
+        })
+        .await
+    }
+
+    async fn screenshot(&self, machine: &str) -> Result<Option<(Vec<u8>, String)>, HypervisorError> {
+        self.on(machine, "picture", ASKING, |machine, _| {
+            let grey = match machine.state {
+                State::Off => return Ok(None),
+                State::Booting { .. } => 40,
+                State::Up { .. } => 80,
+                State::Hung { .. } => 160,
+            };
+            let mut picture = b"P6\n2 2\n255\n".to_vec();
+            picture.extend([grey; 12]);
+            Ok(Some((picture, "image/x-portable-pixmap".to_owned())))
+        })
+        .await
+    }
+
+    /// Knows `guest-ping` alone: [`crate::guest::sim`] speaks to the world itself.
+    async fn agent(&self, machine: &str, command: &str, _within: Duration) -> Result<String, AgentError> {
+        let found = self
+            .on(machine, "ask the agent of", ASKING, |machine, _| {
+                Ok(match &machine.state {
+                    State::Off => Err(AgentError::NotRunning("it is off".to_owned())),
+                    State::Up { mood, .. } if mood.agent == Agent::Well => Ok(()),
+                    State::Up { .. } | State::Booting { .. } | State::Hung { .. } => Err(AgentError::Unresponsive("no answer".to_owned())),
+                })
+            })
+            .await?;
+        found?;
+        let command: Option<serde_json::Value> = serde_json::from_str(command).ok();
+        match command.as_ref().and_then(|command| command.get("execute")?.as_str()) {
+            Some("guest-ping") => Ok("{\"return\":{}}".to_owned()),
+            Some(other) => Err(AgentError::Refused(format!("the command {other} has not been found"))),
+            None => Err(AgentError::Refused("invalid JSON".to_owned())),
+        }
+    }
+
+    fn events(&self) -> broadcast::Receiver<MachineEvent> {
+        self.world.events()
+    }
+
+    async fn owned(&self) -> Result<Vec<Owned>, HypervisorError> {
+        self.world
+            .operate(ASKING, |core, now| {
+                connected(core, now, "list the lab's machines")?;
+                core.owned(&self.lab).map_err(|e| disk("list the lab's machines", &e))
+            })
+            .await
+    }
+}
+
+/// Refuses while the connection is gone.
+pub(crate) fn connected(core: &Core, now: Duration, tried: &str) -> Result<(), HypervisorError> {
+    refuse(core.is_out(now).then_some(Refusal::Gone), tried)
+}
+
+fn running(machine: &Machine, tried: &str) -> Result<(), HypervisorError> {
+    match machine.state {
+        State::Off => Err(no_machine(tried, "it is off")),
+        State::Booting { .. } | State::Up { .. } | State::Hung { .. } => Ok(()),
+    }
+}
+
+fn refuse(refusal: Option<Refusal>, tried: &str) -> Result<(), HypervisorError> {
+    let (kind, found) = match refusal {
+        None => return Ok(()),
+        Some(Refusal::Gone) => (HypervisorErrorKind::Gone, "the connection to the hypervisor is gone"),
+        Some(Refusal::NoSpace) => (HypervisorErrorKind::NoSpace, "no space left on the host"),
+        Some(Refusal::TimedOut) => (HypervisorErrorKind::TimedOut, "the call outlived its deadline"),
+        Some(Refusal::Refused) => (HypervisorErrorKind::Refused, "the hypervisor refused"),
+    };
+    Err(error(kind, tried, found, "the scenario says so"))
+}
+
+pub(crate) fn no_machine(tried: &str, found: &str) -> HypervisorError {
+    error(HypervisorErrorKind::NoMachine, tried, found, "")
+}
+
+fn refused(tried: &str, found: &str) -> HypervisorError {
+    error(HypervisorErrorKind::Refused, tried, found, "")
+}
+
+fn disk(tried: &str, found: &std::io::Error) -> HypervisorError {
+    let full = found.kind() == std::io::ErrorKind::StorageFull;
+    error(if full { HypervisorErrorKind::NoSpace } else { HypervisorErrorKind::Refused }, tried, &found.to_string(), "")
+}
+
+fn error(kind: HypervisorErrorKind, tried: &str, found: &str, hint: &str) -> HypervisorError {
+    HypervisorError { kind, tried: tried.to_owned(), found: found.to_owned(), hint: hint.to_owned() }
+}
+
+fn is_file_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'@');
+    (1..=60).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain)
+}

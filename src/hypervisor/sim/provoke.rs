@@ -1,0 +1,82 @@
+//! For each row of the blame table, the scenario that brings it about.
+//!
+//! Invariant: the match is exhaustive, so that a new cause does not compile until it is said how a world shows it, or why none can.
+
+use std::time::Duration;
+
+use super::matching::When;
+use super::scenario::{Deed, DiskError, Ends, Facts, Fault, For, Moment, Refusal, Scenario, Stall, Step, StepName};
+use crate::catalog::text::Span;
+use crate::cell::cause::{BootPhase, Cause, Side};
+use crate::cell::observation::Point;
+
+/// While a step runs, and not as it starts.
+const MIDWAY: Span = Span(Duration::from_millis(150));
+
+impl Scenario {
+    /// A world in which each clone comes to this trouble on this side of the patch. `None` where no machine can be the cause, or the
+    /// cause has no such side.
+    pub fn provoking(cause: &Cause, side: Side) -> Option<Self> {
+        let world = Self::seeded(1).wanting_a_reboot();
+        // What happens while the guest boots; after the patch, in its first boot with it.
+        let at_boot =
+            |phase: BootPhase, does: Deed| Some(world.clone().fault(Fault::new(Moment::Boot(phase), does).when(When::side(side))));
+        // What happens while the guest works: before the patch as its facts are taken, after it in the middle of applying.
+        let at_work = |does: Deed| {
+            let step = match side {
+                Side::Before => "facts",
+                Side::After => "apply",
+            };
+            let fault = Fault::new(Moment::Step(step.to_owned()), does).when(When::side(side)).after(MIDWAY);
+            Some(world.clone().fault(fault))
+        };
+        let step = |name: &str, ends: Ends| Step::new(StepName::Step(name.to_owned()), ends);
+        let only_after = |step: Step| (side == Side::After).then(|| world.clone().step(step));
+        match cause {
+            Cause::Hypervisor => match side {
+                Side::Before => Some(world.clone().fault(Fault::new(Moment::Start, Deed::Refuse(Refusal::Refused)))),
+                Side::After => at_work(Deed::LoseConnection(For { span: Some(Span::secs(60)) })),
+            },
+            Cause::HostDiskFull => match side {
+                Side::Before => Some(world.clone().fault(Fault::new(Moment::Create, Deed::Refuse(Refusal::NoSpace)))),
+                // Once the machine runs, a full host shows as a disk error.
+                Side::After => None,
+            },
+            // Found before any machine is asked for.
+            Cause::ImageDamaged | Cause::PayloadDamaged | Cause::NotApplicable => None,
+            // Done from outside the world.
+            Cause::ControllerEnded | Cause::Cancelled => None,
+            Cause::EmulatorDied => at_work(Deed::EmulatorCrash),
+            Cause::DiskError { nospace } => at_work(Deed::DiskError(DiskError { nospace: *nospace })),
+            Cause::BootStalled { reached } => at_boot(*reached, Deed::Stall(Stall { busy: false })),
+            Cause::BootLoop => at_boot(BootPhase::Kernel, Deed::Reboot),
+            Cause::PoweredOff => at_boot(BootPhase::Userspace, Deed::PowerOff),
+            Cause::KernelPanic => at_boot(BootPhase::Kernel, Deed::Panic),
+            Cause::AgentLost => at_work(Deed::AgentLost(For::default())),
+            Cause::AgentNonsense => at_work(Deed::AgentNonsense(For::default())),
+            Cause::UnexpectedReboot => {
+                let fault = Fault::new(Moment::Step("facts".to_owned()), Deed::Reboot).when(When::side(side)).after(MIDWAY);
+                Some(world.clone().fault(fault))
+            }
+            Cause::ProbeFailed => {
+                Some(world.clone().step(step("facts", Ends::Exit(1)).when(When::side(side)).saying("sh: facts: broken\n")))
+            }
+            Cause::GuestDiskFull => at_work(Deed::FillDisk),
+            Cause::ApplyFailed { exit } => only_after(step("apply", Ends::Exit(*exit)).saying("E: it does not work\n")),
+            Cause::ApplyTimedOut => only_after(step("apply", Ends::TimesOut)),
+            Cause::ApplyAsked => only_after(step("apply", Ends::Asks).saying("Do you want to continue? [Y/n] ")),
+            Cause::UndeclaredRemovals => only_after(step("preflight", Ends::AsUsual).saying("Remv nginx [1.22.1-9+deb12u1]\n")),
+            Cause::NotEffective => only_after(step("confirm", Ends::Exit(1)).saying("the old version is still there\n")),
+            Cause::NotIdempotent => only_after(step("reapply", Ends::Exit(1)).saying("E: it is there already\n")),
+            Cause::RollbackFailed => only_after(step("rollback", Ends::Exit(1)).saying("E: cannot remove\n")),
+        }
+    }
+
+    /// The same world, where guests want a restart after the patch.
+    pub fn wanting_a_reboot(self) -> Self {
+        let applied = When::at(&[Point::Applied]);
+        let facts = Facts { when: applied.clone(), ..Facts::section("reboot-required").adding("yes\nlinux-image-amd64") };
+        let step = Step::new(StepName::Step("reboot-wanted".to_owned()), Ends::AsUsual).when(applied);
+        self.step(step.saying("linux-image-amd64\n")).facts(facts)
+    }
+}

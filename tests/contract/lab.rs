@@ -1,0 +1,133 @@
+//! The labs that the contract is held against, and how its functions wait.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use patchlab::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
+use patchlab::catalog::image::Os;
+use patchlab::catalog::text::Size;
+use patchlab::guest::sim::SimGuests;
+use patchlab::guest::{Guest, Guests};
+use patchlab::hypervisor::sim::{Scenario, SimHypervisor, World};
+use patchlab::hypervisor::{Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Tag};
+use patchlab::id::{Digest, RunId};
+use tokio::sync::broadcast::Receiver;
+use tokio::time::{sleep, timeout};
+
+/// How long a boot may take on the slowest hypervisor.
+const BOOT: Duration = Duration::from_secs(300);
+
+/// A hypervisor with its guests, and something for them to boot.
+pub struct Lab {
+    pub hypervisor: Arc<dyn Hypervisor>,
+    pub guests: Arc<dyn Guests>,
+    /// Another lab on the same hypervisor, where that can be had, and its id.
+    pub neighbour: Option<(Arc<dyn Hypervisor>, String)>,
+    pub id: String,
+    pub image: PathBuf,
+    pub media: Option<PathBuf>,
+}
+
+/// A simulated world, kept in a folder or not at all.
+pub fn simulated(folder: Option<&Path>) -> Lab {
+    let world = match folder {
+        Some(folder) => World::open(Scenario::seeded(7), folder).expect("a world"),
+        None => World::new(Scenario::seeded(7)),
+    };
+    Lab {
+        hypervisor: Arc::new(SimHypervisor::new(world.clone(), "this-lab")),
+        neighbour: Some((Arc::new(SimHypervisor::new(world.clone(), "next-lab")), "next-lab".to_owned())),
+        guests: Arc::new(SimGuests::new(world)),
+        id: "this-lab".to_owned(),
+        image: PathBuf::from("/nonexistent/image.qcow2"),
+        media: None,
+    }
+}
+
+/// libvirt with a real image, when `PATCHLAB_TEST_IMAGE` names one.
+pub fn libvirt() -> Option<Lab> {
+    let _image = PathBuf::from(std::env::var_os("PATCHLAB_TEST_IMAGE")?);
+    // HOOK: `patchlab::hypervisor::libvirt::Libvirt::open(uri, state, lab_id)` and `patchlab::guest::agent::AgentGuests { hypervisor }`
+    // go here once both adapters are there.
+    panic!("PATCHLAB_TEST_IMAGE is set, and the libvirt adapter is not wired in yet")
+}
+
+impl Lab {
+    pub fn spec(&self, name: &str) -> MachineSpec {
+        self.spec_of(name, &self.id)
+    }
+
+    pub fn spec_of(&self, name: &str, lab: &str) -> MachineSpec {
+        let tag = Tag {
+            lab: lab.to_owned(),
+            run: RunId::from_parts(0, [7; 10]),
+            cell: "acme.web@virtio-bios".parse().expect("a cell id"),
+            lease: name.to_owned(),
+        };
+        let hardware = Hardware {
+            title: "for the contract".to_owned(),
+            chipset: Chipset::Pc,
+            firmware: Firmware::Bios,
+            cpu: "max".to_owned(),
+            cores: 1,
+            memory: Size::mib(512),
+            disk: DiskBus::Virtio,
+            nic: NicModel::Virtio,
+            second_cold_boot: false,
+        };
+        let (image, media) = (self.image.clone(), self.media.clone());
+        MachineSpec { name: name.to_owned(), tag, hardware, image, image_digest: Digest::of("the contract's image"), media }
+    }
+
+    pub async fn create(&self, name: &str) {
+        self.hypervisor.create(&self.spec(name)).await.expect("a machine");
+    }
+
+    /// A machine whose guest is up and ready for jobs.
+    pub async fn booted(&self, name: &str) -> Arc<dyn Guest> {
+        self.create(name).await;
+        self.hypervisor.start(name).await.expect("a start");
+        let guest = self.guests.connect(name, Os::Debian);
+        until_up(&*guest).await;
+        guest
+    }
+
+    pub async fn destroy(&self, name: &str) {
+        self.hypervisor.destroy(name).await.expect("a removal");
+    }
+
+    /// The names of what the lab owns, and whether each runs.
+    pub async fn owned(&self) -> Vec<(String, bool)> {
+        let owned = self.hypervisor.owned().await.expect("a list");
+        owned.into_iter().map(|owned| (owned.machine, owned.running)).collect()
+    }
+}
+
+/// Waits until something is so.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+    let waited = timeout(BOOT, async {
+        while !is_so().await {
+            sleep(Duration::from_millis(250)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "in vain waited until {what}");
+}
+
+pub async fn until_up(guest: &dyn Guest) {
+    until("the agent answers", || async { guest.ping().await.is_ok() }).await;
+    until("the guest has settled", || async { guest.is_settled().await.is_ok_and(|settled| settled) }).await;
+    guest.prepare().await.expect("a prepared guest");
+}
+
+/// Waits for an event of a machine; what else happens to it meanwhile is passed over.
+pub async fn until_event(events: &mut Receiver<MachineEvent>, machine: &str, kind: MachineEventKind) {
+    let wanted = MachineEvent { machine: machine.to_owned(), kind };
+    let waited = timeout(BOOT, async { while events.recv().await.expect("an event") != wanted {} });
+    assert!(waited.await.is_ok(), "in vain waited for {wanted:?}");
+}
+
+pub fn kind<T>(result: Result<T, HypervisorError>) -> Option<HypervisorErrorKind> {
+    result.err().map(|error| error.kind)
+}

@@ -7,4 +7,5 @@ pub mod hypervisor;
 pub mod id;
 pub mod journal;
 pub mod plan;
+pub mod report;
 pub mod verdict;

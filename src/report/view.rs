@@ -1,0 +1,289 @@
+//! The plan, the record and the judgement of a run side by side: what every form of report walks.
+//!
+//! Invariant: the walk is the plan's. A cell or case that the judgement does not speak of is there, as missing.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use crate::cell::Pass;
+use crate::id::Digest;
+use crate::journal::{CellRecord, PassRecord, RunState};
+use crate::plan::PlannedCell;
+use crate::verdict::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
+
+use super::text;
+
+/// What a report is told from.
+#[derive(Clone, Copy)]
+pub struct Source<'a> {
+    pub run: &'a RunState,
+    pub judgement: &'a Judgement,
+    /// The bytes of a kept file, if they are still there.
+    pub evidence: &'a dyn Fn(&Digest) -> Option<Vec<u8>>,
+}
+
+/// One cell of the plan, with all that is known of it.
+pub struct CellView<'a> {
+    pub planned: &'a PlannedCell,
+    pub record: &'a CellRecord,
+    pub judged: Option<&'a CellJudgement>,
+    /// Every judged case, and every planned one that was not judged.
+    pub cases: Vec<Cow<'a, CaseJudgement>>,
+    pub findings: &'a [Finding],
+    pub faults: &'a [Fault],
+    pub notes: &'a [String],
+    /// Whether nothing more is to come: the cell or the whole run has ended.
+    pub finished: bool,
+}
+
+static NOTHING: CellRecord = CellRecord { passes: Vec::new(), ended: false };
+
+impl<'a> Source<'a> {
+    pub fn is_finished(&self) -> bool {
+        self.run.is_finished() && self.judgement.finished
+    }
+
+    /// The run's verdict. An unfinished run has none but inconclusive.
+    pub fn verdict(&self) -> Verdict {
+        if self.is_finished() { self.judgement.verdict } else { Verdict::Inconclusive }
+    }
+
+    pub fn cells(&self) -> Vec<CellView<'a>> {
+        self.run.plan.cells.iter().map(|planned| self.cell(planned)).collect()
+    }
+
+    fn cell(&self, planned: &'a PlannedCell) -> CellView<'a> {
+        let record = self.run.cells.get(&planned.id).unwrap_or(&NOTHING);
+        let judged = self.judgement.cells.iter().find(|judged| judged.id == planned.id);
+        let mut cases: Vec<_> = judged.iter().flat_map(|judged| judged.cases.iter().map(Cow::Borrowed)).collect();
+        for (suite, case) in planned.cases() {
+            if !cases.iter().any(|judged| judged.suite == suite.name && judged.case == case.name) {
+                cases.push(Cow::Owned(CaseJudgement {
+                    suite: suite.name.clone(),
+                    case: case.name.clone(),
+                    baseline: None,
+                    patched: None,
+                    comparison: Comparison::Missing,
+                    message: "planned, and without a result".to_owned(),
+                    detail: String::new(),
+                    baseline_ms: None,
+                    patched_ms: None,
+                }));
+            }
+        }
+        CellView {
+            planned,
+            record,
+            judged,
+            cases,
+            findings: judged.map_or(&[], |judged| &judged.findings),
+            faults: judged.map_or(&[], |judged| &judged.faults),
+            notes: judged.map_or(&[], |judged| &judged.notes),
+            finished: record.ended || self.is_finished(),
+        }
+    }
+
+    /// Milliseconds from the plan to the end, or to the last thing that is known to have happened.
+    pub fn elapsed_ms(&self) -> u64 {
+        let stages = self.run.cells.values().flat_map(|cell| &cell.passes).flat_map(|pass| &pass.stages);
+        let last = stages.map(|stage| stage.ended.as_ref().map_or(stage.started, |(at, _)| *at)).max();
+        let end = self.run.ended.map(|(at, _)| at).or(last).unwrap_or(self.run.planned);
+        text::elapsed(self.run.planned, end)
+    }
+
+    /// The verdict's reason in a sentence or two.
+    pub fn reason(&self) -> String {
+        let cells = self.cells();
+        let all = cells.len();
+        let on = |number: usize| if all == 1 { "on the one machine planned".to_owned() } else { format!("on {number} of {all} machines") };
+        if !self.is_finished() {
+            let open = cells.iter().filter(|cell| !cell.finished).count();
+            let bad: usize = cells.iter().map(|cell| cell.findings.len()).sum();
+            let so_far = if bad == 0 { "No findings so far.".to_owned() } else { format!("Already {}.", text::count(bad, "finding")) };
+            return format!("The run has not ended: work is outstanding {}. {so_far}", on(open));
+        }
+        let failing = cells.iter().filter(|cell| !cell.findings.is_empty()).count();
+        let findings: usize = cells.iter().map(|cell| cell.findings.len()).sum();
+        let unjudged = cells.iter().filter(|cell| cell.verdict() == Verdict::Inconclusive).count();
+        let checks: usize = cells.iter().map(|cell| cell.cases.len()).sum();
+        match self.verdict() {
+            Verdict::Pass => {
+                let known = cells.iter().flat_map(|cell| &cell.cases).filter(|case| case.comparison == Comparison::PreExisting).count();
+                let known = if known == 0 { String::new() } else { format!(" {} before and after in the same way.", fails(known)) };
+                format!("{} {}: nothing that worked before the patch is broken after it.{known}", text::count(checks, "check"), on(all))
+            }
+            Verdict::Fail if findings == 0 => "The patch is to blame, and no finding says why; read the journal.".to_owned(),
+            Verdict::Fail => {
+                let also =
+                    if unjudged == 0 { String::new() } else { format!(" The lab could not judge {}.", text::count(unjudged, "machine")) };
+                format!("{} {} ({}): the patch is to blame.{also}", text::count(findings, "finding"), on(failing), codes(&cells))
+            }
+            Verdict::Inconclusive if all == 0 => "Nothing was planned, so nothing can be said.".to_owned(),
+            Verdict::Inconclusive => format!("The lab could not judge the patch {}. That says nothing about the patch.", on(unjudged)),
+        }
+    }
+
+    /// What people should know and what blocks nothing, each once, with the cells that it is about.
+    pub fn notes(&self) -> Vec<(String, Vec<String>)> {
+        let mut notes: Vec<(String, Vec<String>)> = Vec::new();
+        for cell in self.cells() {
+            let known = cell.counts().get(&Comparison::PreExisting).copied().unwrap_or(0);
+            let known = (known > 0).then(|| format!("{} before and after, in the same way", fails(known)));
+            for note in cell.notes.iter().map(|note| text::one_line(note, 300)).chain(known) {
+                let id = cell.planned.id.to_string();
+                match notes.iter_mut().find(|(told, _)| *told == note) {
+                    Some((_, cells)) => cells.push(id),
+                    None => notes.push((note, vec![id])),
+                }
+            }
+        }
+        notes
+    }
+
+    /// Builds down, hardware across: the cell at each place, where the plan has one.
+    pub fn matrix(&self) -> Matrix {
+        let mut hardware: Vec<String> = Vec::new();
+        let mut rows: BTreeMap<String, BTreeMap<usize, usize>> = BTreeMap::new();
+        for (at, cell) in self.run.plan.cells.iter().enumerate() {
+            let name = cell.hardware.name.to_string();
+            let column = hardware.iter().position(|known| *known == name).unwrap_or_else(|| {
+                hardware.push(name);
+                hardware.len() - 1
+            });
+            rows.entry(format!("{}.{}", cell.customer, cell.build)).or_default().insert(column, at);
+        }
+        let rows =
+            rows.into_iter().map(|(build, places)| (build, (0..hardware.len()).map(|column| places.get(&column).copied()).collect()));
+        Matrix { rows: rows.collect(), hardware }
+    }
+
+    /// What to type next, each with what it is for.
+    pub fn next_commands(&self) -> Vec<(String, &'static str)> {
+        let run = self.run.run;
+        let patch = &self.run.plan.patch.manifest.id;
+        let mut commands = Vec::new();
+        match self.verdict() {
+            _ if !self.is_finished() => commands.push((format!("patchlab run {patch}"), "finish the run: what is done stays done")),
+            Verdict::Pass => {
+                let mut customers: Vec<_> = self.run.plan.cells.iter().map(|cell| &cell.customer).collect();
+                customers.dedup();
+                customers.truncate(3);
+                commands.extend(
+                    customers.iter().map(|name| (format!("patchlab gate {patch} --customer {name}"), "may it go to this customer?")),
+                );
+            }
+            Verdict::Fail | Verdict::Inconclusive => {
+                let cells = self.cells();
+                if let Some(cell) = cells.iter().find(|cell| cell.verdict() == self.verdict()) {
+                    commands.push((self.repeat(cell.planned), "the same again, this machine only"));
+                }
+            }
+        }
+        if let Some(machine) = self.run.kept.first() {
+            commands.push((format!("patchlab shell {run} {machine}"), "look into the machine that was kept"));
+            commands.push((format!("patchlab release {run}"), "let the kept machines go"));
+        }
+        commands.push((format!("patchlab show {run}"), "this summary"));
+        commands.push((format!("patchlab report {run} --format html --output report.html"), "everything, as a page"));
+        commands
+    }
+
+    /// The command that does one cell again, on the same bytes.
+    pub fn repeat(&self, cell: &PlannedCell) -> String {
+        let patch = &self.run.plan.patch.manifest.id;
+        format!("patchlab run {patch} --customer {} --build {} --hardware {}", cell.customer, cell.build, cell.hardware.name)
+    }
+}
+
+/// The codes of the findings, each once, the first few.
+fn codes(cells: &[CellView<'_>]) -> String {
+    let mut codes: Vec<_> = cells.iter().flat_map(|cell| cell.findings).map(|finding| text::one_line(&finding.code, 40)).collect();
+    codes.sort();
+    codes.dedup();
+    let more = if codes.len() > 4 { ", …" } else { "" };
+    codes.truncate(4);
+    format!("{}{more}", codes.join(", "))
+}
+
+fn fails(number: usize) -> String {
+    if number == 1 { "1 check fails".to_owned() } else { format!("{number} checks fail") }
+}
+
+/// Builds down, hardware across.
+pub struct Matrix {
+    pub hardware: Vec<String>,
+    /// A build, and per hardware the index of its cell in the plan.
+    pub rows: Vec<(String, Vec<Option<usize>>)>,
+}
+
+impl<'a> CellView<'a> {
+    /// The cell's verdict. One that has not ended, or that nobody judged, has not passed.
+    pub fn verdict(&self) -> Verdict {
+        match self.judged.map(|judged| judged.verdict) {
+            Some(Verdict::Pass) if self.finished => Verdict::Pass,
+            Some(Verdict::Fail) => Verdict::Fail,
+            Some(Verdict::Pass | Verdict::Inconclusive) | None => Verdict::Inconclusive,
+        }
+    }
+
+    /// The verdict in a word, or how far the cell is.
+    pub fn word(&self) -> &'static str {
+        match (self.finished, self.verdict()) {
+            (_, Verdict::Fail) => "fail",
+            (true, verdict) => verdict.as_str(),
+            (false, _) if self.record.passes.is_empty() => "waiting",
+            (false, _) => "unfinished",
+        }
+    }
+
+    /// The faults as lists tell them: what is only outstanding left out, and many missing results as one.
+    pub fn told_faults(&self) -> Vec<Cow<'a, Fault>> {
+        let is_missing = |fault: &&Fault| fault.code == "missing" && fault.case.is_some();
+        let missing: Vec<_> = self.faults.iter().filter(is_missing).filter_map(|fault| fault.case.as_deref()).collect();
+        let many = missing.len() > 2;
+        let outstanding = |fault: &&Fault| !self.finished && matches!(fault.code.as_str(), "missing" | "unfinished");
+        let single = self.faults.iter().filter(|fault| !(outstanding(fault) || many && is_missing(fault)));
+        let mut told: Vec<_> = single.map(Cow::Borrowed).collect();
+        if let (true, true, Some(first)) = (many, self.finished, self.faults.iter().find(is_missing)) {
+            let message = format!("{} gave no result: {}", text::count(missing.len(), "check"), missing.join(", "));
+            told.push(Cow::Owned(Fault { message, case: None, detail: String::new(), ..first.clone() }));
+        }
+        told
+    }
+
+    /// The attempt at the main pass that counts: the last.
+    pub fn main_pass(&self) -> Option<&'a PassRecord> {
+        self.record.passes.iter().rev().find(|pass| pass.pass == Pass::Main)
+    }
+
+    /// Milliseconds that its stages took together.
+    pub fn elapsed_ms(&self) -> u64 {
+        let stages = self.record.passes.iter().flat_map(|pass| &pass.stages);
+        stages.filter_map(|stage| stage.ended.as_ref().map(|(at, _)| text::elapsed(stage.started, *at))).sum()
+    }
+
+    /// How many cases compare like this.
+    pub fn counts(&self) -> BTreeMap<Comparison, usize> {
+        self.cases.iter().fold(BTreeMap::new(), |mut counts, case| {
+            *counts.entry(case.comparison).or_default() += 1;
+            counts
+        })
+    }
+}
+
+/// Where a finding or fault showed: `nginx/tls`, `stage boot`, or nothing for the whole cell.
+pub fn place(stage: Option<crate::cell::Stage>, case: Option<&str>) -> String {
+    match (case, stage) {
+        (Some(case), _) => case.to_owned(),
+        (None, Some(stage)) => format!("stage {stage}"),
+        (None, None) => String::new(),
+    }
+}
+
+/// How surely a finding is one: `confirmed on 2 of 2 fresh clones`.
+pub fn confirmation(confirmed: (u32, u32)) -> String {
+    match confirmed {
+        (_, 0) => "not tried again".to_owned(),
+        (again, tried) => format!("seen again on {again} of {tried} fresh {}", if tried == 1 { "clone" } else { "clones" }),
+    }
+}

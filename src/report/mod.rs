@@ -8,9 +8,12 @@
 //! - green needs a reason: [`standing`] calls a case or stage passed only if it was seen to pass, whatever the rest says;
 //! - guest text is capped, made visible ([`text`]) and escaped by the form's own rules before it is shown.
 
+pub mod html;
 pub mod standing;
 pub mod text;
 pub mod view;
+
+mod picture;
 
 pub use view::Source;
 

@@ -1,0 +1,236 @@
+//! One self-contained page: verdict and reason, findings, machines, faults, then each cell with its timeline, cases and evidence.
+//!
+//! The template is `run.html` beside this file. It escapes everything; no value is marked safe, and the page's own policy
+//! forbids scripts and every outside resource, so that a hostile guest has two walls before it.
+//!
+//! Invariant: the page stays below [`MAX`] bytes, whatever a guest said.
+
+mod cell;
+mod detail;
+
+use askama::Template;
+
+use crate::journal::RunState;
+use crate::verdict::Verdict;
+
+use super::view::{CellView, confirmation, place};
+use super::{ReportError, Source, text};
+use cell::{CellPage, cell_page};
+use detail::{Budget, Detail};
+
+/// Bytes that the page stays below for any plan of ordinary size.
+pub const MAX: usize = 2_000_000;
+/// Bytes of guest text, pictures and long tables in it.
+const ROOM: usize = 1_300_000;
+/// Bytes of one finding's detail.
+const DETAIL: usize = 24_000;
+/// Findings, faults and notes that are listed one by one.
+const SHOWN: usize = 100;
+
+/// A sign with its colour; always beside a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    Good,
+    Bad,
+    Odd,
+    Quiet,
+    Open,
+}
+
+impl Sign {
+    /// The CSS class.
+    pub const fn class(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Bad => "bad",
+            Self::Odd => "odd",
+            Self::Quiet => "quiet",
+            Self::Open => "open",
+        }
+    }
+
+    pub const fn mark(self) -> &'static str {
+        match self {
+            Self::Good => "✓",
+            Self::Bad => "✕",
+            Self::Odd => "?",
+            Self::Quiet => "–",
+            Self::Open => "…",
+        }
+    }
+}
+
+const fn sign_of(verdict: Verdict) -> Sign {
+    match verdict {
+        Verdict::Pass => Sign::Good,
+        Verdict::Fail => Sign::Bad,
+        Verdict::Inconclusive => Sign::Odd,
+    }
+}
+
+fn place_sign(cell: &CellView<'_>) -> Sign {
+    if cell.finished || cell.verdict() == Verdict::Fail { sign_of(cell.verdict()) } else { Sign::Open }
+}
+
+/// What the template shows.
+#[derive(Template)]
+#[template(path = "run.html", config = "src/report/askama.toml")]
+struct Page {
+    patch: String,
+    title: String,
+    sign: Sign,
+    word: &'static str,
+    reason: String,
+    facts: Vec<(&'static str, String)>,
+    findings: Vec<NewsPage>,
+    more_findings: usize,
+    hardware: Vec<String>,
+    rows: Vec<(String, Vec<Option<PlacePage>>)>,
+    faults: Vec<NewsPage>,
+    more_faults: usize,
+    notes: Vec<(String, Vec<String>)>,
+    excluded: Vec<(String, String)>,
+    lint: Vec<(String, String)>,
+    kept: Vec<String>,
+    cells: Vec<CellPage>,
+    commands: Vec<(String, &'static str)>,
+    digests: Vec<(&'static str, String)>,
+    tools: Vec<(&'static str, String)>,
+}
+
+struct NewsPage {
+    sign: Sign,
+    code: String,
+    cell: String,
+    place: String,
+    message: String,
+    remark: String,
+    detail: Option<Detail>,
+}
+
+struct PlacePage {
+    cell: String,
+    sign: Sign,
+    word: &'static str,
+    summary: String,
+}
+
+/// The run as one HTML page.
+///
+/// # Errors
+/// [`ReportError::Html`], when the template cannot be written out.
+pub fn render(source: &Source<'_>) -> Result<String, ReportError> {
+    Ok(page(source).render()?)
+}
+
+fn page(source: &Source<'_>) -> Page {
+    let budget = Budget::new(ROOM);
+    let run = source.run;
+    let plan = &run.plan;
+    let cells = source.cells();
+    let matrix = source.matrix();
+    let (findings, more_findings) = findings(&cells, &budget);
+    let (faults, more_faults) = faults(&cells, &budget);
+    let place = |at: usize| cells.get(at).map(place_page);
+    Page {
+        patch: plan.patch.manifest.id.to_string(),
+        title: text::one_line(&plan.patch.manifest.title, 200),
+        sign: if source.is_finished() { sign_of(source.verdict()) } else { Sign::Open },
+        word: if source.is_finished() { source.verdict().as_str() } else { "unfinished" },
+        reason: source.reason(),
+        facts: facts(source),
+        findings,
+        more_findings,
+        hardware: matrix.hardware,
+        rows: matrix.rows.into_iter().map(|(build, places)| (build, places.into_iter().map(|at| at.and_then(place)).collect())).collect(),
+        faults,
+        more_faults,
+        notes: source.notes().into_iter().take(SHOWN).collect(),
+        excluded: plan.excluded.iter().map(|left| (text::one_line(&left.what, 120), text::one_line(&left.reason, 300))).collect(),
+        lint: plan.lint.iter().map(|lint| (text::one_line(&lint.code, 60), text::one_line(&lint.message, 300))).collect(),
+        kept: run.kept.iter().map(|machine| text::one_line(machine, 80)).collect(),
+        cells: cells.iter().map(|cell| cell_page(source, cell, &budget)).collect(),
+        commands: source.next_commands(),
+        digests: vec![("Run", run.run.to_string()), ("Plan", run.plan_digest.to_string()), ("Patch", plan.patch.sha256.to_string())],
+        tools: tools(run),
+    }
+}
+
+fn facts(source: &Source<'_>) -> Vec<(&'static str, String)> {
+    let run = source.run;
+    let manifest = &run.plan.patch.manifest;
+    let mut facts = vec![
+        ("Patch", manifest.id.to_string()),
+        ("Begun", text::moment(run.planned)),
+        ("Took", text::duration(source.elapsed_ms())),
+        ("Machines", run.plan.cells.len().to_string()),
+        ("Asked for by", text::one_line(&run.by, 80)),
+    ];
+    if !manifest.cves.is_empty() {
+        facts.push(("Answers", text::one_line(&manifest.cves.join(", "), 200)));
+    }
+    facts
+}
+
+fn findings(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize) {
+    let all: Vec<_> = cells.iter().flat_map(|cell| cell.findings.iter().map(move |finding| (cell, finding))).collect();
+    let shown = all.iter().take(SHOWN).map(|(cell, finding)| {
+        let place = place(finding.stage, finding.case.as_deref());
+        NewsPage {
+            sign: Sign::Bad,
+            code: text::one_line(&finding.code, 60),
+            cell: cell.planned.id.to_string(),
+            place: text::one_line(&place, 140),
+            message: text::one_line(&finding.message, 400),
+            remark: confirmation(finding.confirmed),
+            detail: budget.detail(&finding.detail, DETAIL),
+        }
+    });
+    (shown.collect(), all.len().saturating_sub(SHOWN))
+}
+
+fn faults(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize) {
+    let all: Vec<_> = cells.iter().flat_map(|cell| cell.told_faults().into_iter().map(move |fault| (cell, fault))).collect();
+    let shown = all.iter().take(SHOWN).map(|(cell, fault)| {
+        let place = place(fault.stage, fault.case.as_deref());
+        NewsPage {
+            sign: if fault.recovered { Sign::Quiet } else { Sign::Odd },
+            code: text::one_line(&fault.code, 60),
+            cell: cell.planned.id.to_string(),
+            place: text::one_line(&place, 140),
+            message: text::one_line(&fault.message, 400),
+            remark: if fault.recovered { "made up for by trying again; blocks nothing".to_owned() } else { String::new() },
+            detail: budget.detail(&fault.detail, DETAIL),
+        }
+    });
+    (shown.collect(), all.len().saturating_sub(SHOWN))
+}
+
+fn place_page(cell: &CellView<'_>) -> PlacePage {
+    let bad = cell.findings.len();
+    let faults = cell.told_faults().iter().filter(|fault| !fault.recovered).count();
+    let mut summary = vec![text::count(cell.cases.len(), "check")];
+    if bad > 0 {
+        summary.push(text::count(bad, "finding"));
+    }
+    if faults > 0 {
+        summary.push(text::count(faults, "fault"));
+    }
+    PlacePage { cell: cell.planned.id.to_string(), sign: place_sign(cell), word: cell.word(), summary: summary.join(", ") }
+}
+
+/// What the run was made with, from its last controller.
+fn tools(run: &RunState) -> Vec<(&'static str, String)> {
+    let Some(controller) = run.controllers.last() else { return Vec::new() };
+    let host = &controller.host;
+    vec![
+        ("patchlab", controller.patchlab.clone()),
+        ("Hypervisor", text::one_line(&controller.hypervisor, 200)),
+        ("QEMU", text::one_line(&host.qemu, 80)),
+        ("libvirt", text::one_line(&host.libvirt, 80)),
+        ("Accelerator", format!("{} ({})", text::one_line(&host.accelerator, 40), text::one_line(&host.accelerator_reason, 200))),
+        ("Host kernel", text::one_line(&host.kernel, 80)),
+        ("Host", format!("{}, {} memory", text::count(host.cpus as usize, "processor"), text::size(host.memory))),
+        ("Controllers", run.controllers.len().to_string()),
+    ]
+}

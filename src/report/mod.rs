@@ -9,6 +9,9 @@
 //! - guest text is capped, made visible ([`text`]) and escaped by the form's own rules before it is shown.
 
 pub mod html;
+pub mod human;
+pub mod markdown;
+pub mod plan;
 pub mod standing;
 pub mod text;
 pub mod view;

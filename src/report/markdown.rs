@@ -1,0 +1,163 @@
+//! A summary for a merge request, in GitHub's and GitLab's Markdown: verdict, findings, matrix, faults, what to do next.
+//!
+//! Invariant: no text that the lab did not write itself stands outside a code span or code block, so that it can make no link, image,
+//! mention, reference, heading or HTML.
+
+use std::fmt::Write;
+
+use crate::verdict::Verdict;
+
+use super::view::{confirmation, place};
+use super::{Source, text};
+
+/// Findings and faults that are told in full; of the rest only the number.
+const SHOWN: usize = 20;
+/// Bytes of one finding's detail.
+const DETAIL: usize = 3_000;
+
+/// The run as Markdown.
+pub fn render(source: &Source<'_>) -> String {
+    let mut out = String::new();
+    header(&mut out, source);
+    findings(&mut out, source);
+    matrix(&mut out, source);
+    faults(&mut out, source);
+    notes(&mut out, source);
+    out.push_str("### Next\n\n");
+    for (command, purpose) in source.next_commands() {
+        let _ = writeln!(out, "- {}: {purpose}", code(&command));
+    }
+    let run = source.run;
+    let _ = write!(out, "\n<sub>run {} · plan {} · patch {}</sub>\n", run.run, run.plan_digest.short(), run.plan.patch.sha256.short());
+    out
+}
+
+const fn sign(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "✅",
+        Verdict::Fail => "❌",
+        Verdict::Inconclusive => "❔",
+    }
+}
+
+fn header(out: &mut String, source: &Source<'_>) {
+    let manifest = &source.run.plan.patch.manifest;
+    let verdict = source.verdict();
+    let unfinished = if source.is_finished() { "" } else { " (unfinished)" };
+    let _ = writeln!(out, "## {} {verdict}{unfinished}: {}\n", sign(verdict), code(manifest.id.as_str()));
+    let _ = writeln!(out, "{}\n\n{}\n", code(&text::one_line(&manifest.title, 120)), source.reason());
+}
+
+fn findings(out: &mut String, source: &Source<'_>) {
+    let cells = source.cells();
+    let all: Vec<_> = cells.iter().flat_map(|cell| cell.findings.iter().map(move |finding| (cell, finding))).collect();
+    if all.is_empty() {
+        return;
+    }
+    out.push_str("### Findings: the patch is to blame\n\n");
+    for (cell, finding) in all.iter().take(SHOWN) {
+        let place = place(finding.stage, finding.case.as_deref());
+        let at = if place.is_empty() { String::new() } else { format!(", {}", code(&text::one_line(&place, 140))) };
+        let code_ = code(&text::one_line(&finding.code, 80));
+        let seen = confirmation(finding.confirmed);
+        let _ = writeln!(
+            out,
+            "- **{code_}** on {}{at} ({seen})\n  {}",
+            code(cell.planned.id.as_str()),
+            code(&text::one_line(&finding.message, 300))
+        );
+        if !finding.detail.is_empty() {
+            block(out, &finding.detail);
+        }
+    }
+    more(out, all.len(), "finding");
+}
+
+fn faults(out: &mut String, source: &Source<'_>) {
+    let cells = source.cells();
+    let all: Vec<_> = cells.iter().flat_map(|cell| cell.told_faults().into_iter().map(move |fault| (cell, fault))).collect();
+    if all.is_empty() {
+        return;
+    }
+    out.push_str("### Faults: the lab's own trouble\n\n");
+    for (cell, fault) in all.iter().take(SHOWN) {
+        let place = place(fault.stage, fault.case.as_deref());
+        let at = if place.is_empty() { String::new() } else { format!(", {}", code(&text::one_line(&place, 140))) };
+        let made_up = if fault.recovered { " (made up for by trying again)" } else { "" };
+        let code_ = code(&text::one_line(&fault.code, 80));
+        let _ = writeln!(
+            out,
+            "- **{code_}** on {}{at}{made_up}\n  {}",
+            code(cell.planned.id.as_str()),
+            code(&text::one_line(&fault.message, 300))
+        );
+    }
+    more(out, all.len(), "fault");
+}
+
+fn more(out: &mut String, all: usize, word: &str) {
+    if all > SHOWN {
+        let _ = writeln!(out, "- … and {} more", text::count(all - SHOWN, word));
+    }
+    out.push('\n');
+}
+
+fn matrix(out: &mut String, source: &Source<'_>) {
+    let cells = source.cells();
+    let matrix = source.matrix();
+    if matrix.rows.is_empty() {
+        return;
+    }
+    out.push_str("### Machines\n\n| build |");
+    matrix.hardware.iter().for_each(|hardware| {
+        let _ = write!(out, " {hardware} |");
+    });
+    let _ = writeln!(out, "\n| --- |{}", " --- |".repeat(matrix.hardware.len()));
+    for (build, places) in &matrix.rows {
+        let _ = write!(out, "| {build} |");
+        for place in places {
+            let shown = place
+                .and_then(|at| cells.get(at))
+                .map_or_else(|| "not planned".to_owned(), |cell| format!("{} {}", sign(cell.verdict()), cell.word()));
+            let _ = write!(out, " {shown} |");
+        }
+        out.push('\n');
+    }
+    out.push('\n');
+}
+
+fn notes(out: &mut String, source: &Source<'_>) {
+    let notes = source.notes();
+    if notes.is_empty() {
+        return;
+    }
+    out.push_str("### Notes\n\n");
+    for (note, cells) in notes.iter().take(SHOWN) {
+        let cells: Vec<_> = cells.iter().map(|cell| code(cell)).collect();
+        let _ = writeln!(out, "- {}\n  ({})", code(note), cells.join(", "));
+    }
+    more(out, notes.len(), "note");
+}
+
+/// A code span that nothing in the text can end.
+fn code(text: &str) -> String {
+    let fence = "`".repeat(longest_run(text, '`') + 1);
+    let pad = if text.starts_with('`') || text.ends_with('`') || text.is_empty() { " " } else { "" };
+    format!("{fence}{pad}{}{pad}{fence}", text)
+}
+
+/// A folded code block, inside the list item above, that nothing in the text can end.
+fn block(out: &mut String, detail: &str) {
+    let shown = text::guest(detail, DETAIL);
+    let fence = "`".repeat(longest_run(&shown, '`').max(2) + 1);
+    let kind = if text::is_diff(&shown) { "diff" } else { "text" };
+    let _ = writeln!(out, "\n  <details><summary>output</summary>\n\n  {fence}{kind}");
+    for line in shown.lines() {
+        let _ = writeln!(out, "  {}", text::one_row(line, 400));
+    }
+    let _ = writeln!(out, "  {fence}\n\n  </details>\n");
+}
+
+fn longest_run(text: &str, of: char) -> usize {
+    text.chars().fold((0, 0), |(longest, run), c| if c == of { (longest.max(run + 1), run + 1) } else { (longest, 0) }).0
+}

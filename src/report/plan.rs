@@ -1,0 +1,120 @@
+//! A plan before it is run, for `patchlab plan`: the cells with their cases, what is left out and why, what weakens it, how long it takes.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::id::{CellId, Digest, Name};
+use crate::plan::{Exclusion, Lint, Plan, PlannedCell};
+
+use super::{ReportError, text};
+
+/// The JSON form's name and version.
+pub const SCHEMA: &str = "patchlab.plan/v1";
+
+/// The plan for a terminal.
+pub fn human(plan: &Plan, estimate: Duration) -> String {
+    let mut out = String::new();
+    let manifest = &plan.patch.manifest;
+    let _ = writeln!(out, "{}  {}", manifest.id, text::one_line(&manifest.title, 120));
+    let cases: usize = plan.cells.iter().map(|cell| cell.cases().count()).sum();
+    let cells = text::count(plan.cells.len(), "cell");
+    let _ = writeln!(out, "{cells}, {} besides the health checks, about {}", text::count(cases, "case"), minutes(estimate));
+    for cell in &plan.cells {
+        let _ = writeln!(out, "\n{}", cell.id);
+        let _ = writeln!(out, "  image     {} {}", cell.image.name, cell.image.sha256.short());
+        let _ = writeln!(out, "  hardware  {} ({})", cell.hardware.name, text::one_line(&cell.hardware.profile.title, 80));
+        let _ = writeln!(out, "  health    the built-in checks, before and after");
+        for suite in &cell.suites {
+            let star = |destructive: bool| if destructive { "*" } else { "" };
+            let names: Vec<_> = suite.cases.iter().map(|case| format!("{}{}", case.name, star(case.destructive))).collect();
+            let _ = writeln!(out, "  {:9} {}", suite.name, names.join(", "));
+        }
+    }
+    if plan.cells.iter().flat_map(PlannedCell::cases).any(|(_, case)| case.destructive) {
+        out.push_str("\n* destructive: on clones of its own\n");
+    }
+    if !plan.excluded.is_empty() {
+        out.push_str("\nLeft out\n");
+        for left in &plan.excluded {
+            let _ = writeln!(out, "  {}: {}", text::one_line(&left.what, 120), text::one_line(&left.reason, 300));
+        }
+    }
+    if !plan.lint.is_empty() {
+        out.push_str("\nTo know before you believe its verdict\n");
+        for lint in &plan.lint {
+            let _ = writeln!(out, "  {} ({})", text::one_line(&lint.message, 300), text::one_line(&lint.code, 60));
+        }
+    }
+    let _ = writeln!(out, "\nplan {}, patch {}", plan.digest().short(), plan.patch.sha256.short());
+    out
+}
+
+fn minutes(estimate: Duration) -> String {
+    format!("{} min", estimate.as_secs().div_ceil(60).max(1))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct PlanReport<'a> {
+    schema: &'static str,
+    digest: Digest,
+    patch: PatchReport<'a>,
+    estimate_seconds: u64,
+    cells: Vec<CellReport<'a>>,
+    excluded: &'a [Exclusion],
+    lint: &'a [Lint],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct PatchReport<'a> {
+    id: &'a Name,
+    sha256: Digest,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct CellReport<'a> {
+    id: &'a CellId,
+    customer: &'a Name,
+    build: &'a Name,
+    hardware: &'a Name,
+    image: &'a Name,
+    image_sha256: Digest,
+    /// `suite/case`; the health checks come on top.
+    cases: Vec<String>,
+}
+
+/// The plan as JSON, indented, with a line end.
+///
+/// # Errors
+/// Never for the lab's own types; see [`ReportError::Json`].
+pub fn json(plan: &Plan, estimate: Duration) -> Result<String, ReportError> {
+    let cases = |cell: &PlannedCell| cell.cases().map(|(suite, case)| format!("{}/{}", suite.name, case.name)).collect();
+    let report = PlanReport {
+        schema: SCHEMA,
+        digest: plan.digest(),
+        patch: PatchReport { id: &plan.patch.manifest.id, sha256: plan.patch.sha256 },
+        estimate_seconds: estimate.as_secs(),
+        cells: plan
+            .cells
+            .iter()
+            .map(|planned| CellReport {
+                id: &planned.id,
+                customer: &planned.customer,
+                build: &planned.build,
+                hardware: &planned.hardware.name,
+                image: &planned.image.name,
+                image_sha256: planned.image.sha256,
+                cases: cases(planned),
+            })
+            .collect(),
+        excluded: &plan.excluded,
+        lint: &plan.lint,
+    };
+    let mut text = serde_json::to_string_pretty(&report)?;
+    text.push('\n');
+    Ok(text)
+}

@@ -10,6 +10,8 @@
 
 pub mod html;
 pub mod human;
+pub mod json;
+pub mod junit;
 pub mod markdown;
 pub mod plan;
 pub mod standing;
@@ -17,6 +19,11 @@ pub mod text;
 pub mod view;
 
 mod picture;
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod tests;
 
 pub use view::Source;
 
@@ -52,6 +59,19 @@ pub enum ReportError {
     Html(#[from] askama::Error),
     #[error("cannot write the JSON report: {0}")]
     Json(#[from] serde_json::Error),
+}
+
+/// The run in this form.
+///
+/// # Errors
+/// See [`ReportError`].
+pub fn render(format: Format, source: &Source<'_>) -> Result<String, ReportError> {
+    match format {
+        Format::Junit => junit::render(source),
+        Format::Html => html::render(source),
+        Format::Json => json::render(source),
+        Format::Markdown => Ok(markdown::render(source)),
+    }
 }
 
 /// Guest text as one line that a terminal can be given.

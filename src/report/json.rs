@@ -1,0 +1,303 @@
+//! The run as JSON, `patchlab.run/v1`. Fields are only ever added; what is there keeps its meaning.
+
+use serde::Serialize;
+
+use crate::catalog::build::Role;
+use crate::cell::cause::Evidence;
+use crate::cell::{CaseOutcome, Stage, StageOutcome};
+use crate::id::{CellId, Digest, Name, RunId};
+use crate::journal::Controller;
+use crate::plan::{Exclusion, Lint};
+use crate::verdict::{Comparison, Verdict};
+
+use super::view::CellView;
+use super::{ReportError, Source};
+
+/// The form's name and version.
+pub const SCHEMA: &str = "patchlab.run/v1";
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct RunReport<'a> {
+    schema: &'static str,
+    run: RunId,
+    patch: PatchReport<'a>,
+    plan: PlanReport<'a>,
+    verdict: Verdict,
+    /// Whether the run has ended. Where not, the verdict is inconclusive.
+    finished: bool,
+    reason: String,
+    by: &'a str,
+    planned: String,
+    ended: Option<String>,
+    controllers: &'a [Controller],
+    kept: &'a [String],
+    cells: Vec<CellReport<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct PatchReport<'a> {
+    id: &'a Name,
+    sha256: Digest,
+    title: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct PlanReport<'a> {
+    digest: Digest,
+    /// How many there are.
+    cells: usize,
+    excluded: &'a [Exclusion],
+    lint: &'a [Lint],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct CellReport<'a> {
+    id: &'a CellId,
+    customer: &'a Name,
+    build: &'a Name,
+    machines: Vec<MachineReport<'a>>,
+    verdict: Verdict,
+    /// Whether the cell has ended.
+    finished: bool,
+    stages: Vec<StageReport<'a>>,
+    cases: Vec<CaseReport<'a>>,
+    findings: Vec<FindingReport<'a>>,
+    faults: Vec<FaultReport<'a>>,
+    notes: &'a [String],
+    suites: Vec<SuiteReport<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct MachineReport<'a> {
+    role: Role,
+    build: &'a Name,
+    hardware: &'a Name,
+    /// Whether the patch goes onto this machine.
+    patched: bool,
+    hardware_sha256: Digest,
+    image: &'a Name,
+    image_sha256: Digest,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct SuiteReport<'a> {
+    name: &'a Name,
+    sha256: Digest,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct StageReport<'a> {
+    stage: Stage,
+    /// How often the cell has begun this stage, this time included; on whichever clone.
+    attempt: u32,
+    started: String,
+    ended: Option<String>,
+    /// `passed`, `skipped`, `failed`; null while it runs or when its controller ended in the middle.
+    outcome: Option<&'static str>,
+    pass: String,
+    machine: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct CaseReport<'a> {
+    suite: Name,
+    case: Name,
+    baseline: Option<CaseOutcome>,
+    patched: Option<CaseOutcome>,
+    comparison: Comparison,
+    message: String,
+    baseline_ms: Option<u64>,
+    patched_ms: Option<u64>,
+    /// Every attempt, in the order they were made.
+    attempts: Vec<AttemptReport<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct AttemptReport<'a> {
+    pass: String,
+    point: crate::cell::Point,
+    outcome: CaseOutcome,
+    elapsed_ms: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<Digest>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct FindingReport<'a> {
+    code: &'a str,
+    message: &'a str,
+    stage: Option<Stage>,
+    case: Option<&'a str>,
+    confirmed: Confirmed,
+    detail: &'a str,
+    evidence: &'a [Evidence],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Confirmed {
+    again: u32,
+    tried: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct FaultReport<'a> {
+    code: &'a str,
+    message: &'a str,
+    stage: Option<Stage>,
+    case: Option<&'a str>,
+    /// Whether trying again made up for it.
+    recovered: bool,
+    detail: &'a str,
+    evidence: &'a [Evidence],
+}
+
+/// The run as JSON, indented, with a line end.
+///
+/// # Errors
+/// Never for the lab's own types; see [`ReportError::Json`].
+pub fn render(source: &Source<'_>) -> Result<String, ReportError> {
+    let run = source.run;
+    let report = RunReport {
+        schema: SCHEMA,
+        run: run.run,
+        patch: PatchReport { id: &run.plan.patch.manifest.id, sha256: run.plan.patch.sha256, title: &run.plan.patch.manifest.title },
+        plan: PlanReport { digest: run.plan_digest, cells: run.plan.cells.len(), excluded: &run.plan.excluded, lint: &run.plan.lint },
+        verdict: source.verdict(),
+        finished: source.is_finished(),
+        reason: source.reason(),
+        by: &run.by,
+        planned: run.planned.to_string(),
+        ended: run.ended.map(|(at, _)| at.to_string()),
+        controllers: &run.controllers,
+        kept: &run.kept,
+        cells: source.cells().iter().map(cell_report).collect(),
+    };
+    let mut text = serde_json::to_string_pretty(&report)?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn cell_report<'a>(cell: &CellView<'a>) -> CellReport<'a> {
+    let planned = cell.planned;
+    CellReport {
+        id: &planned.id,
+        customer: &planned.customer,
+        build: &planned.build,
+        machines: vec![MachineReport {
+            role: planned.role,
+            build: &planned.build,
+            hardware: &planned.hardware.name,
+            patched: true,
+            hardware_sha256: planned.hardware.sha256,
+            image: &planned.image.name,
+            image_sha256: planned.image.sha256,
+        }],
+        verdict: cell.verdict(),
+        finished: cell.finished,
+        stages: stages(cell),
+        cases: cases(cell),
+        findings: cell.findings.iter().map(finding_report).collect(),
+        faults: cell.faults.iter().map(fault_report).collect(),
+        notes: cell.notes,
+        suites: planned.suites.iter().map(|suite| SuiteReport { name: &suite.name, sha256: suite.sha256 }).collect(),
+    }
+}
+
+fn finding_report(finding: &crate::verdict::Finding) -> FindingReport<'_> {
+    FindingReport {
+        code: &finding.code,
+        message: &finding.message,
+        stage: finding.stage,
+        case: finding.case.as_deref(),
+        confirmed: Confirmed { again: finding.confirmed.0, tried: finding.confirmed.1 },
+        detail: &finding.detail,
+        evidence: &finding.evidence,
+    }
+}
+
+fn fault_report(fault: &crate::verdict::Fault) -> FaultReport<'_> {
+    FaultReport {
+        code: &fault.code,
+        message: &fault.message,
+        stage: fault.stage,
+        case: fault.case.as_deref(),
+        recovered: fault.recovered,
+        detail: &fault.detail,
+        evidence: &fault.evidence,
+    }
+}
+
+fn stages<'a>(cell: &CellView<'a>) -> Vec<StageReport<'a>> {
+    let mut begun = std::collections::BTreeMap::<Stage, u32>::new();
+    let records = cell.record.passes.iter().flat_map(|pass| pass.stages.iter().map(move |record| (pass, record)));
+    records
+        .map(|(pass, record)| {
+            let attempt = begun.entry(record.stage).or_default();
+            *attempt += 1;
+            let (outcome, code, message) = match record.ended.as_ref().map(|(_, outcome)| outcome) {
+                None => (None, None, None),
+                Some(StageOutcome::Passed) => (Some("passed"), None, None),
+                Some(StageOutcome::Skipped { reason }) => (Some("skipped"), None, Some(reason.as_str())),
+                Some(StageOutcome::Failed { trouble }) => (Some("failed"), Some(trouble.cause.code()), Some(trouble.message.as_str())),
+            };
+            StageReport {
+                stage: record.stage,
+                attempt: *attempt,
+                started: record.started.to_string(),
+                ended: record.ended.as_ref().map(|(at, _)| at.to_string()),
+                outcome,
+                pass: pass.pass.to_string(),
+                machine: &pass.machine,
+                code,
+                message,
+            }
+        })
+        .collect()
+}
+
+fn cases<'a>(cell: &CellView<'a>) -> Vec<CaseReport<'a>> {
+    let report = |case: &crate::verdict::CaseJudgement| CaseReport {
+        suite: case.suite.clone(),
+        case: case.case.clone(),
+        baseline: case.baseline,
+        patched: case.patched,
+        comparison: case.comparison,
+        message: case.message.clone(),
+        baseline_ms: case.baseline_ms,
+        patched_ms: case.patched_ms,
+        attempts: attempts(cell, &case.suite, &case.case),
+    };
+    cell.cases.iter().map(|case| report(case)).collect()
+}
+
+fn attempts<'a>(cell: &CellView<'a>, suite: &Name, case: &Name) -> Vec<AttemptReport<'a>> {
+    let seen = cell.record.passes.iter().flat_map(|pass| pass.cases.iter().map(move |observed| (pass, observed)));
+    seen.filter(|(_, observed)| observed.suite == *suite && observed.case == *case)
+        .map(|(pass, observed)| AttemptReport {
+            pass: pass.pass.to_string(),
+            point: observed.point,
+            outcome: observed.outcome,
+            elapsed_ms: observed.elapsed_ms,
+            message: &observed.message,
+            fingerprint: observed.fingerprint,
+        })
+        .collect()
+}

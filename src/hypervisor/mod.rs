@@ -3,6 +3,7 @@
 //! Invariants: every object an adapter makes bears the [`Tag`] it was given; `destroy` is idempotent and removes all that
 //! `create` made, half-made machines included; a machine is addressed by name, never by a handle that can go stale.
 
+pub mod libvirt;
 pub mod sim;
 
 use std::path::PathBuf;

@@ -1,0 +1,350 @@
+//! The machine as libvirt's domain XML: a typed model, how a [`MachineSpec`] becomes one, and how it is written. Pure.
+//!
+//! What is decided here, and why:
+//! - *No way out.* The NIC is one end of a UDP wire over loopback whose other end nobody holds: the guest sees a carrier and silence.
+//! - *The host's trouble stays the host's.* Disk errors stop the machine (`error_policy='stop'`, reads and writes) and raise an
+//!   event; the guest never sees one. NVMe is the exception: QEMU's NVMe device has no such policy, so such a
+//!   machine is suspended before the host is full (see `guard_room`).
+//! - *`cache='unsafe'`.* The guest's flushes reach the host's page cache and no further. Data survives a reset, a power cut
+//!   and a killed emulator; it does not survive a crash of the host, and neither does the run.
+//! - *A panic is seen, not rebooted away.* `on_crash='preserve'` keeps the panicked machine for its screenshot and raises an event.
+//! - *Images are not touched.* libvirt may change the owner of the overlay, never that of the image or the media.
+//! - *No USB.* Nothing needs it, and its timers cost an emulated machine much of its time.
+
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::xml::{Element, element, text};
+use crate::catalog::hardware::{Chipset, DiskBus, Firmware, NicModel};
+use crate::hypervisor::{MachineSpec, Tag};
+
+/// The XML namespace of the ownership tag.
+pub const NAMESPACE: &str = "urn:patchlab:1";
+/// QEMU's name for a disk that libvirt does not manage.
+pub const NVME_NODE: &str = "patchlab-nvme";
+const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
+
+/// What a machine's definition needs to know of the host and of the machine's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    pub kind: Kind,
+    /// The machine's folder.
+    pub folder: PathBuf,
+    /// The read-only UEFI code, used by UEFI profiles only.
+    pub uefi_code: PathBuf,
+    /// UDP ports of the two ends of the NIC's wire.
+    pub wire: Wire,
+}
+
+/// Who executes the guest's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Kvm,
+    /// QEMU's own translator, TCG.
+    Qemu,
+    /// libvirt's in-process fake.
+    Test,
+}
+
+/// A wire over loopback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wire {
+    pub local: u16,
+    pub remote: u16,
+}
+
+/// The files of a machine, all in its folder.
+pub fn overlay(folder: &Path) -> PathBuf {
+    folder.join("overlay.qcow2")
+}
+
+pub fn console(folder: &Path) -> PathBuf {
+    folder.join("console.log")
+}
+
+pub fn variables(folder: &Path) -> PathBuf {
+    folder.join("variables.fd")
+}
+
+/// A machine's definition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    pub kind: Kind,
+    pub name: String,
+    pub uuid: Uuid,
+    pub tag: Tag,
+    pub chipset: Chipset,
+    pub boot: Boot,
+    pub cpu: Cpu,
+    pub cores: u32,
+    pub memory_mib: u64,
+    pub disk: Disk,
+    pub media: Option<PathBuf>,
+    pub nic: Nic,
+    pub console: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Boot {
+    Bios,
+    Uefi { code: PathBuf, variables: PathBuf },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cpu {
+    /// All that the accelerator can do.
+    Maximum,
+    /// A model by name. Features that the accelerator lacks are left out with QEMU's warning.
+    Model(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    pub bus: DiskBus,
+    pub overlay: PathBuf,
+    pub image: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nic {
+    pub model: NicModel,
+    pub mac: String,
+    pub wire: Wire,
+}
+
+/// The definition of the machine that `spec` wants. The same lab and name always give the same UUID and MAC address.
+pub fn domain(spec: &MachineSpec, site: &Site) -> Domain {
+    let uuid = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{NAMESPACE}:{}:{}", spec.tag.lab, spec.name).as_bytes());
+    let [.., a, b, c] = uuid.into_bytes();
+    let hardware = &spec.hardware;
+    Domain {
+        kind: site.kind,
+        name: spec.name.clone(),
+        uuid,
+        tag: spec.tag.clone(),
+        chipset: hardware.chipset,
+        boot: match hardware.firmware {
+            Firmware::Bios => Boot::Bios,
+            Firmware::Uefi => Boot::Uefi { code: site.uefi_code.clone(), variables: variables(&site.folder) },
+        },
+        cpu: match hardware.cpu.as_str() {
+            "max" => Cpu::Maximum,
+            model => Cpu::Model(model.to_owned()),
+        },
+        cores: hardware.cores,
+        memory_mib: hardware.memory.0 >> 20,
+        disk: Disk { bus: hardware.disk, overlay: overlay(&site.folder), image: spec.image.clone() },
+        media: spec.media.clone(),
+        nic: Nic { model: hardware.nic, mac: format!("52:54:00:{a:02x}:{b:02x}:{c:02x}"), wire: site.wire },
+        console: console(&site.folder),
+    }
+}
+
+impl Domain {
+    /// The domain XML.
+    ///
+    /// # Errors
+    /// None in practice: the sink is memory.
+    pub fn to_xml(&self) -> std::io::Result<String> {
+        self.element().to_document()
+    }
+
+    fn element(&self) -> Element {
+        let kind = match self.kind {
+            Kind::Kvm => "kvm",
+            Kind::Qemu => "qemu",
+            Kind::Test => "test",
+        };
+        let tag = element("patchlab:machine")
+            .with("xmlns:patchlab", NAMESPACE)
+            .with("lab", &self.tag.lab)
+            .with("run", self.tag.run)
+            .with("cell", &self.tag.cell)
+            .with("lease", &self.tag.lease);
+        let power = |state| element(state).with("enabled", "no");
+        let nvme = self.disk.bus == DiskBus::Nvme;
+        let root = element("domain").with("type", kind);
+        let root = if nvme { root.with("xmlns:qemu", QEMU_NAMESPACE) } else { root };
+        root.holding([
+            text("name", &self.name),
+            text("uuid", self.uuid.to_string()),
+            element("metadata").holding([tag]),
+            text("memory", self.memory_mib.to_string()).with("unit", "MiB"),
+            text("vcpu", self.cores.to_string()),
+            self.os(),
+            element("features").holding([element("acpi"), element("apic")]),
+            self.cpu(),
+            element("clock").with("offset", "utc"),
+            text("on_poweroff", "destroy"),
+            text("on_reboot", "restart"),
+            text("on_crash", "preserve"),
+            element("pm").holding([power("suspend-to-mem"), power("suspend-to-disk")]),
+            self.devices(),
+        ])
+        .holding([nvme.then(|| self.nvme())])
+    }
+
+    fn os(&self) -> Element {
+        let machine = match (self.kind, self.chipset) {
+            (Kind::Test, _) => None,
+            (_, Chipset::Pc) => Some("pc"),
+            (_, Chipset::Q35) => Some("q35"),
+        };
+        let kind = text("type", "hvm").with("arch", if self.kind == Kind::Test { "i686" } else { "x86_64" });
+        let kind = machine.into_iter().fold(kind, |kind, machine| kind.with("machine", machine));
+        let os = element("os").holding([kind]);
+        match &self.boot {
+            Boot::Bios => os,
+            Boot::Uefi { code, variables } => {
+                os.holding([text("loader", path(code)).with("readonly", "yes").with("type", "pflash"), text("nvram", path(variables))])
+            }
+        }
+    }
+
+    fn cpu(&self) -> Element {
+        let topology = element("topology").with("sockets", 1).with("cores", self.cores).with("threads", 1);
+        match &self.cpu {
+            Cpu::Maximum => element("cpu").with("mode", "maximum").with("check", "none").holding([topology]),
+            Cpu::Model(model) => element("cpu")
+                .with("mode", "custom")
+                .with("match", "exact")
+                .with("check", "none")
+                .holding([text("model", model).with("fallback", "forbid"), topology]),
+        }
+    }
+
+    fn devices(&self) -> Element {
+        let controller = |kind, model| element("controller").with("type", kind).with("model", model);
+        let scsi = (self.disk.bus == DiskBus::Scsi).then(|| controller("scsi", "virtio-scsi"));
+        // SeaBIOS talks on its debug port only; UEFI talks on the serial port.
+        let debug_port = element("address").with("type", "isa").with("iobase", "0x402");
+        let firmware_log = (self.boot == Boot::Bios).then(|| self.to_console("isa-debug").holding([debug_port]));
+        let channel = element("channel")
+            .with("type", "unix")
+            .holding([element("target").with("type", "virtio").with("name", "org.qemu.guest_agent.0")]);
+        let rng = element("rng").with("model", "virtio").holding([text("backend", "/dev/urandom").with("model", "random")]);
+        element("devices").holding([
+            Some(controller("usb", "none")),
+            scsi,
+            self.disk(),
+            self.media.as_deref().map(|iso| self.media(iso)),
+            Some(self.nic()),
+            Some(self.to_console("isa-serial")),
+            firmware_log,
+            Some(channel),
+            Some(element("video").holding([element("model").with("type", "vga")])),
+            Some(rng),
+            Some(element("panic").with("model", "isa")),
+            Some(element("memballoon").with("model", "none")),
+        ])
+    }
+
+    /// A port whose output QEMU itself appends to the console's file.
+    fn to_console(&self, port: &'static str) -> Element {
+        element("serial")
+            .with("type", "file")
+            .holding([element("source").with("path", path(&self.console)).with("append", "on"), element("target").with("type", port)])
+    }
+
+    /// The disk, unless it is one that this libvirt has no words for.
+    fn disk(&self) -> Option<Element> {
+        let (device, bus) = match self.disk.bus {
+            DiskBus::Virtio => ("vda", "virtio"),
+            DiskBus::Scsi => ("sda", "scsi"),
+            DiskBus::Sata => ("sda", "sata"),
+            DiskBus::Ide => ("hda", "ide"),
+            DiskBus::Nvme => return None,
+        };
+        let driver = element("driver")
+            .with("name", "qemu")
+            .with("type", "qcow2")
+            .with("cache", "unsafe")
+            .with("error_policy", "stop")
+            .with("rerror_policy", "stop")
+            .with("discard", "unmap");
+        // The chain is spelled out and ends here: a backing file that the image's own header names is never opened.
+        let image = element("backingStore").with("type", "file").holding([
+            element("format").with("type", "qcow2"),
+            source_as_it_is(&self.disk.image),
+            element("backingStore"),
+        ]);
+        Some(element("disk").with("type", "file").with("device", "disk").holding([
+            driver,
+            element("source").with("file", path(&self.disk.overlay)),
+            image,
+            element("target").with("dev", device).with("bus", bus),
+            element("boot").with("order", 1),
+        ]))
+    }
+
+    fn media(&self, iso: &Path) -> Element {
+        let (device, bus) = match self.chipset {
+            Chipset::Pc => ("hdc", "ide"),
+            Chipset::Q35 => ("sdb", "sata"),
+        };
+        element("disk").with("type", "file").with("device", "cdrom").holding([
+            element("driver").with("name", "qemu").with("type", "raw"),
+            source_as_it_is(iso),
+            element("target").with("dev", device).with("bus", bus),
+            element("readonly"),
+        ])
+    }
+
+    fn nic(&self) -> Element {
+        let model = match self.nic.model {
+            NicModel::Virtio => "virtio",
+            NicModel::E1000 => "e1000",
+            NicModel::E1000e => "e1000e",
+            NicModel::Rtl8139 => "rtl8139",
+            NicModel::Vmxnet3 => "vmxnet3",
+        };
+        let end = |name, port| element(name).with("address", "127.0.0.1").with("port", port);
+        let source = end("source", self.nic.wire.remote).holding([end("local", self.nic.wire.local)]);
+        element("interface").with("type", "udp").holding([
+            element("mac").with("address", &self.nic.mac),
+            source,
+            element("model").with("type", model),
+        ])
+    }
+
+    /// libvirt 9.0 knows no emulated NVMe disk, so QEMU is told itself. The device sits in slot 0x10, beyond those that libvirt fills.
+    fn nvme(&self) -> Element {
+        let bus = match self.chipset {
+            Chipset::Pc => "pci.0",
+            Chipset::Q35 => "pcie.0",
+        };
+        let cache = serde_json::json!({ "direct": false, "no-flush": true });
+        let overlay = serde_json::json!({
+            "driver": "qcow2", "node-name": NVME_NODE, "discard": "unmap", "cache": cache,
+            "file": { "driver": "file", "filename": path(&self.disk.overlay), "discard": "unmap", "cache": cache },
+            "backing": {
+                "driver": "qcow2", "read-only": true, "backing": null,
+                "file": { "driver": "file", "filename": path(&self.disk.image), "read-only": true },
+            },
+        });
+        let device = serde_json::json!({
+            "driver": "nvme", "drive": NVME_NODE, "serial": "patchlab", "bootindex": 1, "bus": bus, "addr": "0x10",
+        });
+        let argument = |value: String| element("qemu:arg").with("value", value);
+        element("qemu:commandline").holding([
+            argument("-blockdev".to_owned()),
+            argument(overlay.to_string()),
+            argument("-device".to_owned()),
+            argument(device.to_string()),
+        ])
+    }
+}
+
+/// A file that libvirt must not give to anyone else.
+fn source_as_it_is(file: &Path) -> Element {
+    element("source").with("file", path(file)).holding([element("seclabel").with("model", "dac").with("relabel", "no")])
+}
+
+/// Paths are UTF-8: the adapter refuses others before it comes here.
+fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+use super::*;
+use crate::catalog::hardware::Hardware;
+use crate::catalog::text::Size;
+use crate::id::{Digest, RunId};
+
+fn spec(chipset: Chipset, firmware: Firmware, disk: DiskBus, nic: NicModel) -> MachineSpec {
+    MachineSpec {
+        name: "m".to_owned(),
+        tag: Tag {
+            lab: "lab".to_owned(),
+            run: RunId::from_parts(1_700_000_000_000, [7; 10]),
+            cell: "acme.web@virtio-bios".parse().expect("a cell"),
+            lease: "m".to_owned(),
+        },
+        hardware: Hardware {
+            title: "test".to_owned(),
+            chipset,
+            firmware,
+            cpu: "max".to_owned(),
+            cores: 1,
+            memory: Size::mib(768),
+            disk,
+            nic,
+            second_cold_boot: false,
+        },
+        image: "/images/sha256/disk.qcow2".into(),
+        image_digest: Digest::of("image"),
+        media: Some("/state/media.iso".into()),
+    }
+}
+
+fn site() -> Site {
+    Site {
+        kind: Kind::Qemu,
+        folder: "/state/machines/m".into(),
+        uefi_code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
+        wire: Wire { local: 20000, remote: 20001 },
+    }
+}
+
+fn xml(spec: &MachineSpec) -> String {
+    domain(spec, &site()).to_xml().expect("written")
+}
+
+/// One whole definition for each kind of hardware that the lab ships.
+#[test]
+fn shipped_profiles() {
+    for (name, chipset, firmware, disk, nic) in [
+        ("virtio-bios", Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio),
+        ("virtio-uefi", Chipset::Q35, Firmware::Uefi, DiskBus::Virtio, NicModel::Virtio),
+        ("sata-e1000e", Chipset::Q35, Firmware::Bios, DiskBus::Sata, NicModel::E1000e),
+        ("ide-rtl8139", Chipset::Pc, Firmware::Bios, DiskBus::Ide, NicModel::Rtl8139),
+        ("scsi-vmxnet3", Chipset::Q35, Firmware::Bios, DiskBus::Scsi, NicModel::Vmxnet3),
+        ("nvme", Chipset::Q35, Firmware::Uefi, DiskBus::Nvme, NicModel::Virtio),
+    ] {
+        let xml = xml(&spec(chipset, firmware, disk, nic));
+        insta::with_settings!({ snapshot_path => "../snapshots", prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!(name, xml);
+        });
+    }
+}
+
+#[test]
+fn what_differs_by_cpu_memory_and_accelerator() {
+    let mut spec = spec(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
+    spec.hardware.cpu = "Nehalem".to_owned();
+    spec.hardware.cores = 4;
+    spec.hardware.memory = Size::mib(2048);
+    spec.media = None;
+    let xml = domain(&spec, &Site { kind: Kind::Kvm, ..site() }).to_xml().expect("written");
+    for part in [
+        r#"<domain type="kvm">"#,
+        r#"<model fallback="forbid">Nehalem</model>"#,
+        r#"<topology sockets="1" cores="4" threads="1"/>"#,
+        "<vcpu>4</vcpu>",
+        r#"<memory unit="MiB">2048</memory>"#,
+    ] {
+        assert!(xml.contains(part), "no {part} in {xml}");
+    }
+    assert!(!xml.contains("cdrom"));
+}
+
+#[test]
+fn hostile_texts_stay_texts() {
+    let hostile = r#"x"/><disk a='&lt;<&>]]>"#;
+    for disk in [DiskBus::Virtio, DiskBus::Nvme] {
+        let mut spec = spec(Chipset::Q35, Firmware::Uefi, disk, NicModel::Virtio);
+        spec.name = hostile.to_owned();
+        spec.tag.lab = hostile.to_owned();
+        spec.tag.lease = hostile.to_owned();
+        spec.hardware.cpu = hostile.to_owned();
+        spec.image = format!("/{hostile}").into();
+        spec.media = Some(format!("/{hostile}").into());
+        let site = Site { folder: format!("/{hostile}").into(), uefi_code: format!("/{hostile}").into(), ..site() };
+        let xml = domain(&spec, &site).to_xml().expect("written");
+        let mut reader = quick_xml::Reader::from_str(&xml);
+        let (mut disks, mut hostile_values) = (0, 0);
+        loop {
+            use quick_xml::events::Event;
+            match reader.read_event().expect("well formed") {
+                Event::Eof => break,
+                Event::Start(element) | Event::Empty(element) => {
+                    disks += usize::from(element.name().as_ref() == b"disk");
+                    for attribute in element.attributes() {
+                        let value = attribute.expect("well formed").normalized_value(quick_xml::XmlVersion::Implicit1_0).expect("escaped");
+                        hostile_values += usize::from(value.contains(hostile));
+                    }
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(disks, if disk == DiskBus::Nvme { 1 } else { 2 });
+        // Lab, lease, media, console; and the managed disk's overlay and image. NVMe's paths are in JSON, whose quotes are escaped too.
+        assert_eq!(hostile_values, if disk == DiskBus::Nvme { 4 } else { 6 });
+    }
+}
+
+#[test]
+fn one_name_one_identity() {
+    let spec = spec(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
+    let mut other = spec.clone();
+    other.name = "n".to_owned();
+    let (a, b) = (domain(&spec, &site()), domain(&other, &site()));
+    assert_eq!((a.uuid, &a.nic.mac), (domain(&spec, &site()).uuid, &domain(&spec, &site()).nic.mac));
+    assert_ne!((a.uuid, a.nic.mac), (b.uuid, b.nic.mac));
+}

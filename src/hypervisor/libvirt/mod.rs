@@ -1,4 +1,383 @@
 //! The port on libvirt; the only place that names `virt`, and the only one with `unsafe`.
+//!
+//! ```text
+//!  mod      the port: deadlines, what leaves nothing behind, whose is what
+//!  session  one connection and its blocking calls       events   libvirt's events, from its own thread
+//!  domain   the typed definition of a machine, pure     xml      how it is written
+//!  folder   a machine's folder                          screen   PPM to PNG, pure
+//!  embed    libvirt inside the process                  facts    accelerator, UEFI code, ports, versions
+//! ```
+//!
+//! Invariants:
+//! - Every call into libvirt runs on a thread that may block, under a deadline. A call that outlives it goes on alone; its effect is
+//!   found by `owned`, and `destroy` mends it.
+//! - The folder with its tag comes first and goes last, so that whatever is left halfway has a name and an owner.
+//! - A machine without this lab's tag is never changed.
+//!
+//! Not `qemu:///embed` or `test:///`: the same code, tried less. The overlay's folder must be the same path on the libvirt host, so a remote
+//! host needs a shared file system. NVMe needs QEMU to get at the overlay without libvirt's help.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::process::Command;
+use tokio::sync::broadcast;
+use virt::error::Error;
+
+use super::{AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Vitals};
+use crate::catalog::hardware::Firmware;
+use crate::journal::HostReport;
 
 pub mod domain;
+mod embed;
+mod error;
+mod events;
+mod facts;
+mod folder;
+mod screen;
+mod session;
 pub mod xml;
+
+pub use embed::quiet;
+use error::{agent_refused, failure, file, refused};
+use facts::Accelerator;
+use session::Session;
+
+/// Deadlines of calls, by what they do.
+const LOOK: Duration = Duration::from_secs(60);
+const CHANGE: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(300);
+/// What an agent command may take beyond its own time: libvirt counts in seconds and has locks to wait for.
+const AGENT_GRACE: Duration = Duration::from_secs(3);
+/// The longest answer of a guest agent that is handed on.
+const AGENT_ANSWER: usize = 8 << 20;
+/// Events that a slow receiver may be behind.
+const EVENTS: usize = 1024;
+/// With less room than this, a machine whose disk libvirt does not know is stopped before it could see an error.
+const ROOM: u64 = 64 << 20;
+
+/// The port on libvirt.
+pub struct Libvirt {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    /// The address as libvirt is given it.
+    uri: String,
+    machines: PathBuf,
+    lab: String,
+    events: broadcast::Sender<MachineEvent>,
+    accelerator: Accelerator,
+    /// Who runs QEMU, where that is known.
+    runner: Option<embed::Runner>,
+    session: Mutex<Arc<Session>>,
+}
+
+impl Libvirt {
+    /// Connects to the libvirt at `uri`, for the lab `lab` whose state is in `state`. Blocks; see also [`quiet`].
+    ///
+    /// # Errors
+    /// The root of an embedded libvirt is held by another process (which is named), or libvirt does not open.
+    pub fn open(uri: &str, state: &Path, lab: &str) -> Result<Self, HypervisorError> {
+        let tried = "open libvirt";
+        let state = std::path::absolute(state).map_err(|error| file(tried, &error))?;
+        if state.to_str().is_none() {
+            let found = format!("the path {} is not UTF-8", state.display());
+            return Err(failure(HypervisorErrorKind::Refused, tried, &found, "use another --state folder"));
+        }
+        events::ensure_loop().map_err(|found| failure(HypervisorErrorKind::Refused, tried, &found, "`patchlab doctor` checks libvirt"))?;
+        let (uri, runner, embedded) = if embed::is_embedded(uri) {
+            let embedded = embed::set_up(uri, &state)?;
+            (embedded.uri.clone(), Some(embedded.runner.clone()), Some(Arc::new(embedded)))
+        } else {
+            (uri.to_owned(), facts::is_local(uri).then(|| embed::runner(&state)), None)
+        };
+        let (events, _) = broadcast::channel(EVENTS);
+        let session = Session::open(&uri, embedded, &events).map_err(|error| refused(&format!("open {uri}"), &error))?;
+        let accelerator = facts::accelerator(&uri, &session.connection, runner.as_ref());
+        let session = Mutex::new(Arc::new(session));
+        let machines = state.join("machines");
+        Ok(Self { inner: Arc::new(Inner { uri, machines, lab: lab.to_owned(), events, accelerator, runner, session }) })
+    }
+
+    /// Runs a call into libvirt on a thread that may block.
+    async fn call<T: Send + 'static>(
+        &self,
+        tried: String,
+        within: Duration,
+        work: impl FnOnce(&Session) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, HypervisorError> {
+        self.blocking(tried, within, |inner, tried| work(&*inner.session()?).map_err(|error| refused(tried, &error))).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        tried: String,
+        within: Duration,
+        work: impl FnOnce(&Inner, &str) -> Result<T, HypervisorError> + Send + 'static,
+    ) -> Result<T, HypervisorError> {
+        let (inner, name) = (Arc::clone(&self.inner), tried.clone());
+        match tokio::time::timeout(within, tokio::task::spawn_blocking(move || work(&inner, &name))).await {
+            Ok(Ok(result)) => result,
+            // A handle's `Drop` panics when libvirt will not let it go.
+            Ok(Err(error)) => Err(failure(HypervisorErrorKind::Gone, &tried, &error.to_string(), "start the command again")),
+            Err(_) => {
+                let found = format!("no answer within {} s", within.as_secs());
+                Err(failure(HypervisorErrorKind::TimedOut, &tried, &found, "the host may be overloaded: run fewer machines at once"))
+            }
+        }
+    }
+
+    /// The overlay: what the guest will change, on top of the image.
+    async fn overlay(&self, spec: &MachineSpec, folder: &Path) -> Result<(), HypervisorError> {
+        let tried = format!("make the overlay of {} on image {}", spec.name, spec.image_digest.short());
+        let mut command = Command::new("qemu-img");
+        command.args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]).arg(&spec.image).arg(domain::overlay(folder));
+        command.env("LC_ALL", "C").stdin(std::process::Stdio::null()).kill_on_drop(true);
+        let output = match tokio::time::timeout(CHANGE, command.output()).await {
+            Ok(Ok(output)) if output.status.success() => return Ok(()),
+            Ok(Ok(output)) => output,
+            Ok(Err(error)) => {
+                let hint = "install the package qemu-utils";
+                return Err(failure(HypervisorErrorKind::Refused, &tried, &format!("qemu-img does not start: {error}"), hint));
+            }
+            Err(_) => return Err(failure(HypervisorErrorKind::TimedOut, &tried, "qemu-img does not end", "check the host's disk")),
+        };
+        let found = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let full = found.contains("No space left on device");
+        let kind = if full { HypervisorErrorKind::NoSpace } else { HypervisorErrorKind::Refused };
+        Err(failure(kind, &tried, &found, "`patchlab image verify` checks the image"))
+    }
+
+    /// The steps of `create` that leave something behind.
+    async fn build(&self, spec: &MachineSpec, uefi: Option<(PathBuf, PathBuf)>) -> Result<String, HypervisorError> {
+        let folder = folder::of(&self.inner.machines, &spec.name);
+        self.overlay(spec, &folder).await?;
+        let spec = spec.clone();
+        self.blocking(format!("define {}", spec.name), CHANGE, move |inner, tried| {
+            let (uefi_code, variables) = uefi.unzip();
+            folder::furnish(&folder, variables.as_deref(), inner.runner.as_ref()).map_err(|error| file(tried, &error))?;
+            let wire = facts::wire(spec.name.as_bytes()).ok_or_else(|| {
+                failure(HypervisorErrorKind::Refused, tried, "no two free UDP ports in 20000 to 29999", "end what holds them")
+            })?;
+            let site = domain::Site { kind: inner.accelerator.kind, folder, uefi_code: uefi_code.unwrap_or_default(), wire };
+            let xml = domain::domain(&spec, &site).to_xml().map_err(|error| file(tried, &error))?;
+            let session = inner.session()?;
+            let defined = session.connection.define_domain_xml(&xml).and_then(|domain| domain.xml_desc(0));
+            defined.map_err(|error| refused(tried, &error))
+        })
+        .await
+    }
+}
+
+impl Inner {
+    /// The connection, opened anew when it was lost.
+    fn session(&self) -> Result<Arc<Session>, HypervisorError> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        if session.is_lost() {
+            let again = Session::open(&self.uri, None, &self.events);
+            *session = Arc::new(again.map_err(|error| HypervisorError {
+                kind: HypervisorErrorKind::Gone,
+                ..refused(&format!("open {} again", self.uri), &error)
+            })?);
+        }
+        Ok(Arc::clone(&session))
+    }
+
+    /// What the machine needs and can't do without, looked at before anything is made.
+    fn check(&self, spec: &MachineSpec) -> Result<Option<(PathBuf, PathBuf)>, HypervisorError> {
+        let tried = format!("create {}", spec.name);
+        let refuse = |found: &str, hint: &str| Err(failure(HypervisorErrorKind::Refused, &tried, found, hint));
+        if !folder::good_name(&spec.name) {
+            return refuse("the name is not a plain file name of 1 to 60 bytes", "name the machine otherwise");
+        }
+        if spec.tag.lab != self.lab {
+            return refuse("its tag is another lab's", "this is a mistake in patchlab: please report it");
+        }
+        for needed in std::iter::once(&spec.image).chain(&spec.media) {
+            if !needed.is_absolute() || needed.to_str().is_none() {
+                return refuse(&format!("{} is not an absolute path in UTF-8", needed.display()), "use another --state folder");
+            }
+            if facts::is_local(&self.uri) && !needed.is_file() {
+                return refuse(&format!("there is no file {}", needed.display()), "`patchlab image verify` checks the images");
+            }
+            if let Some(runner) = self.runner.as_ref().filter(|runner| !runner.reads(needed)) {
+                let found = format!("the user {}, who runs QEMU, can't read {}", runner.name, needed.display());
+                return refuse(&found, "make it readable for all, and the folders above it passable");
+            }
+        }
+        let session = self.session()?;
+        match session.find(&spec.name) {
+            Ok(None) => {}
+            Ok(Some(_)) => return refuse("libvirt has a machine of that name", "`patchlab gc` shows and removes what is left over"),
+            Err(error) => return Err(refused(&tried, &error)),
+        }
+        let cpu = &spec.hardware.cpu;
+        // Else libvirt would say so only at the start.
+        if cpu != "max" && session.connection.cpu_models_names("x86_64", 0).is_ok_and(|known| !known.contains(cpu)) {
+            return refuse(&format!("libvirt knows no CPU model {cpu:?}"), "use \"max\" or a name from `virsh cpu-models x86_64`");
+        }
+        match (spec.hardware.firmware, facts::uefi()) {
+            (Firmware::Bios, _) => Ok(None),
+            (Firmware::Uefi, Some(uefi)) => Ok(Some(uefi)),
+            (Firmware::Uefi, None) => refuse("this host has no UEFI firmware for guests", "install the package ovmf"),
+        }
+    }
+
+    /// Removes what there is of a machine of this lab.
+    fn destroy(&self, machine: &str, tried: &str) -> Result<(), HypervisorError> {
+        if !folder::good_name(machine) {
+            return Ok(());
+        }
+        let session = self.session()?;
+        if let Some(domain) = session.find(machine).map_err(|error| refused(tried, &error))? {
+            let tag = session::tag(&domain).map_err(|error| refused(tried, &error))?;
+            if tag.is_none_or(|tag| tag.lab != self.lab) {
+                return Err(failure(
+                    HypervisorErrorKind::Refused,
+                    tried,
+                    "a machine of that name bears another owner's tag, or none",
+                    "it is not this lab's to remove",
+                ));
+            }
+            session.undefine(&domain).map_err(|error| refused(tried, &error))?;
+        }
+        folder::remove(&folder::of(&self.machines, machine)).map_err(|error| file(tried, &error))
+    }
+
+    fn owned(&self, tried: &str) -> Result<Vec<Owned>, HypervisorError> {
+        let tagged = self.session()?.tagged().map_err(|error| refused(tried, &error))?;
+        let bytes = |machine: &str| folder::bytes(&folder::of(&self.machines, machine));
+        let mine = tagged.into_iter().filter(|(_, tag, _)| tag.lab == self.lab);
+        let mut owned: Vec<Owned> =
+            mine.map(|(machine, tag, running)| Owned { bytes: bytes(&machine), machine, tag: Some(tag), running }).collect();
+        for machine in folder::all(&self.machines).map_err(|error| file(tried, &error))? {
+            if !owned.iter().any(|known| known.machine == machine) {
+                let tag = folder::tag(&folder::of(&self.machines, &machine));
+                owned.push(Owned { bytes: bytes(&machine), machine, tag, running: false });
+            }
+        }
+        owned.sort_by(|a, b| a.machine.cmp(&b.machine));
+        Ok(owned)
+    }
+
+    /// QEMU's NVMe device hands the host's errors to the guest. So the machine is stopped while there is room for what is under way.
+    fn guard_room(&self, session: &Session, machine: &str) -> Result<(), Error> {
+        let room = nix::sys::statvfs::statvfs(&self.machines).map(|found| found.blocks_available() * found.fragment_size());
+        if room.is_ok_and(|room| room < ROOM) {
+            session.get(machine)?.suspend()?;
+            let kind = MachineEventKind::DiskError { nospace: true };
+            let _ = self.events.send(MachineEvent { machine: machine.to_owned(), kind });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Hypervisor for Libvirt {
+    async fn host(&self) -> Result<HostReport, HypervisorError> {
+        let work = |inner: &Inner, tried: &str| {
+            facts::report(&inner.session()?.connection, &inner.uri, &inner.accelerator).map_err(|error| refused(tried, &error))
+        };
+        self.blocking("ask for the host's facts".to_owned(), LOOK, work).await
+    }
+
+    async fn create(&self, spec: &MachineSpec) -> Result<String, HypervisorError> {
+        let wanted = spec.clone();
+        let begin = move |inner: &Inner, tried: &str| {
+            let uefi = inner.check(&wanted)?;
+            folder::make(&folder::of(&inner.machines, &wanted.name), &wanted).map_err(|error| file(tried, &error))?;
+            Ok(uefi)
+        };
+        let uefi = self.blocking(format!("create {}", spec.name), LOOK, begin).await?;
+        let built = self.build(spec, uefi).await;
+        if built.is_err()
+            && let Err(left) = self.destroy(&spec.name).await
+        {
+            tracing::warn!(machine = spec.name, error = %left, "half-made machine not removed");
+        }
+        built
+    }
+
+    async fn start(&self, machine: &str) -> Result<(), HypervisorError> {
+        let name = machine.to_owned();
+        self.call(format!("start {machine}"), START, move |session| session.get(&name)?.create()).await
+    }
+
+    async fn shutdown(&self, machine: &str) -> Result<(), HypervisorError> {
+        let name = machine.to_owned();
+        let acpi = virt_sys::VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN;
+        self.call(format!("shut down {machine}"), CHANGE, move |session| session.get(&name)?.shutdown_flags(acpi)).await
+    }
+
+    async fn power_off(&self, machine: &str) -> Result<(), HypervisorError> {
+        let name = machine.to_owned();
+        self.call(format!("cut the power of {machine}"), CHANGE, move |session| session.power_off(&name)).await
+    }
+
+    async fn reset(&self, machine: &str) -> Result<(), HypervisorError> {
+        let name = machine.to_owned();
+        self.call(format!("reset {machine}"), CHANGE, move |session| session.get(&name)?.reset()).await
+    }
+
+    async fn destroy(&self, machine: &str) -> Result<(), HypervisorError> {
+        let name = machine.to_owned();
+        self.blocking(format!("remove {machine}"), CHANGE, move |inner, tried| inner.destroy(&name, tried)).await
+    }
+
+    async fn vitals(&self, machine: &str) -> Result<Vitals, HypervisorError> {
+        let name = machine.to_owned();
+        let work = move |inner: &Inner, tried: &str| {
+            let session = inner.session()?;
+            let (running, cpu_ns, disk_bytes, unmanaged) = session.vitals(&name).map_err(|error| refused(tried, &error))?;
+            if unmanaged {
+                inner.guard_room(&session, &name).map_err(|error| refused(tried, &error))?;
+            }
+            let console_bytes = folder::console_bytes(&folder::of(&inner.machines, &name));
+            Ok(Vitals { running, cpu_ns, disk_bytes, console_bytes })
+        };
+        self.blocking(format!("ask for the vitals of {machine}"), LOOK, work).await
+    }
+
+    async fn console(&self, machine: &str, offset: u64) -> Result<Vec<u8>, HypervisorError> {
+        let name = machine.to_owned();
+        let work = move |inner: &Inner, tried: &str| {
+            folder::console(&folder::of(&inner.machines, &name), offset).map_err(|error| file(tried, &error))
+        };
+        self.blocking(format!("read the console of {machine}"), LOOK, work).await
+    }
+
+    async fn screenshot(&self, machine: &str) -> Result<Option<(Vec<u8>, String)>, HypervisorError> {
+        let name = machine.to_owned();
+        self.call(format!("take a picture of the screen of {machine}"), LOOK, move |session| session.screenshot(&name)).await
+    }
+
+    async fn agent(&self, machine: &str, command: &str, within: Duration) -> Result<String, AgentError> {
+        let (name, command) = (machine.to_owned(), command.to_owned());
+        // Whole seconds, at least one: zero and below mean something else to libvirt.
+        let seconds = i32::try_from(within.as_millis().div_ceil(1000)).unwrap_or(i32::MAX).max(1);
+        let work = move |inner: &Inner, _: &str| {
+            let session = inner.session()?;
+            Ok(session.get(&name).and_then(|domain| domain.qemu_agent_command(&command, seconds, 0)))
+        };
+        match self.blocking(format!("ask the guest agent of {machine}"), within + AGENT_GRACE, work).await {
+            Ok(Ok(answer)) if answer.len() > AGENT_ANSWER => {
+                Err(AgentError::Refused(format!("an answer of {} bytes, more than the {AGENT_ANSWER} allowed", answer.len())))
+            }
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(agent_refused(&error)),
+            Err(error) if error.kind == HypervisorErrorKind::TimedOut => Err(AgentError::Unresponsive(error.found)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn events(&self) -> broadcast::Receiver<MachineEvent> {
+        self.inner.events.subscribe()
+    }
+
+    async fn owned(&self) -> Result<Vec<Owned>, HypervisorError> {
+        self.blocking("list the lab's machines".to_owned(), LOOK, |inner, tried| inner.owned(tried)).await
+    }
+}

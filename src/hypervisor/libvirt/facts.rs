@@ -1,0 +1,159 @@
+//! What the host offers: accelerator, UEFI code, free ports, versions.
+
+use std::fs::{self, OpenOptions};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::{Path, PathBuf};
+
+use virt::connect::Connect;
+use virt::error::Error;
+
+use super::domain::{Kind, Wire};
+use super::embed::Runner;
+use crate::journal::HostReport;
+
+/// UEFI code and the variables that go with it, by distribution; the first pair that exists is taken.
+const UEFI: [(&str, &str); 4] = [
+    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
+    ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
+    ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
+    ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
+];
+/// Wires use these ports: below the range from which the kernel gives ports to whoever asks.
+const WIRES: std::ops::Range<u16> = 20_000..30_000;
+
+/// How guests' code is executed, and why so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accelerator {
+    pub kind: Kind,
+    pub reason: String,
+}
+
+/// Chooses the accelerator. KVM only where the CPU itself says that it can: a `/dev/kvm` without vmx or svm is some outer
+/// hypervisor's, and guests were seen to hang under one.
+pub fn accelerator(uri: &str, connection: &Connect, runner: Option<&Runner>) -> Accelerator {
+    if uri.starts_with("test:") {
+        return Accelerator { kind: Kind::Test, reason: "libvirt's in-process fake runs no guest at all".to_owned() };
+    }
+    if !is_local(uri) {
+        let kvm = connection.domain_capabilities(None, Some("x86_64"), None, Some("kvm"), 0);
+        return match kvm {
+            Ok(_) => Accelerator { kind: Kind::Kvm, reason: "the remote libvirt offers KVM".to_owned() },
+            Err(error) => Accelerator { kind: Kind::Qemu, reason: format!("the remote libvirt offers no KVM: {}", error.message()) },
+        };
+    }
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    local_accelerator(&cpu, &kvm_opens(runner))
+}
+
+/// `Err` says why `/dev/kvm` can't be opened by those who must.
+fn kvm_opens(runner: Option<&Runner>) -> Result<(), String> {
+    let device = Path::new("/dev/kvm");
+    OpenOptions::new().read(true).write(true).open(device).map_err(|error| error.to_string())?;
+    match runner {
+        Some(runner) if !runner.reads(device) => Err(format!("the user {}, who runs QEMU, may not", runner.name)),
+        _ => Ok(()),
+    }
+}
+
+fn local_accelerator(cpuinfo: &str, kvm: &Result<(), String>) -> Accelerator {
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let flag = flags.split_whitespace().find(|flag| matches!(*flag, "vmx" | "svm"));
+    match (flag, kvm) {
+        (Some(flag), Ok(())) => Accelerator { kind: Kind::Kvm, reason: format!("the CPU has {flag} and /dev/kvm opens") },
+        (Some(flag), Err(why)) => {
+            Accelerator { kind: Kind::Qemu, reason: format!("the CPU has {flag}, but /dev/kvm can't be opened: {why}") }
+        }
+        (None, Ok(())) => Accelerator {
+            kind: Kind::Qemu,
+            reason: "the CPU shows neither vmx nor svm, so the /dev/kvm that is present is not trusted".to_owned(),
+        },
+        (None, Err(_)) => Accelerator { kind: Kind::Qemu, reason: "the CPU shows neither vmx nor svm".to_owned() },
+    }
+}
+
+/// Whether the hypervisor at this address runs on this host.
+pub fn is_local(uri: &str) -> bool {
+    uri.split_once("://").is_some_and(|(driver, rest)| rest.starts_with('/') && !driver.contains('+'))
+}
+
+/// The UEFI code and its fresh variables.
+pub fn uefi() -> Option<(PathBuf, PathBuf)> {
+    let both = |(code, variables): &&(&str, &str)| Path::new(code).exists() && Path::new(variables).exists();
+    UEFI.iter().find(both).map(|(code, variables)| (code.into(), variables.into()))
+}
+
+/// Two ports for a wire that nobody uses now. The search starts at a place that depends on `seed`, so that machines made at
+/// once rarely meet.
+pub fn wire(seed: &[u8]) -> Option<Wire> {
+    let seed = seed.iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+    let pairs = WIRES.len() / 2;
+    let free = |port: u16| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    (0..pairs).filter_map(|step| u16::try_from((seed + step) % pairs * 2).ok()).find_map(|offset| {
+        let (local, remote) = (WIRES.start + offset, WIRES.start + offset + 1);
+        (free(local) && free(remote)).then_some(Wire { local, remote })
+    })
+}
+
+/// The report of this host and its hypervisor.
+pub fn report(connection: &Connect, uri: &str, accelerator: &Accelerator) -> Result<HostReport, Error> {
+    let node = connection.node_info()?;
+    let kernel = nix::sys::utsname::uname().ok().map(|name| name.release().to_string_lossy().into_owned());
+    Ok(HostReport {
+        accelerator: match accelerator.kind {
+            Kind::Kvm => "kvm",
+            Kind::Qemu => "tcg",
+            Kind::Test => "none",
+        }
+        .to_owned(),
+        accelerator_reason: accelerator.reason.clone(),
+        qemu: version(connection.hyp_version()?),
+        libvirt: version(connection.lib_version()?),
+        kernel: kernel.filter(|_| is_local(uri)).unwrap_or_else(|| "unknown".to_owned()),
+        cpus: node.cpus,
+        memory: node.memory * 1024,
+    })
+}
+
+/// libvirt's version numbers: major * 1,000,000 + minor * 1,000 + release.
+fn version(number: u32) -> String {
+    format!("{}.{}.{}", number / 1_000_000, number / 1_000 % 1_000, number % 1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kvm_needs_the_cpu_and_the_device() {
+        let (able, unable) = ("processor: 0\nflags\t\t: fpu vmx sse\n", "flags\t\t: fpu vmx_like sse\n");
+        let refused = Err("Permission denied".to_owned());
+        assert_eq!(local_accelerator(able, &Ok(())).kind, Kind::Kvm);
+        assert_eq!(local_accelerator(able, &refused).kind, Kind::Qemu);
+        assert_eq!(local_accelerator(unable, &Ok(())).kind, Kind::Qemu);
+        assert!(local_accelerator(able, &refused).reason.contains("Permission denied"));
+        assert!(local_accelerator(unable, &Ok(())).reason.contains("not trusted"));
+    }
+
+    #[test]
+    fn addresses_tell_where_the_machines_are() {
+        for local in ["qemu:///embed?root=/x", "qemu:///system", "qemu:///session", "test:///default"] {
+            assert!(is_local(local), "{local}");
+        }
+        for remote in ["qemu+ssh://host/system", "qemu+tls://host/system", "qemu://host/system", "qemu+tcp:///system", ""] {
+            assert!(!is_local(remote), "{remote}");
+        }
+    }
+
+    #[test]
+    fn wires_avoid_ports_in_use() {
+        let first = wire(b"a").expect("a wire");
+        let held = UdpSocket::bind((Ipv4Addr::LOCALHOST, first.remote)).expect("free");
+        assert_ne!(wire(b"a").expect("another wire"), first);
+        drop(held);
+    }
+
+    #[test]
+    fn versions_read_as_people_write_them() {
+        assert_eq!(version(7_002_022), "7.2.22");
+    }
+}

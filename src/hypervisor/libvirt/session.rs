@@ -1,0 +1,212 @@
+//! One connection to libvirt, and the blocking calls made on it. Machines are looked up by name in every call: a handle can go stale.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use quick_xml::Reader;
+use quick_xml::events::Event;
+use tokio::sync::broadcast::Sender;
+use virt::connect::Connect;
+use virt::domain::{Domain, DomainState};
+use virt::enumutil::Enum;
+use virt::error::{Error, ErrorNumber};
+use virt::stream::Stream;
+use virt_sys as sys;
+
+use super::domain::{NAMESPACE, NVME_NODE};
+use super::embed::Embedded;
+use super::error::number;
+use super::events::Callbacks;
+use super::screen::png_of_ppm;
+use crate::hypervisor::{MachineEvent, Tag};
+
+/// The most that a picture of a screen may take.
+const PICTURE: usize = 64 << 20;
+/// Seconds between signs of life on a remote connection, and how many may be missed.
+const KEEP_ALIVE: (i32, u32) = (5, 4);
+
+/// A connection. Fields are dropped in their order: callbacks off, connection closed, root let go.
+pub struct Session {
+    _callbacks: Callbacks,
+    pub connection: Connect,
+    lost: Arc<AtomicBool>,
+    _embedded: Option<Arc<Embedded>>,
+}
+
+impl Session {
+    pub fn open(uri: &str, embedded: Option<Arc<Embedded>>, events: &Sender<MachineEvent>) -> Result<Self, Error> {
+        let connection = Connect::open(Some(uri))?;
+        // Drivers without a wire have nothing to keep alive.
+        let _ = connection.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1);
+        let lost = Arc::new(AtomicBool::new(false));
+        let callbacks = Callbacks::register(&connection, events, &lost);
+        Ok(Self { _callbacks: callbacks, connection, lost, _embedded: embedded })
+    }
+
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// The machine of this name, if it exists.
+    pub fn find(&self, machine: &str) -> Result<Option<Domain>, Error> {
+        absent_as_none(self.connection.lookup_domain_by_name(machine))
+    }
+
+    /// The machine of this name.
+    pub fn get(&self, machine: &str) -> Result<Domain, Error> {
+        self.connection.lookup_domain_by_name(machine)
+    }
+
+    /// Cuts the power. Fine when it is off.
+    pub fn power_off(&self, machine: &str) -> Result<(), Error> {
+        cut(&self.get(machine)?)
+    }
+
+    /// Takes the machine away from libvirt, with all that libvirt keeps about it.
+    pub fn undefine(&self, domain: &Domain) -> Result<(), Error> {
+        cut(domain)?;
+        let all = sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+            | sys::VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+            | sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+        let undefined = match domain.undefine_flags(all) {
+            // Drivers that keep nothing beside the definition know no flags.
+            Err(error) if matches!(number(&error), Some(ErrorNumber::InvalidArg | ErrorNumber::NoSupport)) => domain.undefine(),
+            other => other,
+        };
+        absent_as_none(undefined).map(drop)
+    }
+
+    /// All machines with a tag, whoever's.
+    pub fn tagged(&self) -> Result<Vec<(String, Tag, bool)>, Error> {
+        let mut found = Vec::new();
+        for domain in self.connection.list_all_domains(0)? {
+            // One that vanishes meanwhile is no error.
+            let Some(tag) = absent_as_none(tag(&domain))?.flatten() else { continue };
+            let Some(running) = absent_as_none(domain.is_active())? else { continue };
+            found.push((domain.name()?, tag, running));
+        }
+        Ok(found)
+    }
+
+    /// (running, CPU nanoseconds, disk bytes, whether QEMU alone knows the disk).
+    pub fn vitals(&self, machine: &str) -> Result<(bool, u64, u64, bool), Error> {
+        let domain = self.get(machine)?;
+        let info = domain.info()?;
+        if matches!(info.state, Enum::Known(DomainState::Shutoff | DomainState::Crashed)) {
+            return Ok((false, info.cpu_time, 0, false));
+        }
+        let unmanaged = domain.xml_desc(0)?.contains(NVME_NODE);
+        let disk = if unmanaged { nvme_bytes(&domain) } else { block_bytes(&domain) };
+        Ok((true, info.cpu_time, disk, unmanaged))
+    }
+
+    /// A picture and its media type, or `None` when the driver makes none.
+    pub fn screenshot(&self, machine: &str) -> Result<Option<(Vec<u8>, String)>, Error> {
+        let domain = self.get(machine)?;
+        let stream = Stream::new(&self.connection, 0)?;
+        let media_type = match domain.screenshot(&stream, 0, 0) {
+            Err(error) if number(&error) == Some(ErrorNumber::NoSupport) => return Ok(None),
+            other => other?,
+        };
+        let mut picture = Vec::new();
+        let mut piece = vec![0; 256 << 10];
+        while picture.len() < PICTURE {
+            match usize::try_from(stream.recv(&mut piece)?) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => picture.extend_from_slice(&piece[..length]),
+            }
+        }
+        // A stream that was cut short by the cap refuses to finish; what was read stands.
+        let _ = stream.finish();
+        Ok(Some(match png_of_ppm(&picture) {
+            Some(png) => (png, "image/png".to_owned()),
+            None => (picture, media_type),
+        }))
+    }
+}
+
+fn absent_as_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if number(&error) == Some(ErrorNumber::NoDomain) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn cut(domain: &Domain) -> Result<(), Error> {
+    match domain.destroy() {
+        Err(error) if matches!(number(&error), Some(ErrorNumber::OperationInvalid | ErrorNumber::NoDomain)) => Ok(()),
+        other => other,
+    }
+}
+
+/// The lab's tag on a machine, if it has one.
+pub fn tag(domain: &Domain) -> Result<Option<Tag>, Error> {
+    let element = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
+    match domain.metadata(element, Some(NAMESPACE), sys::VIR_DOMAIN_AFFECT_CURRENT) {
+        Ok(xml) => Ok(tag_from(&xml)),
+        Err(error) if number(&error) == Some(ErrorNumber::NoDomainMetadata) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn tag_from(xml: &str) -> Option<Tag> {
+    let mut reader = Reader::from_str(xml);
+    let element = loop {
+        match reader.read_event().ok()? {
+            Event::Start(element) | Event::Empty(element) => break element,
+            Event::Eof => return None,
+            _ => {}
+        }
+    };
+    let attribute = |name: &str| -> Option<String> {
+        let found = element.try_get_attribute(name).ok()??;
+        found.normalized_value(quick_xml::XmlVersion::Implicit1_0).ok().map(|value| value.into_owned())
+    };
+    Some(Tag {
+        lab: attribute("lab")?,
+        run: attribute("run")?.parse().ok()?,
+        cell: attribute("cell")?.parse().ok()?,
+        lease: attribute("lease")?,
+    })
+}
+
+/// Bytes read and written by all disks that libvirt knows.
+fn block_bytes(domain: &Domain) -> u64 {
+    let known = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
+    domain.block_stats("").map_or(0, |stats| known(stats.rd_bytes) + known(stats.wr_bytes))
+}
+
+/// The same from QEMU itself, for the disk that libvirt does not know.
+fn nvme_bytes(domain: &Domain) -> u64 {
+    let Ok(answer) = domain.qemu_monitor_command(r#"{"execute":"query-blockstats"}"#, 0) else { return 0 };
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap_or_default();
+    let devices = answer["return"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let bytes = |device: &serde_json::Value| ["rd_bytes", "wr_bytes"].iter().filter_map(|key| device["stats"][key].as_u64()).sum::<u64>();
+    devices.iter().map(bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hypervisor::libvirt::xml::element;
+
+    #[test]
+    fn tags_read_back_whatever_is_in_them() {
+        let hostile = "\"<&'>]]> \u{e9}";
+        let xml = element("patchlab:machine")
+            .with("xmlns:patchlab", NAMESPACE)
+            .with("lab", hostile)
+            .with("run", "01890a5d-ac96-774b-bcce-b302099a8057")
+            .with("cell", "acme.web@virtio-bios")
+            .with("lease", hostile)
+            .to_document()
+            .expect("written");
+        let tag = tag_from(&xml).expect("a tag");
+        assert_eq!((tag.lab.as_str(), tag.lease.as_str()), (hostile, hostile));
+        for bad in ["", "<a", "<a/>", "<a lab='x' run='y' cell='z' lease='w'/>"] {
+            assert_eq!(tag_from(bad), None, "{bad}");
+        }
+    }
+}

@@ -10,6 +10,7 @@ use crate::id::Name;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Customer {
     /// One line for people.
+    #[schemars(length(min = 1))]
     pub title: String,
     /// Fresh clones on which bad news is tried again before it is believed, 0 to 5.
     #[serde(default = "Customer::default_confirmations")]
@@ -36,6 +37,7 @@ impl Customer {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Build {
     /// One line for people.
+    #[schemars(length(min = 1))]
     pub title: String,
     pub role: Role,
     /// The golden image that its machines are cloned from.

@@ -10,6 +10,7 @@ use super::text::Size;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Hardware {
     /// One line for people.
+    #[schemars(length(min = 1))]
     pub title: String,
     pub chipset: Chipset,
     pub firmware: Firmware,
@@ -61,7 +62,10 @@ impl Hardware {
         if self.memory < Size::mib(256) {
             reasons.push(("memory", format!("{} is too little for any image to boot", self.memory), "use at least \"256MiB\""));
         }
-        if self.memory.0 % (1 << 20) != 0 {
+        if self.memory > Size::mib(1 << 20) {
+            reasons.push(("memory", format!("{} is more than any host has", self.memory), "use at most \"1TiB\""));
+        }
+        if !self.memory.0.is_multiple_of(1 << 20) {
             reasons.push(("memory", format!("{} is not a whole number of MiB", self.memory), "use a multiple of 1MiB"));
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

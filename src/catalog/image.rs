@@ -14,10 +14,12 @@ use crate::id::Digest;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Image {
     /// One line for people.
+    #[schemars(length(min = 1))]
     pub title: String,
     /// The family of operating system, which decides how the guest is spoken to.
     pub os: Os,
     /// The firmwares that the image boots on.
+    #[schemars(length(min = 1))]
     pub firmware: Vec<Firmware>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recipe: Option<Recipe>,
@@ -39,6 +41,7 @@ pub struct Recipe {
     /// The release, for example `bookworm`.
     pub suite: String,
     /// The complete sources list, one line each. Nothing is added to it: an image that is meant to be behind names no security suite.
+    #[schemars(length(min = 1))]
     pub sources: Vec<String>,
     /// Packages besides those that every image carries (kernel, boot loaders, systemd, guest agent).
     #[serde(default)]

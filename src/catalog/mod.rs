@@ -1,11 +1,20 @@
 //! What the lab holds, read from `builds/`, `test-suites/` and `images/`. Pure but for loading.
 
 pub mod build;
+mod check;
+pub mod diagnostic;
 pub mod hardware;
 pub mod image;
+pub mod inside;
+pub mod lists;
+pub mod load;
 pub mod patch;
+pub mod schema;
+pub mod source;
+mod structure;
 pub mod suite;
 pub mod text;
+pub mod tree;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

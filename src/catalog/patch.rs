@@ -12,6 +12,7 @@ use crate::id::Name;
 pub struct Patch {
     pub id: Name,
     /// One line for people.
+    #[schemars(length(min = 1))]
     pub title: String,
     pub kind: PatchKind,
     /// The payload files, relative to the manifest.

@@ -12,6 +12,7 @@ use crate::id::Name;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Suite {
     /// One line for people.
+    #[schemars(length(min = 1))]
     pub title: String,
     pub kind: SuiteKind,
     /// The cases, in the order in which they run.

@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod history;
 pub mod jobs;
 pub mod media;
+pub mod patches;
 pub mod reaper;
 pub mod runner;
 pub mod scheduler;

@@ -2,7 +2,10 @@
 
 pub mod compare;
 pub mod evidence;
+pub mod fold;
+pub mod health;
 pub mod judge;
+pub mod results;
 
 use serde::{Deserialize, Serialize};
 

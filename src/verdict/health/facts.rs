@@ -1,0 +1,137 @@
+//! A guest's state as `facts.sh` (src/guest/linux) tells it: sections of lines. Read here because the checks that compare are pure.
+//!
+//! Invariant: a guest is hostile. Whatever its bytes are, reading them is bounded in memory and gives text.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use thiserror::Error;
+
+/// Bytes kept after unpacking.
+const CAP: u64 = 48 << 20;
+/// Lines kept of all sections together.
+const LINES: usize = 600_000;
+/// Characters kept of a line.
+const WIDTH: usize = 4096;
+
+/// A guest's state at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    sections: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("the guest's facts are not readable: {0}")]
+pub struct BadFacts(String);
+
+impl Facts {
+    /// Reads what `facts.sh` wrote, packed by gzip or plain.
+    ///
+    /// # Errors
+    /// When it cannot be unpacked, or ends before its end mark: then something was lost on the way.
+    pub fn parse(bytes: &[u8]) -> Result<Self, BadFacts> {
+        let mut text = Vec::new();
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            let packed = flate2::read::MultiGzDecoder::new(bytes);
+            packed.take(CAP).read_to_end(&mut text).map_err(|error| BadFacts(format!("unpacking: {error}")))?;
+        } else {
+            text.extend_from_slice(&bytes[..bytes.len().min(CAP as usize)]);
+        }
+        let facts = Self::from_text(&String::from_utf8_lossy(&text));
+        match (facts.has("end"), facts.sections.is_empty()) {
+            (true, _) => Ok(facts),
+            (false, true) => Err(BadFacts("there is no section in them".to_owned())),
+            (false, false) => Err(BadFacts("they end in the middle".to_owned())),
+        }
+    }
+
+    /// Sections as `== name` and their lines. Lines before the first section and repeated sections are dropped.
+    pub fn from_text(text: &str) -> Self {
+        let mut sections: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut current: Option<String> = None;
+        for line in text.lines().take(LINES) {
+            let heading = line
+                .strip_prefix("== ")
+                .filter(|name| !name.is_empty() && name.bytes().all(|c| c.is_ascii_lowercase() || matches!(c, b'-' | b'0'..=b'9')));
+            if let Some(name) = heading {
+                current = if sections.contains_key(name) { None } else { Some(name.to_owned()) };
+                if let Some(name) = &current {
+                    sections.insert(name.clone(), Vec::new());
+                }
+            } else if let Some(lines) = current.as_ref().and_then(|name| sections.get_mut(name)) {
+                lines.push(line.chars().take(WIDTH).collect());
+            }
+        }
+        Self { sections }
+    }
+
+    pub fn has(&self, section: &str) -> bool {
+        self.sections.contains_key(section)
+    }
+
+    /// A section's lines; empty when it is missing.
+    pub fn lines(&self, section: &str) -> &[String] {
+        self.sections.get(section).map_or(&[], Vec::as_slice)
+    }
+
+    /// A section's lines, or why they could not be taken.
+    pub fn measured(&self, section: &str) -> Result<&[String], String> {
+        let Some(lines) = self.sections.get(section) else { return Err(format!("the guest's facts have no section {section}")) };
+        match lines.iter().find_map(|line| line.strip_prefix("unavailable: ")) {
+            Some(reason) => Err(reason.to_owned()),
+            None => Ok(lines),
+        }
+    }
+
+    /// The rest of the first line of `section` that starts with the word `key`.
+    pub fn value(&self, section: &str, key: &str) -> Option<&str> {
+        self.lines(section).iter().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).map(str::trim)
+    }
+
+    /// [`Self::value`] as a number.
+    pub fn number(&self, section: &str, key: &str) -> Option<f64> {
+        self.value(section, key)?.parse().ok()
+    }
+
+    /// The boot that they were taken in.
+    pub fn boot_id(&self) -> &str {
+        self.value("meta", "boot-id").unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sections_come_back_packed_and_plain() {
+        let text = "noise\n== meta\nboot-id abc\n== units\na.service loaded active running\n== listening\nunavailable: no ss\n== meta\nboot-id forged\n== end\n";
+        let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packer.write_all(text.as_bytes()).expect("packed");
+        let packed = packer.finish().expect("packed");
+        for bytes in [text.as_bytes(), &packed] {
+            let facts = Facts::parse(bytes).expect("readable");
+            assert_eq!(facts.boot_id(), "abc");
+            assert_eq!(facts.lines("units").len(), 1);
+            assert_eq!(facts.measured("listening"), Err("no ss".to_owned()));
+        }
+        for bad in [&b""[..], b"hello", b"== meta\nboot-id abc\n", &packed[..packed.len() / 2]] {
+            assert!(Facts::parse(bad).is_err(), "{bad:?} should be refused");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in any::<Vec<u8>>(), packed in any::<bool>()) {
+            let mut bytes = bytes;
+            if packed {
+                bytes.splice(0..0, [0x1f, 0x8b, 8, 0]);
+            }
+            let _ = Facts::parse(&bytes);
+        }
+    }
+}

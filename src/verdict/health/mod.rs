@@ -1,0 +1,3 @@
+//! The built-in health suite.
+
+pub mod facts;

@@ -1,0 +1,178 @@
+# The state of a Linux guest, for the health checks: sections (`== name`), a record a line. Run as root by sh, environment:
+#   PATCHLAB_RESULT    where the output goes, gzipped; without it: plain, to standard output
+# Rules: no process per file or per process; a tool that is missing gives `unavailable: reason` in its section, never an error;
+# secrets (password hashes, private keys) leave the machine only as digests. All judging, folding and comparing is done outside.
+export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_COLORS=0 SYSTEMD_PAGER=
+umask 077
+have() { command -v "$1" >/dev/null 2>&1; }
+section() { echo "== $1"; }
+# optional NAME COMMAND...: a section by a tool that may be missing or fail.
+optional() {
+    section "$1"
+    if have "$2"; then
+        shift
+        limit 20 "$@" 2>&1 || echo "unavailable: $1 ended with $?"
+    else
+        echo "unavailable: no $2"
+    fi
+}
+limit() {
+    if have timeout; then timeout "$@"; else shift; "$@"; fi
+}
+
+collect() {
+    section meta
+    echo "version 1"
+    echo "boot-id $(cat /proc/sys/kernel/random/boot_id)"
+    echo "uptime $(cut -d' ' -f1 /proc/uptime)"
+    echo "realtime $(date +%s)"
+    echo "rtc $(cat /sys/class/rtc/rtc0/since_epoch 2>/dev/null)"
+    echo "clocksource $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource 2>/dev/null)"
+    echo "timezone $(readlink /etc/localtime)"
+    echo "architecture $(dpkg --print-architecture 2>/dev/null || uname -m)"
+    echo "kernel $(uname -r)"
+
+    section file-roots
+    awk '$1 ~ "^/dev/" && $3 !~ "^(iso9660|squashfs|udf)$" && !seen[$1]++ { print $2 }' /proc/mounts
+    section files
+    roots=$(awk '$1 ~ "^/dev/" && $3 !~ "^(iso9660|squashfs|udf)$" && !seen[$1]++ { print $2 }' /proc/mounts)
+    # shellcheck disable=SC2086
+    find ${roots:-/} -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp -o -path /lost+found \
+        -o -path /var/lib/patchlab -o -path /var/lib/apt/lists -o -path /var/cache/apt \) -prune \
+        -o -printf '%y %m %U:%G %s %T@ %p\t%l\n' 2>/dev/null
+    section hashes
+    find /etc /usr/local /root /boot -xdev -type f -size -1024k -print0 2>/dev/null | xargs -0 -r sha256sum 2>/dev/null
+    section contents
+    find /etc /root/.ssh /home/*/.ssh/authorized_keys -xdev -type f -size -64k ! -name '*_key' ! -name '*.key' ! -name 'shadow*' ! -name 'gshadow*' \
+        ! -path '/etc/ssl/private/*' ! -path '/root/.ssh/id_*' ! -path '*/certs/*' -print0 2>/dev/null | xargs -0 -r grep -IHZ '' 2>/dev/null | tr '\000' '\t'
+    section shadow
+    # The state of each password: locked, empty or set, and a digest of the hash so that a changed one is seen.
+    while IFS=: read -r user hash rest; do
+        case $hash in
+            '') state=empty ;;
+            [!*]* | '!'?*)
+                case $hash in '!'* | x) state=locked ;; *) state="set $(printf %s "$hash" | sha256sum | cut -c1-16)" ;; esac ;;
+            *) state=locked ;;
+        esac
+        echo "$user $state"
+    done </etc/shadow 2>/dev/null
+    optional capabilities getcap -r /usr/bin /usr/sbin /usr/local /opt
+
+    section packages
+    if have dpkg-query; then
+        dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag}\n' 2>&1
+    else
+        echo "unavailable: no dpkg-query"
+    fi
+    section owned
+    # Who owns which file: tells the patch's own files from others. `package` lines, then that package's paths.
+    (cd /var/lib/dpkg/info 2>/dev/null && grep -H '' -- *.list | sed 's/\.list:/ /')
+    optional package-audit dpkg --audit
+    section apt-check
+    if have apt-get; then
+        limit 20 apt-get -qq check -o Debug::NoLocking=1 2>&1 && echo ok
+    else
+        echo "unavailable: no apt-get"
+    fi
+
+    section units
+    if have systemctl; then
+        limit 20 systemctl list-units --all --plain --no-legend --no-pager --full 2>&1 | awk '{ print $1, $2, $3, $4 }'
+        section restarts
+        limit 20 systemctl show --no-pager -p Id -p NRestarts '*.service' 2>/dev/null |
+            awk -F= '$1 == "NRestarts" { n = $2 } $1 == "Id" { id = $2 } /^$/ { if (n > 0) print id, n; n = 0 } END { if (n > 0) print id, n }'
+        section boot-time
+        systemctl show --no-pager -p UserspaceTimestampMonotonic -p FinishTimestampMonotonic 2>/dev/null
+    else
+        echo "unavailable: no systemctl"
+    fi
+
+    optional listening ss -H -l -n -t -u -p
+    optional addresses ip -o address show
+    optional links ip -o link show
+    optional routes ip -o route show table all
+    optional routes6 ip -o -6 route show table all
+    optional rules ip rule show
+    section dns
+    cat /etc/resolv.conf 2>&1
+    section disk
+    df -P -k -x tmpfs -x devtmpfs -x iso9660 -x efivarfs 2>/dev/null
+    section inodes
+    df -P -i -x tmpfs -x devtmpfs -x iso9660 -x efivarfs -x vfat 2>/dev/null
+    section mounts
+    cat /proc/mounts
+    optional fstab findmnt --verify
+    optional swaps cat /proc/swaps
+
+    optional kernel-log dmesg --level=emerg,alert,crit,err,warn
+    section journal
+    if have journalctl; then
+        limit 20 journalctl -b -p err -q --no-pager -o short-monotonic --no-hostname 2>&1 | tail -n 3000 | cut -c1-600
+    else
+        echo "unavailable: no journalctl"
+    fi
+    section core-dumps
+    find /var/lib/systemd/coredump /var/crash /core* -maxdepth 1 -type f 2>/dev/null
+
+    section drivers
+    find /sys/bus/pci/devices/*/ /sys/bus/virtio/devices/*/ /sys/bus/scsi/devices/*/ /sys/bus/usb/devices/*/ /sys/bus/nvme/devices/*/ \
+        -maxdepth 1 -name driver -printf '%p %l\n' 2>/dev/null
+    section modules
+    cut -d' ' -f1 /proc/modules 2>/dev/null
+
+    section firewall
+    if have nft; then
+        limit 10 nft -s list ruleset 2>&1
+    elif have iptables-save; then
+        iptables-save 2>&1 | sed 's/\[[0-9]*:[0-9]*\]//; /^#/d'
+    else
+        echo "unavailable: no nft and no iptables-save"
+    fi
+    section apparmor
+    if [ -r /sys/module/apparmor/parameters/enabled ]; then
+        echo "enabled $(cat /sys/module/apparmor/parameters/enabled)"
+        cat /sys/kernel/security/apparmor/profiles 2>/dev/null
+    else
+        echo "unavailable: no AppArmor in this kernel"
+    fi
+    section selinux
+    cat /sys/fs/selinux/enforce 2>/dev/null || echo "unavailable: no SELinux in this kernel"
+    optional sshd sshd -T
+    section kernel-settings
+    for key in kernel/randomize_va_space kernel/kptr_restrict kernel/dmesg_restrict kernel/yama/ptrace_scope kernel/unprivileged_bpf_disabled \
+        kernel/sysrq kernel/modules_disabled fs/suid_dumpable fs/protected_hardlinks fs/protected_symlinks net/ipv4/ip_forward \
+        net/ipv4/conf/all/rp_filter net/ipv4/tcp_syncookies net/ipv6/conf/all/forwarding net/ipv6/conf/all/disable_ipv6; do
+        [ -r "/proc/sys/$key" ] && read -r value <"/proc/sys/$key" && echo "$key $value"
+    done
+    section syntax
+    # Each service's own opinion of its configuration, where the service is installed.
+    for try in 'sshd -t' 'nginx -t -q' 'visudo -cq' 'named-checkconf' 'apache2ctl -t' 'postfix check'; do
+        if have "${try%% *}"; then
+            answer=$(limit 10 $try 2>&1) && echo "ok $try" || echo "bad $try: $(echo "$answer" | tail -n 3 | tr '\n' ' ')"
+        fi
+    done
+
+    section boot-files
+    find /boot -xdev -maxdepth 1 \( -name 'vmlinuz-*' -o -name 'initrd.img-*' \) -printf '%f %s\n' 2>/dev/null
+    section deleted-maps
+    # Programs that still run code of a file that is gone: `pid path`.
+    grep -H ' r-xp .*(deleted)$' /proc/[0-9]*/maps 2>/dev/null | awk '{ split($1, a, "/"); k = a[3] " " $6; if ($6 ~ "^/(usr|lib|bin|sbin|opt)" && !seen[k]++) print k }'
+    section processes
+    grep -H '' /proc/[0-9]*/comm 2>/dev/null | sed 's|^/proc/||; s|/comm:| |'
+    section reboot-required
+    if [ -e /run/reboot-required ]; then
+        echo "yes"
+        cat /run/reboot-required.pkgs 2>/dev/null
+    fi
+    section memory
+    grep -E '^(MemTotal|MemAvailable|SwapTotal|SwapFree|Slab):' /proc/meminfo
+    section end
+}
+
+if [ -n "${PATCHLAB_RESULT:-}" ] && have gzip; then
+    collect | gzip -1 >"$PATCHLAB_RESULT"
+elif [ -n "${PATCHLAB_RESULT:-}" ]; then
+    collect >"$PATCHLAB_RESULT"
+else
+    collect
+fi

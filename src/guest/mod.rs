@@ -5,6 +5,7 @@
 //! call trusts a length, an exit code's range or a text's encoding that the guest claims.
 
 pub mod sim;
+pub mod linux;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

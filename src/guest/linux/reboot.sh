@@ -1,0 +1,25 @@
+# Whether the guest wants a reboot: a line `reboot: reason` for each reason. The absence of one proves nothing on a minimal system, so
+# several witnesses are heard.
+if [ -e /run/reboot-required ]; then
+    echo "reboot: /run/reboot-required is there ($(tr '\n' ' ' </run/reboot-required.pkgs 2>/dev/null))"
+fi
+newest=$(ls /boot/vmlinuz-* 2>/dev/null | sed 's|^/boot/vmlinuz-||' | sort -V | tail -n 1)
+running=$(uname -r)
+if [ -n "$newest" ] && [ "$newest" != "$running" ]; then
+    last=$(printf '%s\n%s\n' "$newest" "$running" | sort -V | tail -n 1)
+    [ "$last" = "$running" ] || echo "reboot: kernel $newest is installed, $running runs"
+fi
+# The same kernel version may have been replaced: its file is younger than this boot.
+if [ -e "/boot/vmlinuz-$running" ] && [ "$(stat -c %Z "/boot/vmlinuz-$running")" -gt "$(($(date +%s) - $(cut -d. -f1 /proc/uptime)))" ]; then
+    echo "reboot: /boot/vmlinuz-$running was replaced since this boot"
+fi
+grep -H ' r-xp .*(deleted)$' /proc/[0-9]*/maps 2>/dev/null | awk '{ split($1, a, "/"); if ($6 ~ "^/(usr|lib|bin|sbin|opt)" && !seen[a[3] $6]++) print a[3], $6 }' |
+    while read -r pid path; do
+        echo "reboot: $(cat "/proc/$pid/comm" 2>/dev/null) ($pid) still runs the old $path"
+    done
+if command -v needrestart >/dev/null; then
+    case $(timeout 60 needrestart -b -k 2>/dev/null | sed -n 's/^NEEDRESTART-KSTA: //p') in
+        2 | 3) echo "reboot: needrestart says that a kernel upgrade is pending" ;;
+    esac
+fi
+exit 0

@@ -4,6 +4,8 @@
 //! planned, whatever happens to the files meanwhile.
 
 pub mod build;
+#[cfg(test)]
+pub(crate) mod examples;
 pub mod lint;
 
 pub use build::{NoPlan, Request, SealedImage, plan};

@@ -92,8 +92,10 @@ fn push_token(out: &mut String, token: &str) {
         }
         return;
     }
+    // "ext4", "vda3" and "x86" are names; "worker1234" and "17s" hold numbers.
+    let name = token.starts_with(|c: char| c.is_ascii_alphabetic()) && token.bytes().filter(u8::is_ascii_digit).count() <= 2;
     for c in token.chars() {
-        if !c.is_ascii_digit() {
+        if name || !c.is_ascii_digit() {
             out.push(c);
         } else if !out.ends_with('#') {
             out.push('#');

@@ -140,7 +140,7 @@ fn environment(patch: &PlannedPatch) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::linux::test_patches::planned;
+    use crate::plan::examples::planned;
 
     #[test]
     fn each_kind_has_its_steps() {

@@ -91,7 +91,6 @@ collect() {
     optional addresses ip -o address show
     optional links ip -o link show
     optional routes ip -o route show table all
-    optional routes6 ip -o -6 route show table all
     optional rules ip rule show
     section dns
     cat /etc/resolv.conf 2>&1
@@ -101,7 +100,8 @@ collect() {
     df -P -i -x tmpfs -x devtmpfs -x iso9660 -x efivarfs -x vfat 2>/dev/null
     section mounts
     cat /proc/mounts
-    optional fstab findmnt --verify
+    section fstab
+    if have findmnt; then limit 10 findmnt --verify 2>&1; else echo "unavailable: no findmnt"; fi
     optional swaps cat /proc/swaps
 
     optional kernel-log dmesg --level=emerg,alert,crit,err,warn

@@ -203,7 +203,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::guest::linux::{apply::steps, test_patches::planned};
+    use crate::guest::linux::apply::steps;
+    use crate::plan::examples::planned;
 
     fn report(end: StepEnd, output: &str) -> StepReport {
         StepReport { end, elapsed: Duration::ZERO, output: output.into(), truncated: false, result: None }

@@ -1,0 +1,113 @@
+//! What guards the machine: firewall, AppArmor and SELinux, sshd's settings, the kernel's.
+
+use super::text::{joined, missing_in, unified};
+use super::{Change, Outcome, Report, View, packages};
+
+/// Whether the patch brings a package whose name starts so.
+fn brings(change: &Change<'_>, start: &str) -> bool {
+    !change.strict() && packages::declared(change).iter().any(|name| name.starts_with(start))
+}
+
+pub(super) fn firewall(view: &View<'_>) -> Outcome {
+    let now = view.now.measured("firewall")?;
+    let mut report = Report::default();
+    let Some(change) = &view.change else { return Ok(report) };
+    let before = change.before.measured("firewall")?;
+    let (lost, new) = (missing_in(before, now), missing_in(now, before));
+    if now.is_empty() && !before.is_empty() {
+        report.problem("the firewall has no rules any more");
+    } else if before.is_empty() && !now.is_empty() {
+        report.problem("the firewall has got rules");
+    } else if !lost.is_empty() || !new.is_empty() || before != now {
+        report.problem("the firewall's rules changed");
+    }
+    report.detail = unified("/firewall", &joined(before), &joined(now));
+    Ok(report)
+}
+
+pub(super) fn access_control(view: &View<'_>) -> Outcome {
+    let now = view.now.measured("apparmor");
+    let selinux = view.now.measured("selinux");
+    let now = match (now, &selinux) {
+        (Err(reason), Err(other)) => return Err(format!("{reason}, {other}")),
+        (Ok(lines), _) => lines,
+        (Err(_), Ok(_)) => &[],
+    };
+    let mut report = Report::default();
+    let Some(change) = &view.change else { return Ok(report) };
+    let modes = |lines: &[String]| {
+        lines
+            .iter()
+            .filter_map(|line| line.rsplit_once(" (").map(|(name, mode)| (name.to_owned(), mode.trim_end_matches(')').to_owned())))
+            .collect::<Vec<_>>()
+    };
+    if let Ok(before) = change.before.measured("apparmor") {
+        let enabled = |lines: &[String]| lines.iter().any(|line| line == "enabled Y");
+        if enabled(before) && !enabled(now) {
+            report.problem("AppArmor is switched off");
+        }
+        let (old, new) = (modes(before), modes(now));
+        if !old.is_empty() && new.is_empty() {
+            report.problem("AppArmor has no profiles loaded any more");
+        } else {
+            for (name, mode) in &old {
+                match new.iter().find(|(other, _)| other == name) {
+                    None => report.problem(format!("AppArmor's profile {name} is not loaded any more")),
+                    Some((_, now)) if mode == "enforce" && now != "enforce" => {
+                        report.problem(format!("AppArmor's profile {name} is in mode {now}, before {mode}"))
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        if brings(change, "apparmor") {
+            report.notes.append(&mut report.problems);
+        }
+        report.detail = unified("/apparmor", &joined(before), &joined(now));
+    }
+    if let (Ok(before), Ok(now)) = (change.before.measured("selinux"), selinux)
+        && before != now
+    {
+        report.problem("SELinux changed its mode");
+    }
+    Ok(report)
+}
+
+pub(super) fn ssh(view: &View<'_>) -> Outcome {
+    let sorted = |lines: &[String]| {
+        let mut lines = lines.to_vec();
+        lines.sort();
+        lines
+    };
+    let now = sorted(view.now.measured("sshd")?);
+    let mut report = Report::default();
+    let Some(change) = &view.change else { return Ok(report) };
+    let before = sorted(change.before.measured("sshd")?);
+    for line in missing_in(&before, &now) {
+        let key = line.split(' ').next().unwrap_or(&line).to_owned();
+        let other = now.iter().find(|other| other.split(' ').next() == Some(&key) && !before.contains(other));
+        let text = match other {
+            Some(other) if line.len() + other.len() < 160 => format!("sshd: {other:?}, before {line:?}"),
+            Some(_) => format!("sshd: {key} changed"),
+            None => format!("sshd: {line:?} is gone"),
+        };
+        // A new version of sshd may know other settings.
+        if brings(change, "openssh-server") { report.note(text) } else { report.problem(text) }
+    }
+    report.detail = unified("/sshd", &joined(&before), &joined(&now));
+    Ok(report)
+}
+
+pub(super) fn kernel_settings(view: &View<'_>) -> Outcome {
+    let now = view.now.measured("kernel-settings")?;
+    let mut report = Report::default();
+    let Some(change) = &view.change else { return Ok(report) };
+    for line in change.before.measured("kernel-settings")? {
+        let Some((key, before)) = line.split_once(' ') else { continue };
+        let value = now.iter().find_map(|line| line.split_once(' ').filter(|(other, _)| *other == key)).map(|(_, value)| value);
+        let Some(value) = value.filter(|value| *value != before) else { continue };
+        let text = format!("{} is {value}, before {before}", key.replace('/', "."));
+        if brings(change, "linux-image-") { report.note(text) } else { report.problem(text) }
+    }
+    Ok(report)
+}

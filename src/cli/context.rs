@@ -23,6 +23,9 @@ use crate::lab::state::State;
 use crate::lab::{Lab, Settings};
 use crate::plan::SealedImage;
 
+/// libvirt's QEMU driver inside this process, with its root below the state folder.
+pub const EMBEDDED: &str = "qemu:///embed";
+
 /// The folders of one lab.
 pub struct Context {
     pub lab: PathBuf,
@@ -154,8 +157,9 @@ impl Context {
                     (sim.0, sim.1, Clock::starting_at(Timestamp::now()))
                 }
                 Target::Libvirt(uri) => {
-                    let libvirt = Arc::new(Libvirt::open(uri.as_deref(), &self.state.folder, &self.state.lab).await?);
-                    (libvirt.clone(), Arc::new(AgentGuests::new(libvirt)), Clock::wall())
+                    let uri = uri.as_deref().unwrap_or(EMBEDDED);
+                    let libvirt = Arc::new(Libvirt::open(uri, &self.state.folder, &self.state.lab)?);
+                    (libvirt.clone(), Arc::new(AgentGuests { hypervisor: libvirt }), Clock::wall())
                 }
             };
         let lab = Lab {

@@ -34,6 +34,7 @@ pub fn main() -> u8 {
         }
     };
     log();
+    crate::hypervisor::libvirt::quiet();
     let runtime = match runtime(Target::of(&cli).is_sim()) {
         Ok(runtime) => runtime,
         Err(error) => {

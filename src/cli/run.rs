@@ -140,7 +140,7 @@ async fn take(lab: &Lab, plan: Plan, context: &Context) -> Result<RunState, Fail
         }
         None => {
             let now = lab.clock.now();
-            let random = uuid::Uuid::new_v4().into_bytes();
+            let random = uuid::Uuid::now_v7().into_bytes();
             let mut ten = [0; 10];
             ten.copy_from_slice(&random[6..]);
             let run = RunId::from_parts(now.as_millisecond().unsigned_abs(), ten);
@@ -153,7 +153,7 @@ async fn take(lab: &Lab, plan: Plan, context: &Context) -> Result<RunState, Fail
     eprintln!("machines run on {}: {}", host.accelerator, host.accelerator_reason);
     let hypervisor = match &context.hypervisor {
         super::context::Target::Sim(_) => "sim".to_owned(),
-        super::context::Target::Libvirt(uri) => uri.clone().unwrap_or_else(|| "qemu:///embed".to_owned()),
+        super::context::Target::Libvirt(uri) => uri.clone().unwrap_or_else(|| super::context::EMBEDDED.to_owned()),
     };
     let controller = Controller { patchlab: env!("CARGO_PKG_VERSION").to_owned(), hypervisor, host };
     lab.journal.append(run, Timestamp::max(lab.clock.now(), Timestamp::UNIX_EPOCH), Event::RunTaken { controller }).await?;

@@ -26,7 +26,7 @@ pub async fn work(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdic
     open.sort_by_key(|cell| std::cmp::Reverse(lab.history.cell(cell)));
     let queue: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new(open.into_iter().cloned().collect()));
     let records = Arc::new(state.cells.clone());
-    let mut workers = JoinSet::new();
+    let mut workers: JoinSet<Result<(), JournalError>> = JoinSet::new();
     for _ in 0..lab.settings.workers.max(1) {
         let (lab, plan, files, queue, records) = (lab.clone(), plan.clone(), files.clone(), queue.clone(), records.clone());
         workers.spawn(async move {

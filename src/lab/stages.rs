@@ -14,7 +14,6 @@ use crate::guest::linux::judge;
 use crate::guest::{JobStep, StepEnd, StepReport};
 use crate::id::Name;
 use crate::journal::Event;
-use crate::verdict::evidence::HEALTH;
 use crate::verdict::health::facts::Facts;
 use crate::verdict::health::{self, HealthContext, HealthResult};
 use crate::verdict::results::{self, ScriptEnd, ScriptReport};
@@ -95,8 +94,7 @@ impl CellRunner {
     async fn baseline(&mut self) -> Result<StageOutcome, Stop> {
         self.memory()?.point = Some(Point::Baseline);
         let facts = self.take_facts(Stage::Baseline, Point::Baseline).await?;
-        let context = self.health_context(Point::Baseline, false);
-        let results = health::baseline(&facts, &context);
+        let results = health::baseline(&facts, &self.cell.services);
         self.observe_health(Point::Baseline, results).await?;
         self.memory()?.baseline = Some(facts);
         self.run_cases(Stage::Baseline, Point::Baseline).await?;
@@ -197,9 +195,7 @@ impl CellRunner {
         let before = self.memory()?.latest.clone();
         let after = self.take_facts(Stage::Reapply, Point::Reapplied).await?;
         if let Some(before) = before {
-            let context = self.health_context(Point::Reapplied, false);
-            let failed = failures(health::compare(&before, &after, &context));
-            if let Some((message, detail)) = failed {
+            if let Some((message, detail)) = failures(self.compare(&before, &after, Point::Reapplied, false)) {
                 let message = format!("applying the patch a second time changed the machine: {message}");
                 return Err(Trouble::new(Cause::NotIdempotent, message).with_detail(detail).into());
             }
@@ -223,8 +219,7 @@ impl CellRunner {
         let before = self.memory()?.baseline.clone();
         let after = self.take_facts(Stage::Rollback, Point::RolledBack).await?;
         if let Some(before) = before {
-            let context = self.health_context(Point::RolledBack, false);
-            if let Some((message, detail)) = failures(health::compare(&before, &after, &context)) {
+            if let Some((message, detail)) = failures(self.compare(&before, &after, Point::RolledBack, false)) {
                 let message = format!("taking the patch back left the machine different from before: {message}");
                 return Err(Trouble::new(Cause::RollbackFailed, message).with_detail(detail).into());
             }
@@ -233,26 +228,28 @@ impl CellRunner {
     }
 
     /// Takes facts and compares them with the baseline's.
-    async fn look_at_health(&mut self, stage: Stage, point: Point, reboot_pending: bool) -> Result<(), Stop> {
+    async fn look_at_health(&mut self, stage: Stage, point: Point, reboot_to_come: bool) -> Result<(), Stop> {
         let after = self.take_facts(stage, point).await?;
         let Some(before) = self.memory()?.baseline.clone() else { return Ok(()) };
-        let context = self.health_context(point, reboot_pending);
-        let results = health::compare(&before, &after, &context);
+        let results = self.compare(&before, &after, point, reboot_to_come);
         self.observe_health(point, results).await
     }
 
-    fn health_context(&self, point: Point, reboot_pending: bool) -> HealthContext {
-        HealthContext {
+    fn compare(&self, before: &Facts, after: &Facts, point: Point, reboot_to_come: bool) -> Vec<HealthResult> {
+        let context = HealthContext {
             point,
-            reboot_pending,
-            patch: self.plan.patch.clone(),
-            services: self.cell.services.clone(),
-            volatile: self.cell.volatile.clone(),
-        }
+            patch: &self.plan.patch,
+            payload_bytes: self.plan.patch.facts.bytes,
+            volatile: &self.cell.volatile,
+            services: &self.cell.services,
+            reboot_to_come,
+            also_before: &[],
+        };
+        health::compare(before, after, &context)
     }
 
     async fn observe_health(&mut self, point: Point, results: Vec<HealthResult>) -> Result<(), Stop> {
-        let Ok(suite) = HEALTH.parse::<Name>() else { return Ok(()) };
+        let Ok(suite) = health::SUITE.parse::<Name>() else { return Ok(()) };
         for result in results {
             let observation = CaseObservation {
                 suite: suite.clone(),

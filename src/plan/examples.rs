@@ -35,9 +35,9 @@ pub(crate) fn planned(kind: &str) -> PlannedPatch {
                 mode: "0644".to_owned(),
                 owner: "root:root".to_owned(),
             }],
-            PayloadFacts { packages: vec![], paths: vec!["/etc/motd".to_owned()] },
+            PayloadFacts { packages: vec![], paths: vec!["/etc/motd".to_owned()], bytes: 100 },
         ),
-        PatchKind::Diff => (vec![], PayloadFacts { packages: vec![], paths: vec!["/etc/hosts".to_owned()] }),
+        PatchKind::Diff => (vec![], PayloadFacts { packages: vec![], paths: vec!["/etc/hosts".to_owned()], bytes: 100 }),
     };
     PlannedPatch {
         sha256: Digest::of("patch"),

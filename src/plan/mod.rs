@@ -62,6 +62,8 @@ pub struct PayloadFacts {
     pub packages: Vec<Package>,
     /// Kinds `files` and `diff`: the absolute paths in the guest that are changed.
     pub paths: Vec<String>,
+    /// The size of all payload files together.
+    pub bytes: u64,
 }
 
 /// A Debian package, from its control file.

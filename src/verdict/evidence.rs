@@ -10,6 +10,7 @@ use crate::journal::{CellRecord, PassRecord};
 use crate::plan::PlannedCell;
 
 use super::compare::{Pair, badness};
+use super::health::SUITE;
 
 /// A suite's name and a case's.
 pub type CaseKey = (Name, Name);
@@ -26,14 +27,11 @@ pub fn is_clean(pass: &PassRecord) -> bool {
     pass.ended && !spoilt
 }
 
-/// The health suite's name: reserved, and part of every cell.
-pub const HEALTH: &str = "health";
-
 /// Every case that the cell has results for or owes: the plan's cases and each health check seen, in a fixed order.
 pub fn keys(cell: &PlannedCell, record: &CellRecord) -> Vec<CaseKey> {
     let seen = record.passes.iter().flat_map(|pass| &pass.cases);
     let health: BTreeSet<CaseKey> =
-        seen.filter(|case| case.suite.as_str() == HEALTH).map(|case| (case.suite.clone(), case.case.clone())).collect();
+        seen.filter(|case| case.suite.as_str() == SUITE).map(|case| (case.suite.clone(), case.case.clone())).collect();
     let planned = cell.cases().map(|(suite, case)| (suite.name.clone(), case.name.clone()));
     health.into_iter().chain(planned).collect()
 }

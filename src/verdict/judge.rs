@@ -8,7 +8,8 @@ use crate::journal::{CellRecord, PassRecord, RunState};
 use crate::plan::PlannedCell;
 
 use super::compare::{Pair, PairMeaning, comparison};
-use super::evidence::{CaseKey, HEALTH, is_clean, keys, pairs};
+use super::evidence::{CaseKey, is_clean, keys, pairs};
+use super::health::SUITE;
 use super::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
 
 /// What the run's observations mean so far. An unfinished run is never a pass.
@@ -40,7 +41,7 @@ pub fn judge_cell(cell: &PlannedCell, record: &CellRecord) -> CellJudgement {
     if !judgement.cases.iter().any(|case| matches!(case.comparison, Comparison::Unchanged | Comparison::Fixed | Comparison::New)) {
         judgement.faults.push(fault("no-required-cases", "not one case passed on this cell, so nothing speaks for the patch"));
     }
-    if !judgement.cases.iter().any(|case| case.suite.as_str() == HEALTH) {
+    if !judgement.cases.iter().any(|case| case.suite.as_str() == SUITE) {
         judgement.faults.push(fault("missing", "the health checks gave no result"));
     }
     if !record.ended {

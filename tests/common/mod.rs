@@ -1,0 +1,220 @@
+//! Tells one run on the simulator from beginning to end.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use patchlab::catalog::build::Role;
+use patchlab::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
+use patchlab::catalog::image::Os;
+use patchlab::catalog::patch::{Patch, PatchKind, Reboot};
+use patchlab::catalog::suite::Case;
+use patchlab::catalog::text::{Size, Span};
+use patchlab::cell::{Pass, Stage, StageOutcome};
+use patchlab::guest::sim::SimGuests;
+use patchlab::hypervisor::Hypervisor;
+use patchlab::hypervisor::sim::{Scenario, SimHypervisor, World};
+use patchlab::id::{CellId, Digest, Name, RunId};
+use patchlab::journal::{Controller, Event, Journal, RunState};
+use patchlab::lab::clock::Clock;
+use patchlab::lab::evidence::EvidenceStore;
+use patchlab::lab::history::History;
+use patchlab::lab::{Lab, RunFiles, Settings, reaper, scheduler};
+use patchlab::plan::{PayloadFacts, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedPatch, PlannedSuite, VERSION};
+use patchlab::verdict::judge::judge;
+use patchlab::verdict::{Comparison, Judgement};
+use tokio::sync::{broadcast, watch};
+
+pub fn name(text: &str) -> Name {
+    text.parse().expect("a good name")
+}
+
+/// A script patch that can be verified and taken back.
+pub fn script_patch(reboot: Reboot) -> PlannedPatch {
+    let manifest = Patch {
+        id: name("sample"),
+        title: "a patch".to_owned(),
+        kind: PatchKind::Script,
+        payload: vec!["install.sh".to_owned()],
+        reboot,
+        vendor: None,
+        severity: None,
+        cves: Vec::new(),
+        supersedes: Vec::new(),
+        requires: Vec::new(),
+        install: Some("./install.sh".to_owned()),
+        uninstall: Some("./install.sh --undo".to_owned()),
+        verify: Some("./install.sh --verify".to_owned()),
+        timeout: Span::secs(600),
+        files: Vec::new(),
+        root: None,
+        strip: None,
+        removes: Vec::new(),
+        changes: Vec::new(),
+    };
+    PlannedPatch { sha256: Digest::of("sample"), manifest, facts: PayloadFacts::default() }
+}
+
+fn case(text: &str, destructive: bool) -> Case {
+    Case {
+        name: name(text),
+        title: String::new(),
+        run: format!("{text}.sh"),
+        result: Default::default(),
+        time_limit: Span::secs(60),
+        role: None,
+        needs: Vec::new(),
+        destructive,
+    }
+}
+
+pub fn plan(patch: PlannedPatch) -> Plan {
+    let profile = Hardware {
+        title: "a machine".to_owned(),
+        chipset: Chipset::Pc,
+        firmware: Firmware::Bios,
+        cpu: "max".to_owned(),
+        cores: 1,
+        memory: Size::mib(768),
+        disk: DiskBus::Virtio,
+        nic: NicModel::Virtio,
+        second_cold_boot: true,
+    };
+    let suite = PlannedSuite {
+        name: name("web"),
+        sha256: Digest::of("web"),
+        cases: vec![case("pages", false), case("tls", false), case("crash", true)],
+    };
+    let cell = PlannedCell {
+        id: CellId::new(&name("acme"), &name("web"), &name("virtio-bios")),
+        customer: name("acme"),
+        build: name("web"),
+        role: Role::Server,
+        os: Os::Debian,
+        image: PlannedImage { name: name("acme-web"), sha256: Digest::of("image") },
+        hardware: PlannedHardware { name: name("virtio-bios"), sha256: Digest::of_json(&profile), profile },
+        suites: vec![suite],
+        services: vec!["nginx.service".to_owned()],
+        volatile: Vec::new(),
+        confirmations: 1,
+        attempts: 2,
+    };
+    Plan { version: VERSION, patch, cells: vec![cell], excluded: Vec::new(), lint: Vec::new() }
+}
+
+/// A run to be told.
+pub struct Story {
+    plan: Plan,
+    scenario: String,
+    dies_after: Option<usize>,
+}
+
+/// A run that was told.
+pub struct Told {
+    pub judgement: Judgement,
+    pub state: RunState,
+    /// Machines that nobody owns and that are still there.
+    pub left: Vec<String>,
+    /// How many entries the journal has, and what they say.
+    pub entries: usize,
+    pub journal: Vec<String>,
+}
+
+impl Story {
+    pub fn new(patch: PlannedPatch) -> Self {
+        Self { plan: plan(patch), scenario: String::new(), dies_after: None }
+    }
+
+    pub fn scenario(mut self, scenario: &str) -> Self {
+        self.scenario = scenario.to_owned();
+        self
+    }
+
+    /// The first controller is gone once the journal has this many entries.
+    pub fn dies_after(mut self, entries: usize) -> Self {
+        self.dies_after = Some(entries);
+        self
+    }
+
+    pub fn run(self) -> Told {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+        runtime.block_on(self.tell())
+    }
+
+    async fn tell(self) -> Told {
+        let state = tempfile::tempdir().expect("a folder");
+        let world = World::new(Scenario::parse(&self.scenario).unwrap_or_else(|bad| panic!("{bad}: {}", self.scenario)));
+        let journal = Journal::open(&state.path().join("journal.sqlite")).await.expect("a journal");
+        let (_cancel, cancelled) = watch::channel(false);
+        let hypervisor = Arc::new(SimHypervisor::new(world.clone(), "lab-00000001"));
+        let lab = Lab {
+            hypervisor: hypervisor.clone(),
+            guests: Arc::new(SimGuests::new(world)),
+            journal: journal.clone(),
+            clock: Clock::starting_at(Timestamp::UNIX_EPOCH),
+            evidence: EvidenceStore::open(state.path()).expect("a store"),
+            history: Arc::new(History::default()),
+            id: "lab-00000001".to_owned(),
+            settings: Settings { workers: 1, keep_failed: false },
+            activity: broadcast::channel(16).0,
+            cancelled,
+        };
+        let run = RunId::from_parts(1, [1; 10]);
+        let event = Event::RunPlanned { plan_digest: self.plan.digest(), plan: Box::new(self.plan.clone()), by: "test".to_owned() };
+        lab.journal.append(run, lab.clock.now(), event).await.expect("appended");
+        let files = || RunFiles { images: [(Digest::of("image"), "/nonexistent".into())].into(), media: None };
+        let controller = || async {
+            let controller = Controller { patchlab: "test".to_owned(), hypervisor: "sim".to_owned(), host: host(&*lab.hypervisor).await };
+            lab.journal.append(run, lab.clock.now(), Event::RunTaken { controller }).await.expect("appended");
+            let state = lab.journal.state(run).await.expect("a journal").expect("a run");
+            // A hypervisor that is gone is the next controller's to clean up after.
+            let _ = reaper::take_over(&lab, &state).await;
+            let state = lab.journal.state(run).await.expect("a journal").expect("a run");
+            scheduler::work(&lab, &state, files()).await.expect("a journal that can be written");
+        };
+        if let Some(entries) = self.dies_after {
+            let mut watch = journal.watch();
+            tokio::select! {
+                () = controller() => {}
+                () = async { while watch.recv().await.is_ok_and(|entry| (entry.seq as usize) < entries) {} } => {}
+            }
+        }
+        let ended = journal.state(run).await.expect("a journal").is_some_and(|state| state.is_finished());
+        if !ended {
+            controller().await;
+        }
+        let state = journal.state(run).await.expect("a journal").expect("a run");
+        let left = hypervisor.owned().await.unwrap_or_default().into_iter().map(|one| one.machine).collect();
+        journal.verify().await.expect("a sound chain");
+        let entries = journal.entries(run).await.expect("entries");
+        let journal = entries.iter().map(|entry| serde_json::to_string(entry).expect("json")).collect();
+        Told { judgement: judge(&state), state, left, entries: entries.len(), journal }
+    }
+}
+
+async fn host(hypervisor: &dyn Hypervisor) -> patchlab::journal::HostReport {
+    hypervisor.host().await.expect("a simulated host")
+}
+
+impl Told {
+    pub fn findings(&self) -> Vec<String> {
+        self.judgement.cells.iter().flat_map(|cell| &cell.findings).map(|finding| finding.code.clone()).collect()
+    }
+
+    /// Faults that were not made up for.
+    pub fn faults(&self) -> Vec<String> {
+        let faults = self.judgement.cells.iter().flat_map(|cell| &cell.faults);
+        faults.filter(|fault| !fault.recovered).map(|fault| fault.code.clone()).collect()
+    }
+
+    pub fn comparison(&self, case: &str) -> Comparison {
+        let mut cases = self.judgement.cells.iter().flat_map(|cell| &cell.cases);
+        cases.find(|judged| judged.case.as_str() == case).map_or(Comparison::Missing, |judged| judged.comparison)
+    }
+
+    /// Whether a stage of the first main pass ran and passed.
+    pub fn stage_passed(&self, stage: &str) -> bool {
+        let passes = self.state.cells.values().flat_map(|record| &record.passes).filter(|pass| pass.pass == Pass::Main);
+        let mut stages = passes.flat_map(|pass| &pass.stages);
+        stages.any(|record| record.stage.as_str() == stage && matches!(record.ended, Some((_, StageOutcome::Passed))) && record.stage != Stage::Clone)
+    }
+}

@@ -1,0 +1,146 @@
+//! Whole runs on real virtual machines through the command line: the verdicts that a careful engineer would give, and what is left
+//! behind (nothing). Needs golden images in `PATCHLAB_TEST_STATE`; `scripts/test` builds them and sets it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Condvar, Mutex};
+
+use serde_json::Value;
+
+const PATCHLAB: &str = env!("CARGO_BIN_EXE_patchlab");
+const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Machines at once: more than cores would slow all of them down.
+static SLOTS: (Mutex<u32>, Condvar) = (Mutex::new(2), Condvar::new());
+
+struct Slot;
+
+impl Slot {
+    fn take() -> Self {
+        let mut free = SLOTS.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        while *free == 0 {
+            free = SLOTS.1.wait(free).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        *free -= 1;
+        Self
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        *SLOTS.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) += 1;
+        SLOTS.1.notify_one();
+    }
+}
+
+/// A lab with a state of its own that shares the golden images.
+struct Lab {
+    state: tempfile::TempDir,
+    _slot: Slot,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let slot = Slot::take();
+        let shared = std::env::var("PATCHLAB_TEST_STATE").expect("PATCHLAB_TEST_STATE names a state folder with images; use scripts/test");
+        let state = tempfile::Builder::new().prefix("patchlab-real-").tempdir().expect("a folder");
+        std::fs::set_permissions(state.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
+        std::os::unix::fs::symlink(Path::new(&shared).join("images"), state.path().join("images")).expect("a link");
+        Self { state, _slot: slot }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(PATCHLAB);
+        command.args(["--lab", REPOSITORY, "--state"]).arg(self.state.path()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command line; its exit code and standard output.
+    fn patchlab(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.command(arguments).stderr(Stdio::inherit()).output().expect("patchlab starts");
+        (output.status.code().expect("an exit code"), String::from_utf8(output.stdout).expect("UTF-8"))
+    }
+
+    fn run(&self, patch: &str, more: &[&str]) -> (i32, Value) {
+        let patch = if patch.contains('/') { patch.to_owned() } else { format!("{REPOSITORY}/tests/patches/{patch}") };
+        let arguments = [&["run", patch.as_str(), "--format", "json", "--customer", "acme"], more].concat();
+        let (code, text) = self.patchlab(&arguments);
+        (code, serde_json::from_str(&text).unwrap_or_else(|bad| panic!("{bad}: {text}")))
+    }
+
+    /// Nothing that the lab made is left.
+    fn is_clean(&self) {
+        assert_eq!(self.patchlab(&["gc"]), (0, "nothing is left over\n".to_owned()));
+        let machines = self.state.path().join("machines");
+        let left: Vec<PathBuf> = std::fs::read_dir(machines).map(|all| all.flatten().map(|one| one.path()).collect()).unwrap_or_default();
+        assert!(left.is_empty(), "{left:?}");
+        let processes = Command::new("pgrep").args(["-f", &format!("qemu.*{}", self.state.path().display())]).output().expect("pgrep");
+        assert!(processes.stdout.is_empty(), "emulators are left: {}", String::from_utf8_lossy(&processes.stdout));
+    }
+}
+
+fn codes(report: &Value, list: &str) -> Vec<String> {
+    let cells = report["cells"].as_array().expect("cells");
+    let all = cells.iter().flat_map(|cell| cell[list].as_array().expect("a list").clone());
+    all.filter(|one| one["recovered"] != true).map(|one| one["code"].as_str().expect("a code").to_owned()).collect()
+}
+
+/// One misbehaving patch on one machine: refused for the reason given, and nothing left.
+fn refused(patch: &str, code: &str) {
+    let lab = Lab::new();
+    let (exit, report) = lab.run(patch, &["--build", "web", "--hardware", "virtio-bios"]);
+    assert_eq!((exit, report["verdict"].as_str()), (1, Some("fail")), "{patch}: {report:#}");
+    assert!(codes(&report, "findings").iter().any(|found| found == code), "{patch}: expected {code}: {report:#}");
+    lab.is_clean();
+}
+
+#[test]
+fn a_harmless_patch_passes_on_bios_and_uefi_and_leaves_nothing() {
+    let lab = Lab::new();
+    let (exit, report) = lab.run("good-motd", &["--build", "web", "--hardware", "virtio-bios", "--hardware", "virtio-uefi"]);
+    assert_eq!((exit, report["verdict"].as_str()), (0, Some("pass")), "{report:#}");
+    assert_eq!(report["cells"].as_array().map(Vec::len), Some(2));
+    lab.is_clean();
+    let (exit, junit) = lab.patchlab(&["report", "last", "--format", "junit"]);
+    assert!(exit == 0 && junit.contains("<testsuite "), "{junit}");
+}
+
+#[test]
+fn a_patch_that_breaks_a_service_is_refused() {
+    refused("broken-hardening", "regression");
+}
+
+#[test]
+fn a_patch_that_asks_a_question_is_refused() {
+    refused("asks-question", "apply-asked");
+}
+
+#[test]
+fn a_patch_that_breaks_the_boot_is_refused() {
+    refused("breaks-boot", "boot-stalled");
+}
+
+#[test]
+fn a_patch_that_restarts_the_machine_unasked_is_refused() {
+    refused("self-reboots", "unexpected-reboot");
+}
+
+#[test]
+fn a_controller_killed_in_the_middle_loses_and_leaves_nothing() {
+    let lab = Lab::new();
+    let patch = format!("{REPOSITORY}/tests/patches/good-motd");
+    let arguments = ["run", &patch, "--customer", "acme", "--build", "web", "--hardware", "virtio-bios", "--format", "json"];
+    let mut first = lab.command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("patchlab starts");
+    let stderr = std::io::BufReader::new(first.stderr.take().expect("standard error"));
+    // Killed while the baseline runs: the boot that is done must not be lost sight of.
+    let booted = std::io::BufRead::lines(stderr).map_while(Result::ok).any(|line| line.contains("boot done"));
+    assert!(booted, "the machine came up");
+    first.kill().expect("killed");
+    first.wait().expect("reaped");
+    let (exit, text) = lab.patchlab(&arguments);
+    let report: Value = serde_json::from_str(&text).expect("json");
+    assert_eq!((exit, report["verdict"].as_str()), (0, Some("pass")), "{report:#}");
+    let faults = report["cells"][0]["faults"].as_array().expect("faults").clone();
+    assert!(faults.iter().any(|fault| fault["code"] == "controller-ended"), "{faults:?}");
+    lab.is_clean();
+}

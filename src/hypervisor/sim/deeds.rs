@@ -86,7 +86,12 @@ impl Machine {
                     mood.slow = *percent;
                 }
             }
-            Deed::FillDisk => self.record.disk_full = true,
+            Deed::FillDisk => {
+                self.record.disk_full = true;
+                if let State::Up { jobs, .. } = &mut self.state {
+                    jobs.run_out_of_room();
+                }
+            }
         }
     }
 

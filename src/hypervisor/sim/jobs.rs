@@ -34,6 +34,15 @@ impl Jobs {
         }
     }
 
+    /// The guest's disk is full: what runs will fail for it.
+    pub fn run_out_of_room(&mut self) {
+        for run in self.0.values_mut() {
+            if let (Some(step), Some((report, ends))) = (run.steps.get(run.finished.len()), run.current.take()) {
+                run.current = Some((step::out_of_room(report, step), ends));
+            }
+        }
+    }
+
     /// Ends a job and forgets it.
     pub fn kill(&mut self, job: &str) {
         self.0.remove(job);
@@ -58,7 +67,7 @@ impl Machine {
         let Some(run) = jobs.0.get_mut(job).filter(|run| run.finished.len() == at) else { return };
         // A job of the same id may have been ended and begun anew.
         let Some((report, _)) = run.current.take_if(|(_, ends)| *ends <= fx.now) else { return };
-        let took_back = report.end == StepEnd::Exit(0) && run.steps.get(at).is_some_and(|step| is_engine_step(step, "rollback"));
+        let took_back = report.end == StepEnd::Exit(0) && run.steps.get(at).is_some_and(|step| step::is_engine_step(step, "rollback"));
         run.finished.push(report);
         if took_back {
             self.record.applied = false;
@@ -105,8 +114,4 @@ impl Machine {
             fx.later(takes, self.epoch, Happening::StepEnds { job: job.to_owned(), at });
         }
     }
-}
-
-fn is_engine_step(step: &JobStep, wanted: &str) -> bool {
-    matches!(step::name(step), Some(Moment::Step(name)) if name == wanted)
 }

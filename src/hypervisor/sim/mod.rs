@@ -25,9 +25,6 @@ mod step;
 mod store;
 mod world;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -15,7 +15,7 @@ const MIDWAY: Span = Span(Duration::from_millis(150));
 
 impl Scenario {
     /// A world in which each clone comes to this trouble on this side of the patch. `None` where no machine can be the cause, or the
-    /// cause has no such side.
+    /// cause has no such side. Exit codes are those of the lab's own scripts (`guest/linux`).
     pub fn provoking(cause: &Cause, side: Side) -> Option<Self> {
         let world = Self::seeded(1).wanting_a_reboot();
         // What happens while the guest boots; after the patch, in its first boot with it.
@@ -43,7 +43,8 @@ impl Scenario {
                 Side::After => None,
             },
             // Found before any machine is asked for.
-            Cause::ImageDamaged | Cause::PayloadDamaged | Cause::NotApplicable => None,
+            Cause::ImageDamaged | Cause::PayloadDamaged => None,
+            Cause::NotApplicable => only_after(step("preflight", Ends::Exit(64)).saying("none of its packages is installed\n")),
             // Done from outside the world.
             Cause::ControllerEnded | Cause::Cancelled => None,
             Cause::EmulatorDied => at_work(Deed::EmulatorCrash),
@@ -65,8 +66,8 @@ impl Scenario {
             Cause::ApplyFailed { exit } => only_after(step("apply", Ends::Exit(*exit)).saying("E: it does not work\n")),
             Cause::ApplyTimedOut => only_after(step("apply", Ends::TimesOut)),
             Cause::ApplyAsked => only_after(step("apply", Ends::Asks).saying("Do you want to continue? [Y/n] ")),
-            Cause::UndeclaredRemovals => only_after(step("preflight", Ends::AsUsual).saying("Remv nginx [1.22.1-9+deb12u1]\n")),
-            Cause::NotEffective => only_after(step("confirm", Ends::Exit(1)).saying("the old version is still there\n")),
+            Cause::UndeclaredRemovals => only_after(step("preflight", Ends::Exit(65)).saying("installing it would remove nginx\n")),
+            Cause::NotEffective => only_after(step("confirm", Ends::Exit(66)).saying("the old version is still there\n")),
             Cause::NotIdempotent => only_after(step("reapply", Ends::Exit(1)).saying("E: it is there already\n")),
             Cause::RollbackFailed => only_after(step("rollback", Ends::Exit(1)).saying("E: cannot remove\n")),
         }
@@ -77,6 +78,6 @@ impl Scenario {
         let applied = When::at(&[Point::Applied]);
         let facts = Facts { when: applied.clone(), ..Facts::section("reboot-required").adding("yes\nlinux-image-amd64") };
         let step = Step::new(StepName::Step("reboot-wanted".to_owned()), Ends::AsUsual).when(applied);
-        self.step(step.saying("linux-image-amd64\n")).facts(facts)
+        self.step(step.saying("reboot: linux-image-amd64\n")).facts(facts)
     }
 }

@@ -209,7 +209,7 @@ pub enum Deed {
     NeverSettles,
     /// The rest of this boot takes this many per cent of its time.
     Slow(u32),
-    /// The guest's own disk is full from now on, on this clone.
+    /// The guest's own disk is full from now on, on this clone: what runs fails for it, but for the facts.
     FillDisk,
 }
 

@@ -6,7 +6,7 @@
 //! | `facts` | prints the facts, into `$PATCHLAB_RESULT` too |
 //! | `apply`, `reapply`, `rollback` | takes the pace's `apply`, exits with 0 |
 //! | `confirm` | exits with 0 when an `apply` went well and was not taken back, else 1 |
-//! | `preflight`, `reboot-wanted`, `syntax` | prints nothing, exits with 0 |
+//! | `preflight`, `reboot-wanted`, anything else | prints nothing, exits with 0 |
 //! | a case | prints `ok`, exits with 0 |
 
 use std::time::Duration;
@@ -18,6 +18,8 @@ use crate::guest::{JobStep, StepEnd, StepReport};
 
 /// What a step says when the guest's disk is full.
 const DISK_FULL: &str = "sh: write error: No space left on device\n";
+/// How the lab's own scripts end when they cannot do their work (`guest/linux`).
+const CANNOT: i64 = 67;
 
 /// What is known of the guest when a step starts.
 #[derive(Clone, Copy, Debug)]
@@ -47,10 +49,10 @@ pub fn decide(scenario: &Scenario, guest: &Guest<'_>, step: &JobStep) -> StepRep
     }
     let name = name(step);
     let (usual, text, takes) = usual(scenario, guest, step, name.as_ref());
-    let is_facts = name == Some(Moment::Step("facts".to_owned()));
+    let is_facts = is_engine_step(step, "facts");
     let left = |text: &str| Some(capped(text.as_bytes(), text.len() as u64, step.output_cap).0);
     if guest.disk_full && !is_facts {
-        return limited(report(StepEnd::Exit(1), takes, DISK_FULL, None, step), step);
+        return limited(out_of_room(report(usual, takes, "", None, step), step), step);
     }
     let Some(script) = name.and_then(|name| script(scenario, guest, &name)) else {
         let result = if is_facts { left(&text) } else { None };
@@ -70,6 +72,20 @@ pub fn decide(scenario: &Scenario, guest: &Guest<'_>, step: &JobStep) -> StepRep
     let size = script.floods.map(|size| size.0);
     let result = script.result.as_deref().and_then(left).or_else(|| if is_facts { left(text) } else { None });
     limited(StepReport { result, ..report(end, takes, text, size, step) }, step)
+}
+
+/// A step whose guest has no room left on its disk.
+pub fn out_of_room(report: StepReport, step: &JobStep) -> StepReport {
+    if is_engine_step(step, "facts") || report.end == StepEnd::TimedOut {
+        return report;
+    }
+    let end = StepEnd::Exit(if is_engine_step(step, "preflight") { CANNOT } else { 1 });
+    let (output, truncated) = capped(DISK_FULL.as_bytes(), DISK_FULL.len() as u64, step.output_cap);
+    StepReport { end, output, truncated, result: None, ..report }
+}
+
+pub fn is_engine_step(step: &JobStep, wanted: &str) -> bool {
+    matches!(name(step), Some(Moment::Step(name)) if name == wanted)
 }
 
 /// What the step does when the scenario says nothing about it.

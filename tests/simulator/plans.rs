@@ -5,7 +5,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::time::timeout;
 
-use super::*;
+use patchlab::catalog::text::{Size, Span};
+use patchlab::cell::cause::{BootPhase, Side};
+use patchlab::hypervisor::sim::{Deed, DiskError, Ends, Fault, For, Moment, Pace, Refusal, Scenario, Stall, Step, StepName, When, World};
+
+use crate::{Life, in_virtual_time};
 
 fn any_span() -> impl Strategy<Value = Span> {
     prop_oneof![Just(0), 0u64..5000, Just(u64::MAX)].prop_map(|ms| Span(Duration::from_millis(ms)))

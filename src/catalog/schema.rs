@@ -4,9 +4,7 @@
 //! every structural mistake of a file from them. TOML has no null and editors show enums best as plain lists, so both are
 //! brought to that form here.
 
-use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::{fs, io};
 
 use jsonschema::Validator;
 use schemars::generate::SchemaSettings;
@@ -67,21 +65,6 @@ impl Kind {
 /// Every schema: file name and text, as they are checked in.
 pub fn all() -> Vec<(&'static str, String)> {
     Kind::ALL.iter().map(|kind| (kind.file_name(), format!("{:#}\n", kind.schema()))).collect()
-}
-
-/// Writes every schema below the top of a repository. Gives the files that were changed.
-pub fn write(repository: &Path) -> io::Result<Vec<PathBuf>> {
-    let folder = repository.join(FOLDER);
-    fs::create_dir_all(&folder)?;
-    let mut changed = Vec::new();
-    for (name, text) in all() {
-        let file = folder.join(name);
-        if fs::read_to_string(&file).ok().as_deref() != Some(&text) {
-            fs::write(&file, text)?;
-            changed.push(file);
-        }
-    }
-    Ok(changed)
 }
 
 fn of<T: JsonSchema>() -> Value {
@@ -159,7 +142,10 @@ mod tests {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(FOLDER);
         for (name, text) in all() {
             let checked_in = std::fs::read_to_string(folder.join(name)).unwrap_or_default();
-            assert!(checked_in == text, "{FOLDER}/{name} is stale; refresh it with `patchlab check --write-schemas` and commit it");
+            assert!(
+                checked_in == text,
+                "{FOLDER}/{name} is stale; refresh it with `patchlab check --write-schemas {FOLDER}` and commit it"
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Reads a candidate patch from a directory: its manifest, what its payload says of itself, and whether the two agree.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{deb, diff, rules};
@@ -80,13 +81,21 @@ pub(super) fn read_manifest(folder: &Path, shown: &Path) -> Result<(Source, Patc
 
 /// What the payload says of itself.
 fn facts(source: &Source, folder: &Path, manifest: &Patch, diagnostics: &mut Vec<Diagnostic>) -> PayloadFacts {
-    match manifest.kind {
-        PatchKind::Deb => PayloadFacts { packages: deb::packages(source, folder, manifest, diagnostics), paths: Vec::new() },
-        PatchKind::Script => PayloadFacts::default(),
+    let mut bytes = 0u64;
+    for file in &manifest.payload {
+        match fs::metadata(folder.join(file)) {
+            Ok(about) => bytes = bytes.saturating_add(about.len()),
+            Err(error) => diagnostics.push(Diagnostic::error(source.file.with_file_name(file), format!("can't be read: {error}"))),
+        }
+    }
+    let (packages, paths) = match manifest.kind {
+        PatchKind::Deb => (deb::packages(source, folder, manifest, diagnostics), Vec::new()),
+        PatchKind::Script => (Vec::new(), Vec::new()),
         PatchKind::Files => {
             let paths: BTreeSet<_> = manifest.files.iter().map(|file| file.target.clone()).collect();
-            PayloadFacts { packages: Vec::new(), paths: paths.into_iter().collect() }
+            (Vec::new(), paths.into_iter().collect())
         }
-        PatchKind::Diff => PayloadFacts { packages: Vec::new(), paths: diff::paths(source, folder, manifest, diagnostics) },
-    }
+        PatchKind::Diff => (Vec::new(), diff::paths(source, folder, manifest, diagnostics)),
+    };
+    PayloadFacts { packages, paths, bytes }
 }

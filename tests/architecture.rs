@@ -19,7 +19,25 @@ const TABLE: [(&str, &[&str]); 16] = [
     ("guest/sim", &["catalog", "guest", "hypervisor", "hypervisor/sim"]),
     ("lab", &["catalog", "cell", "guest", "hypervisor", "id", "journal", "plan", "verdict"]),
     ("report", &["catalog", "cell", "id", "journal", "plan", "verdict"]),
-    ("cli", &["catalog", "cell", "guest", "guest/agent", "guest/sim", "hypervisor", "hypervisor/libvirt", "hypervisor/sim", "id", "journal", "lab", "plan", "report", "verdict"]),
+    (
+        "cli",
+        &[
+            "catalog",
+            "cell",
+            "guest",
+            "guest/agent",
+            "guest/sim",
+            "hypervisor",
+            "hypervisor/libvirt",
+            "hypervisor/sim",
+            "id",
+            "journal",
+            "lab",
+            "plan",
+            "report",
+            "verdict",
+        ],
+    ),
     ("main", &["cli"]),
 ];
 
@@ -36,7 +54,12 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 
 fn room(path: &str) -> &'static str {
     let fits = |name: &str| path == name || path.strip_prefix(name).is_some_and(|rest| rest.starts_with(['/', '.']));
-    TABLE.iter().map(|(name, _)| *name).filter(|name| fits(name)).max_by_key(|name| name.len()).unwrap_or_else(|| panic!("src/{path} is in no room of the house"))
+    TABLE
+        .iter()
+        .map(|(name, _)| *name)
+        .filter(|name| fits(name))
+        .max_by_key(|name| name.len())
+        .unwrap_or_else(|| panic!("src/{path} is in no room of the house"))
 }
 
 #[test]
@@ -58,7 +81,11 @@ fn rooms_name_only_what_the_table_lets_them() {
             for (at, _) in line.match_indices("crate::") {
                 let named: String = line[at + 7..].chars().take_while(|c| c.is_alphanumeric() || matches!(c, '_' | ':')).collect();
                 let named = named.replace("::", "/");
-                let there = TABLE.iter().map(|(name, _)| *name).filter(|name| named == *name || named.starts_with(&format!("{name}/"))).max_by_key(|name| name.len());
+                let there = TABLE
+                    .iter()
+                    .map(|(name, _)| *name)
+                    .filter(|name| named == *name || named.starts_with(&format!("{name}/")))
+                    .max_by_key(|name| name.len());
                 let Some(there) = there else { continue };
                 if there != here && !allowed[here].contains(&there) {
                     wrong.push(format!("src/{path} ({here}) names {there}: {line}"));
@@ -75,9 +102,9 @@ fn only_the_libvirt_adapter_names_libvirt() {
     let mut files = Vec::new();
     sources(&root, &mut files);
     for file in files.iter().filter(|file| !file.starts_with(root.join("hypervisor/libvirt"))) {
-        let text = std::fs::read_to_string(file).expect("a source is text");
+        let text = std::fs::read_to_string(file).expect("a source is text").to_lowercase().replace("libvirt::", "");
         for word in ["virt::", "virt_sys", "unsafe {", "unsafe fn", "unsafe impl"] {
-            let named = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(word) && !line.contains(&format!("lib{word}")));
+            let named = text.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(word));
             assert!(!named, "{} says {word}", file.display());
         }
     }

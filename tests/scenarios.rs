@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Story, script_patch};
+use common::{Story, deb_patch, script_patch};
 use patchlab::catalog::patch::Reboot;
 use patchlab::verdict::{Comparison, Verdict};
 
@@ -12,57 +12,215 @@ const TABLE: &[(&str, &str, Verdict, &str, bool)] = &[
     ("create is refused", "[[fault]]\non='create'\ndoes={refuse='refused'}", Verdict::Inconclusive, "hypervisor", false),
     ("the host is full", "[[fault]]\non='create'\ndoes={refuse='no-space'}", Verdict::Inconclusive, "host-disk-full", false),
     ("start is refused", "[[fault]]\non='start'\ndoes={refuse='gone'}", Verdict::Inconclusive, "hypervisor", false),
-    ("stalls before the patch", "[[fault]]\non={boot='kernel'}\nwhen={side='before'}\ndoes={stall={}}", Verdict::Inconclusive, "boot-stalled", false),
-    ("panics before the patch", "[[fault]]\non={boot='kernel'}\nwhen={side='before'}\ndoes='panic'", Verdict::Inconclusive, "kernel-panic", false),
-    ("loops before the patch", "[[fault]]\non={boot='kernel'}\nwhen={side='before'}\ndoes='reboot'", Verdict::Inconclusive, "boot-loop", false),
-    ("switches off before the patch", "[[fault]]\non={boot='userspace'}\nwhen={side='before'}\ndoes='power-off'", Verdict::Inconclusive, "powered-off", false),
-    ("loses its agent before the patch", "[[fault]]\non={step='facts'}\nwhen={side='before'}\ndoes={agent-lost={}}", Verdict::Inconclusive, "agent-lost", false),
-    ("restarts in a case before the patch", "[[fault]]\non={case='web/*'}\nwhen={side='before'}\ndoes='reboot'", Verdict::Inconclusive, "unexpected-reboot", false),
-    ("facts fail before the patch", "[[step]]\non={step='facts'}\nwhen={side='before'}\nends={exit=1}", Verdict::Inconclusive, "probe-failed", false),
+    (
+        "stalls before the patch",
+        "[[fault]]\non={boot='kernel'}\nwhen={side='before'}\ndoes={stall={}}",
+        Verdict::Inconclusive,
+        "boot-stalled",
+        false,
+    ),
+    (
+        "panics before the patch",
+        "[[fault]]\non={boot='kernel'}\nwhen={side='before'}\ndoes='panic'",
+        Verdict::Inconclusive,
+        "kernel-panic",
+        false,
+    ),
+    (
+        "loops before the patch",
+        "[[fault]]\non={boot='kernel'}\nwhen={side='before'}\ndoes='reboot'",
+        Verdict::Inconclusive,
+        "boot-loop",
+        false,
+    ),
+    (
+        "switches off before the patch",
+        "[[fault]]\non={boot='userspace'}\nwhen={side='before'}\ndoes='power-off'",
+        Verdict::Inconclusive,
+        "powered-off",
+        false,
+    ),
+    (
+        "loses its agent before the patch",
+        "[[fault]]\non={step='facts'}\nwhen={side='before'}\ndoes={agent-lost={}}",
+        Verdict::Inconclusive,
+        "agent-lost",
+        false,
+    ),
+    (
+        "restarts in a case before the patch",
+        "[[fault]]\non={case='web/*'}\nwhen={side='before'}\ndoes='reboot'",
+        Verdict::Inconclusive,
+        "unexpected-reboot",
+        false,
+    ),
+    (
+        "facts fail before the patch",
+        "[[step]]\non={step='facts'}\nwhen={side='before'}\nends={exit=1}",
+        Verdict::Inconclusive,
+        "probe-failed",
+        false,
+    ),
     // After it, the host's doings stay the lab's.
-    ("the emulator dies after the patch", "[[fault]]\non={case='web/*'}\nwhen={side='after'}\ndoes='emulator-crash'", Verdict::Inconclusive, "emulator-died", false),
-    ("the host's disk fails after the patch", "[[fault]]\non={case='web/*'}\nwhen={side='after'}\ndoes={disk-error={nospace=true}}", Verdict::Inconclusive, "disk-error", false),
-    ("the connection is lost after the patch", "[[fault]]\non={case='web/*'}\nwhen={side='after'}\ndoes={lose-connection={}}", Verdict::Inconclusive, "hypervisor", false),
-    ("the patch does not fit the build", "[[step]]\non={step='preflight'}\nends={exit=64}\noutput='none of the packages is installed'", Verdict::Inconclusive, "not-applicable", false),
+    (
+        "the emulator dies after the patch",
+        "[[fault]]\non={case='web/*'}\nwhen={side='after'}\ndoes='emulator-crash'",
+        Verdict::Inconclusive,
+        "emulator-died",
+        false,
+    ),
+    (
+        "the host's disk fails after the patch",
+        "[[fault]]\non={case='web/*'}\nwhen={side='after'}\ndoes={disk-error={nospace=true}}",
+        Verdict::Inconclusive,
+        "disk-error",
+        false,
+    ),
+    (
+        "the connection is lost after the patch",
+        "[[fault]]\non={case='web/*'}\nwhen={side='after'}\ndoes={lose-connection={}}",
+        Verdict::Inconclusive,
+        "hypervisor",
+        false,
+    ),
+    (
+        "the patch does not fit the build",
+        "[[step]]\non={step='preflight'}\nends={exit=64}\noutput='none of the packages is installed'",
+        Verdict::Inconclusive,
+        "not-applicable",
+        false,
+    ),
     // What the guest does is the patch's.
     ("stalls after the patch", "[[fault]]\non={boot='kernel'}\nwhen={side='after'}\ndoes={stall={}}", Verdict::Fail, "boot-stalled", true),
     ("loops after the patch", "[[fault]]\non={boot='kernel'}\nwhen={side='after'}\ndoes='reboot'", Verdict::Fail, "boot-loop", true),
     ("panics after the patch", "[[fault]]\non={boot='kernel'}\nwhen={side='after'}\ndoes='panic'", Verdict::Fail, "kernel-panic", true),
-    ("switches off after the patch", "[[fault]]\non={boot='userspace'}\nwhen={side='after'}\ndoes='power-off'", Verdict::Fail, "powered-off", true),
+    (
+        "switches off after the patch",
+        "[[fault]]\non={boot='userspace'}\nwhen={side='after'}\ndoes='power-off'",
+        Verdict::Fail,
+        "powered-off",
+        true,
+    ),
     ("loses its agent while applying", "[[fault]]\non={step='apply'}\ndoes={agent-lost={}}", Verdict::Fail, "agent-lost", true),
-    ("restarts in a case after the patch", "[[fault]]\non={case='web/*'}\nwhen={side='after'}\ndoes='reboot'", Verdict::Fail, "unexpected-reboot", true),
+    (
+        "restarts in a case after the patch",
+        "[[fault]]\non={case='web/*'}\nwhen={side='after'}\ndoes='reboot'",
+        Verdict::Fail,
+        "unexpected-reboot",
+        true,
+    ),
     ("facts fail after the patch", "[[step]]\non={step='facts'}\nwhen={side='after'}\nends={exit=1}", Verdict::Fail, "probe-failed", true),
     ("apply fails", "[[step]]\non={step='apply'}\nends={exit=7}", Verdict::Fail, "apply-failed", true),
     ("apply never ends", "[[step]]\non={step='apply'}\nends='times-out'", Verdict::Fail, "apply-timed-out", true),
     ("apply asks a question", "[[step]]\non={step='apply'}\nends='asks'", Verdict::Fail, "apply-asked", true),
-    ("apply would remove packages", "[[step]]\non={step='preflight'}\nends={exit=65}\noutput='would remove nginx'", Verdict::Fail, "undeclared-removals", true),
+    (
+        "apply would remove packages",
+        "[[step]]\non={step='preflight'}\nends={exit=65}\noutput='would remove nginx'",
+        Verdict::Fail,
+        "undeclared-removals",
+        true,
+    ),
     ("it has no effect", "[[step]]\non={step='confirm'}\nends={exit=1}", Verdict::Fail, "not-effective", true),
-    ("apply fills the disk", "[[fault]]\non={step='apply'}\ndoes='fill-disk'\n[[step]]\non={step='apply'}\nends={exit=1}\noutput='write error: No space left on device'", Verdict::Fail, "guest-disk-full", true),
+    (
+        "apply fills the disk",
+        "[[fault]]\non={step='apply'}\ndoes='fill-disk'\n[[step]]\non={step='apply'}\nends={exit=1}\noutput='write error: No space left on device'",
+        Verdict::Fail,
+        "guest-disk-full",
+        true,
+    ),
     ("applying again fails", "[[step]]\non={step='reapply'}\nends={exit=3}", Verdict::Fail, "not-idempotent", true),
     ("taking it back fails", "[[step]]\non={step='rollback'}\nends={exit=3}", Verdict::Fail, "rollback-failed", true),
-    ("a case fails after the patch", "[[step]]\non={case='web/pages'}\nwhen={side='after'}\nends={exit=1}", Verdict::Fail, "regression", true),
-    ("a case hangs after the patch", "[[step]]\non={case='web/pages'}\nwhen={side='after'}\nends='times-out'", Verdict::Fail, "regression", true),
-    ("a case cannot run after the patch", "[[step]]\non={case='web/pages'}\nwhen={side='after'}\nends={exit=77}", Verdict::Fail, "regression", true),
-    ("a destructive case fails after the patch", "[[step]]\non={case='web/crash'}\nwhen={side='after'}\nends={exit=1}", Verdict::Fail, "regression", true),
-    ("a failure changes", "[[step]]\non={case='web/pages'}\nwhen={side='before'}\nends={exit=1}\noutput='no page'\n[[step]]\non={case='web/pages'}\nwhen={side='after'}\nends={exit=1}\noutput='no server'", Verdict::Fail, "changed-failure", true),
-    ("it breaks only at the second boot", "[[step]]\non={case='web/pages'}\nwhen={at=['cold-booted']}\nends={exit=1}", Verdict::Fail, "regression", true),
-    ("a service is gone after the patch", "[[facts]]\nsection='units'\nfrom='applied'\ndrop='nginx.service'\nadd='nginx.service loaded failed failed'", Verdict::Fail, "regression", true),
+    (
+        "a case fails after the patch",
+        "[[step]]\non={case='web/pages'}\nwhen={side='after'}\nends={exit=1}",
+        Verdict::Fail,
+        "regression",
+        true,
+    ),
+    (
+        "a case hangs after the patch",
+        "[[step]]\non={case='web/pages'}\nwhen={side='after'}\nends='times-out'",
+        Verdict::Fail,
+        "regression",
+        true,
+    ),
+    (
+        "a case cannot run after the patch",
+        "[[step]]\non={case='web/pages'}\nwhen={side='after'}\nends={exit=77}",
+        Verdict::Fail,
+        "regression",
+        true,
+    ),
+    (
+        "a destructive case fails after the patch",
+        "[[step]]\non={case='web/crash'}\nwhen={side='after'}\nends={exit=1}",
+        Verdict::Fail,
+        "regression",
+        true,
+    ),
+    (
+        "a failure changes",
+        "[[step]]\non={case='web/pages'}\nwhen={side='before'}\nends={exit=1}\noutput='no page'\n[[step]]\non={case='web/pages'}\nwhen={side='after'}\nends={exit=1}\noutput='no server'",
+        Verdict::Fail,
+        "changed-failure",
+        true,
+    ),
+    (
+        "it breaks only at the second boot",
+        "[[step]]\non={case='web/pages'}\nwhen={at=['cold-booted']}\nends={exit=1}",
+        Verdict::Fail,
+        "regression",
+        true,
+    ),
+    (
+        "a service is gone after the patch",
+        "[[facts]]\nsection='units'\nfrom='applied'\ndrop='nginx.service'\nadd='nginx.service loaded failed failed'",
+        Verdict::Fail,
+        "regression",
+        true,
+    ),
     // What is bad on one clone and good on another is neither.
-    ("a case fails on one clone only", "[[step]]\non={case='web/pages'}\nwhen={side='after', nth=[1]}\nends={exit=1}", Verdict::Inconclusive, "flaky", false),
-    ("a boot stalls on one clone only", "[[fault]]\non={boot='kernel'}\nwhen={side='after', nth=[1]}\ndoes={stall={}}", Verdict::Inconclusive, "flaky", false),
+    (
+        "a case fails on one clone only",
+        "[[step]]\non={case='web/pages'}\nwhen={side='after', nth=[1]}\nends={exit=1}",
+        Verdict::Inconclusive,
+        "flaky",
+        false,
+    ),
+    (
+        "a boot stalls on one clone only",
+        "[[fault]]\non={boot='kernel'}\nwhen={side='after', nth=[1]}\ndoes={stall={}}",
+        Verdict::Inconclusive,
+        "flaky",
+        false,
+    ),
     ("a case's harness fails", "[[step]]\non={case='web/pages'}\nends={exit=99}", Verdict::Inconclusive, "harness-error", false),
-    ("a case has no baseline and fails", "[[step]]\non={case='web/pages'}\nwhen={side='before'}\nends={exit=77}\n[[step]]\non={case='web/pages'}\nwhen={side='after'}\nends={exit=1}", Verdict::Inconclusive, "no-baseline", false),
+    (
+        "a case has no baseline and fails",
+        "[[step]]\non={case='web/pages'}\nwhen={side='before'}\nends={exit=77}\n[[step]]\non={case='web/pages'}\nwhen={side='after'}\nends={exit=1}",
+        Verdict::Inconclusive,
+        "no-baseline",
+        false,
+    ),
 ];
 
 #[test]
 fn every_row_of_the_blame_table() {
     let mut wrong = Vec::new();
     for (what, scenario, verdict, code, finding) in TABLE {
-        let told = Story::new(script_patch(Reboot::Required)).scenario(scenario).run();
+        // Only packages have a preflight.
+        let patch = if scenario.contains("preflight") { deb_patch() } else { script_patch(Reboot::Required) };
+        let told = Story::new(patch).scenario(scenario).run();
         let found = |list: &[String]| list.iter().any(|one| one == code);
-        let sound = told.judgement.verdict == *verdict && if *finding { found(&told.findings()) } else { found(&told.faults()) && told.findings().is_empty() };
+        let sound = told.judgement.verdict == *verdict
+            && if *finding { found(&told.findings()) } else { found(&told.faults()) && told.findings().is_empty() };
         if !sound {
-            wrong.push(format!("{what}: expected {verdict} with {code}, found {} with findings {:?} and faults {:?}", told.judgement.verdict, told.findings(), told.faults()));
+            wrong.push(format!(
+                "{what}: expected {verdict} with {code}, found {} with findings {:?} and faults {:?}",
+                told.judgement.verdict,
+                told.findings(),
+                told.faults()
+            ));
         }
         if !told.left.is_empty() {
             wrong.push(format!("{what}: left behind {:?}", told.left));
@@ -103,13 +261,10 @@ fn what_failed_before_and_fails_the_same_way_blocks_nothing() {
 
 #[test]
 fn reboots_happen_when_patch_or_guest_want_them() {
-    let wanting = "[[step]]\non={step='reboot-wanted'}\noutput=\"a newer kernel is installed\\n\"";
-    for (reboot, scenario, expected) in [
-        (Reboot::Never, wanting, false),
-        (Reboot::Auto, "", false),
-        (Reboot::Auto, wanting, true),
-        (Reboot::Required, "", true),
-    ] {
+    let wanting = "[[step]]\non={step='reboot-wanted'}\noutput=\"reboot: a newer kernel is installed\\n\"";
+    for (reboot, scenario, expected) in
+        [(Reboot::Never, wanting, false), (Reboot::Auto, "", false), (Reboot::Auto, wanting, true), (Reboot::Required, "", true)]
+    {
         let told = Story::new(script_patch(reboot)).scenario(scenario).run();
         assert_eq!(told.stage_passed("reboot"), expected, "{reboot:?} {scenario}");
     }
@@ -134,7 +289,8 @@ fn a_controller_that_dies_anywhere_is_followed_by_one_that_ends_the_run() {
 
 #[test]
 fn the_same_story_gives_the_same_journal() {
-    let story = || Story::new(script_patch(Reboot::Required)).scenario("seed = 5\n[[step]]\non={case='web/*'}\nchance=50\nends={exit=1}").run();
+    let story =
+        || Story::new(script_patch(Reboot::Required)).scenario("seed = 5\n[[step]]\non={case='web/*'}\nchance=50\nends={exit=1}").run();
     let (one, two) = (story(), story());
     assert_eq!(one.journal, two.journal);
 }

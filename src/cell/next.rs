@@ -59,10 +59,15 @@ pub fn work(cell: &PlannedCell, record: &CellRecord, pass: &Pass) -> Work {
     };
     let stages = wanted.into_iter().filter(|stage| *stage != Stage::ColdBoot || cell.hardware.profile.second_cold_boot).collect();
     let suspects: BTreeSet<CaseKey> = suspects(cell, record).into_iter().collect();
+    // A machine that was lost while cases ran may have been lost to any of them.
+    let lost_in_cases = record
+        .passes
+        .iter()
+        .any(|done| done.pass == Pass::Main && is_clean(done) && matches!(done.trouble(), Some((Stage::Suites | Stage::ColdBoot, _))));
     let belongs = |suite: &Name, case: &crate::catalog::suite::Case| match pass {
         Pass::Main => !case.destructive,
         Pass::Twin { suite: s, case: c, .. } => s == suite && *c == case.name,
-        Pass::Confirm { .. } => !case.destructive && suspects.contains(&(suite.clone(), case.name.clone())),
+        Pass::Confirm { .. } => !case.destructive && (lost_in_cases || suspects.contains(&(suite.clone(), case.name.clone()))),
     };
     let cases =
         cell.cases().filter(|(suite, case)| belongs(&suite.name, case)).map(|(suite, case)| (suite.name.clone(), case.name.clone()));

@@ -26,6 +26,12 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+impl Cli {
+    pub fn state_folder(&self) -> PathBuf {
+        self.state.clone().unwrap_or_else(|| self.lab.join(".patchlab"))
+    }
+}
+
 const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 usage or configuration error, 3 inconclusive (the lab's fault), \
                           4 not decided yet, 130 interrupted.";
 

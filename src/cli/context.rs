@@ -64,8 +64,7 @@ impl Context {
         if !cli.lab.is_dir() {
             return Err(Failure::usage(format!("the lab's folder {} is not there; name it with --lab", cli.lab.display())));
         }
-        let state = cli.state.clone().unwrap_or_else(|| cli.lab.join(".patchlab"));
-        Ok(Self { lab: cli.lab.clone(), state: State::open(&state)?, hypervisor: Target::of(cli) })
+        Ok(Self { lab: cli.lab.clone(), state: State::open(&cli.state_folder())?, hypervisor: Target::of(cli) })
     }
 
     /// The catalog; its warnings go to standard error.
@@ -110,7 +109,7 @@ impl Context {
         let mut sealed = BTreeMap::new();
         for name in catalog.images.keys() {
             if let Some(record) = store.record(name).map_err(image_failure)? {
-                sealed.insert(name.clone(), SealedImage { sha256: record.image, packages: record.packages() });
+                sealed.insert(name.clone(), SealedImage { sha256: record.image, packages: None });
             }
         }
         Ok(sealed)

@@ -22,7 +22,8 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
             }
         }
         Format::Json => {
-            let rows = orphans.iter().map(|one| json!({ "machine": one.machine, "running": one.running, "bytes": one.bytes, "tag": one.tag }));
+            let rows =
+                orphans.iter().map(|one| json!({ "machine": one.machine, "running": one.running, "bytes": one.bytes, "tag": one.tag }));
             print(&format!("{:#}\n", serde_json::Value::from_iter(rows)))?;
         }
     }

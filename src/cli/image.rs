@@ -53,9 +53,13 @@ async fn make(context: &Context, names: &[Name], again: bool, answer: &Answer, h
         made.push((done.record().clone(), changed));
     }
     match answer.format {
-        Format::Human => made.iter().try_for_each(|(record, _)| print(&format!("{}  {}  {} MiB\n", record.image, record.name, record.size >> 20)))?,
+        Format::Human => {
+            made.iter().try_for_each(|(record, _)| print(&format!("{}  {}  {} MiB\n", record.image, record.name, record.size >> 20)))?
+        }
         Format::Json => {
-            let rows = made.iter().map(|(record, changed)| json!({ "name": record.name, "sha256": record.image, "size": record.size, "changed": changed }));
+            let rows = made
+                .iter()
+                .map(|(record, changed)| json!({ "name": record.name, "sha256": record.image, "size": record.size, "changed": changed }));
             print(&format!("{:#}\n", serde_json::Value::from_iter(rows)))?;
         }
     }
@@ -119,7 +123,7 @@ async fn verify(context: &Context, names: &[Name], answer: &Answer) -> Result<Ex
             continue;
         }
         let (bar, watcher) = watcher(name);
-        let verified = store.verify_fully(name, &watcher).await;
+        let verified = store.verify(name, &watcher).await;
         bar.finish_and_clear();
         match verified {
             Ok(sealed) => rows.push(json!({ "name": name, "sha256": sealed.image, "sound": true })),

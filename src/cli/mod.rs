@@ -34,7 +34,9 @@ pub fn main() -> u8 {
         }
     };
     log();
-    crate::hypervisor::libvirt::quiet();
+    if !Target::of(&cli).is_sim() && cli.lab.is_dir() {
+        crate::hypervisor::libvirt::quiet(&cli.state_folder());
+    }
     let runtime = match runtime(Target::of(&cli).is_sim()) {
         Ok(runtime) => runtime,
         Err(error) => {

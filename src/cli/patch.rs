@@ -19,7 +19,9 @@ pub fn patch(context: &Context, verb: &PatchVerb) -> Result<Exit, Failure> {
             let all = store.list().map_err(Failure::usage)?;
             match answer.format {
                 Format::Human if all.is_empty() => print("no patches yet; add one: patchlab patch add FOLDER\n")?,
-                Format::Human => all.iter().try_for_each(|one| print(&format!("{}  {}  {}\n", one.sha256.short(), one.manifest.id, one.manifest.title)))?,
+                Format::Human => all
+                    .iter()
+                    .try_for_each(|one| print(&format!("{}  {}  {}\n", one.sha256.short(), one.manifest.id, one.manifest.title)))?,
                 Format::Json => print(&format!("{:#}\n", Value::from_iter(all.iter().map(as_json))))?,
             }
             Ok(Exit::Pass)

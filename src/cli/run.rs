@@ -15,7 +15,7 @@ use crate::journal::{Controller, Event, RunState};
 use crate::lab::history::History;
 use crate::lab::media::{self, Sources};
 use crate::lab::patches::StoredPatch;
-use crate::lab::{Lab, RunFiles, Settings, images, reaper, scheduler};
+use crate::lab::{Lab, RunFiles, Settings, reaper, scheduler};
 use crate::plan::{Plan, Request, plan};
 use crate::report::plan as plan_report;
 
@@ -101,7 +101,7 @@ async fn files(context: &Context, planned: &Planned) -> Result<RunFiles, Failure
     let store = context.images()?;
     for cell in &planned.plan.cells {
         if !files.images.contains_key(&cell.image.sha256) {
-            let sealed = store.verify(&cell.image.name, &images::unwatched()).await.map_err(image_failure)?;
+            let sealed = store.sealed(cell.image.sha256).await.map_err(image_failure)?;
             files.images.insert(sealed.image, sealed.path);
         }
     }

@@ -72,8 +72,15 @@ fn exit(end: &StepEnd) -> Exit {
 
 async fn one(guest: &Arc<dyn Guest>, command: &str, folder: Option<String>, limit: Duration) -> Result<StepReport, Failure> {
     let id = format!("shell-{}", uuid::Uuid::now_v7().simple());
-    let step =
-        JobStep { command: command.to_owned(), folder, env: BTreeMap::new(), limit, output_cap: OUTPUT, terminal: false, needs: Vec::new() };
+    let step = JobStep {
+        command: command.to_owned(),
+        folder,
+        env: BTreeMap::new(),
+        limit,
+        output_cap: OUTPUT,
+        terminal: false,
+        needs: Vec::new(),
+    };
     guest.start(&Job { id: id.clone(), steps: vec![step] }).await.map_err(Failure::lab)?;
     let started = Instant::now();
     loop {
@@ -101,7 +108,8 @@ fn choose(state: &RunState, named: Option<&str>) -> Result<String, Failure> {
 
 fn os_of(state: &RunState, machine: &str) -> Os {
     let cells = state.plan.cells.iter();
-    let mut owner = cells.filter(|cell| state.cells.get(&cell.id).is_some_and(|record| record.passes.iter().any(|pass| pass.machine == machine)));
+    let mut owner =
+        cells.filter(|cell| state.cells.get(&cell.id).is_some_and(|record| record.passes.iter().any(|pass| pass.machine == machine)));
     owner.next().map_or(Os::Debian, |cell| cell.os)
 }
 

@@ -27,7 +27,12 @@ pub async fn runs(context: &Context, answer: &Answer) -> Result<Exit, Failure> {
             let mut text = String::new();
             for (state, verdict) in rows {
                 let planned = state.planned.strftime("%Y-%m-%d %H:%M").to_string();
-                text += &format!("{}  {planned}  {verdict:12}  {:2} cells  {}\n", state.run, state.plan.cells.len(), state.plan.patch.manifest.id);
+                text += &format!(
+                    "{}  {planned}  {verdict:12}  {:2} cells  {}\n",
+                    state.run,
+                    state.plan.cells.len(),
+                    state.plan.patch.manifest.id
+                );
             }
             print(&text)?;
         }

@@ -4,8 +4,9 @@
 //! Invariants: a guest is hostile. Whatever it returns is capped before it is kept and decoded with replacement characters. No
 //! call trusts a length, an exit code's range or a text's encoding that the guest claims.
 
-pub mod sim;
+pub mod agent;
 pub mod linux;
+pub mod sim;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -5,11 +5,13 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{Row, SqliteConnection, SqlitePool};
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool};
 use thiserror::Error;
 use tokio::sync::broadcast;
 
@@ -56,15 +58,13 @@ impl Journal {
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(std::time::Duration::from_secs(30));
-        let failed = |source| JournalError::Store { tried: "open", path: path.to_owned(), source };
-        let pool = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(std::time::Duration::from_secs(3600))
-            .connect_with(options)
-            .await
-            .map_err(failed)?;
-        sqlx::raw_sql(SCHEMA).execute(&pool).await.map_err(failed)?;
+            .busy_timeout(Duration::from_secs(30));
+        let pool = apart(async {
+            let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(60)).connect_with(options).await?;
+            sqlx::raw_sql(SCHEMA).execute(&pool).await?;
+            Ok(pool)
+        });
+        let pool = pool.await.map_err(|source| JournalError::Store { tried: "open", path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), pool, watchers: broadcast::channel(4096).0 })
     }
 
@@ -73,25 +73,19 @@ impl Journal {
     /// # Errors
     /// When the store cannot take it. Nothing is written then.
     pub async fn append(&self, run: RunId, at: Timestamp, event: Event) -> Result<Entry, JournalError> {
-        let journal = self.clone();
-        // On a thread of its own, so that a paused clock (the simulator's) stands still until the entry is on disk.
-        let work = async move {
-            let failed = |source| JournalError::Store { tried: "append to", path: journal.path.clone(), source };
-            let mut writing = journal.pool.begin_with("begin immediate").await.map_err(failed)?;
-            let last = last(&mut writing).await.map_err(failed)?;
+        let pool = self.pool.clone();
+        let appended = apart(async move {
+            let mut writing = pool.begin_with("begin immediate").await?;
+            let last = last(&mut writing).await?;
             let (seq, previous) = last.map_or((1, Digest::from_bytes([0; 32])), |(seq, hash)| (seq + 1, hash));
             let entry = Entry { seq, version: VERSION, at, run, event, previous, hash: previous };
             let entry = Entry { hash: hash(&entry), ..entry };
-            insert(&mut writing, &entry).await.map_err(failed)?;
-            writing.commit().await.map_err(failed)?;
+            insert(&mut writing, &entry).await?;
+            writing.commit().await?;
             Ok(entry)
-        };
-        let handle = tokio::runtime::Handle::current();
-        let done = tokio::task::spawn_blocking(move || handle.block_on(work)).await;
-        let entry = done.unwrap_or_else(|ended| {
-            let source = sqlx::Error::Io(std::io::Error::other(ended));
-            Err(JournalError::Store { tried: "append to", path: self.path.clone(), source })
-        })?;
+        });
+        let failed = |source| JournalError::Store { tried: "append to", path: self.path.clone(), source };
+        let entry = appended.await.map_err(failed)?;
         // Nobody watching is no error.
         let _ = self.watchers.send(entry.clone());
         Ok(entry)
@@ -108,7 +102,7 @@ impl Journal {
     /// When the store cannot be read or an entry's hash is not its own.
     pub async fn entries(&self, run: RunId) -> Result<Vec<Entry>, JournalError> {
         let query = sqlx::query("select * from entries where run = ? order by seq").bind(run.to_string());
-        let rows = query.fetch_all(&self.pool).await.map_err(|source| self.unreadable(source))?;
+        let rows = self.rows(query).await?;
         rows.iter().map(|row| self.entry(row)).collect()
     }
 
@@ -125,10 +119,7 @@ impl Journal {
     /// # Errors
     /// When the store cannot be read.
     pub async fn runs(&self) -> Result<Vec<RunId>, JournalError> {
-        let rows = sqlx::query("select run, min(seq) as first from entries group by run order by first desc")
-            .fetch_all(&self.pool)
-            .await
-            .map_err(|source| self.unreadable(source))?;
+        let rows = self.rows(sqlx::query("select run, min(seq) as first from entries group by run order by first desc")).await?;
         rows.iter()
             .map(|row| {
                 let text: String = row.try_get("run").map_err(|source| self.unreadable(source))?;
@@ -142,7 +133,7 @@ impl Journal {
     /// # Errors
     /// At the first entry that is missing, was altered or does not follow from the one before.
     pub async fn verify(&self) -> Result<u64, JournalError> {
-        let rows = sqlx::query("select * from entries order by seq").fetch_all(&self.pool).await.map_err(|s| self.unreadable(s))?;
+        let rows = self.rows(sqlx::query("select * from entries order by seq")).await?;
         let mut previous = Digest::from_bytes([0; 32]);
         for (expected, row) in (1..).zip(&rows) {
             let entry = self.entry(row)?;
@@ -156,6 +147,11 @@ impl Journal {
             previous = entry.hash;
         }
         Ok(rows.len() as u64)
+    }
+
+    async fn rows(&self, query: Query<'static, Sqlite, SqliteArguments>) -> Result<Vec<SqliteRow>, JournalError> {
+        let pool = self.pool.clone();
+        apart(async move { query.fetch_all(&pool).await }).await.map_err(|source| self.unreadable(source))
     }
 
     fn unreadable(&self, source: sqlx::Error) -> JournalError {
@@ -181,6 +177,13 @@ impl Journal {
         };
         if hash(&entry) == entry.hash { Ok(entry) } else { Err(altered("its contents do not have its hash".to_owned())) }
     }
+}
+
+/// Does work on a thread of its own, so that a paused clock (the simulator's) stands still until it is done.
+async fn apart<T: Send + 'static>(work: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static) -> Result<T, sqlx::Error> {
+    let handle = tokio::runtime::Handle::current();
+    let done = tokio::task::spawn_blocking(move || handle.block_on(work)).await;
+    done.unwrap_or_else(|ended| Err(sqlx::Error::Io(std::io::Error::other(ended))))
 }
 
 fn parse<T: FromStr>(text: &str) -> Result<T, String>

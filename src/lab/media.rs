@@ -54,7 +54,9 @@ pub async fn make(folder: &Path, plan: &Plan, sources: &Sources<'_>) -> Result<P
     let ran = tokio::time::timeout(DEADLINE, command.output()).await;
     let output = match ran {
         Ok(Ok(output)) => output,
-        Ok(Err(error)) => return Err(failed(format!("xorrisofs could not be started: {error}"), "install xorriso: apt-get install xorriso")),
+        Ok(Err(error)) => {
+            return Err(failed(format!("xorrisofs could not be started: {error}"), "install xorriso: apt-get install xorriso"));
+        }
         Err(_) => return Err(failed(format!("xorrisofs took longer than {} s", DEADLINE.as_secs()), hint)),
     };
     if !output.status.success() {

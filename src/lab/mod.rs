@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod evidence;
 pub mod history;
+pub mod images;
 pub mod jobs;
 pub mod media;
 pub mod patches;

@@ -178,7 +178,10 @@ impl Session {
                 return Err(Trouble::new(Cause::BootLoop, format!("the machine started over {restarts} times without coming up")));
             }
             if look.stopped {
-                return Err(Trouble::new(Cause::PoweredOff, format!("the machine switched itself off while booting ({})", self.boot.phase().as_str())));
+                return Err(Trouble::new(
+                    Cause::PoweredOff,
+                    format!("the machine switched itself off while booting ({})", self.boot.phase().as_str()),
+                ));
             }
             if look.progress || look.restarts > 0 {
                 last_sign = Instant::now();
@@ -212,7 +215,10 @@ impl Session {
 
     fn stalled(&self, how: String) -> Trouble {
         let reached = self.boot.phase();
-        Trouble::new(Cause::BootStalled { reached }, format!("the machine did not come up: {how}; it got as far as the {}", reached.as_str()))
+        Trouble::new(
+            Cause::BootStalled { reached },
+            format!("the machine did not come up: {how}; it got as far as the {}", reached.as_str()),
+        )
     }
 
     async fn moved_in(&mut self) -> Result<(), Trouble> {
@@ -305,7 +311,9 @@ impl Session {
         if trouble.detail.is_empty() {
             trouble.detail = tail(&console, 30, 8 * 1024);
         }
-        if !console.is_empty() && let Ok(kept) = self.lab.evidence.keep("console", &console) {
+        if !console.is_empty()
+            && let Ok(kept) = self.lab.evidence.keep("console", &console)
+        {
             trouble.evidence.push(kept);
         }
         if let Ok(Some((picture, _))) = self.lab.hypervisor.screenshot(&self.machine).await

@@ -323,8 +323,7 @@ impl CellRunner {
             StepEnd::Asked => ScriptEnd::Asked,
             StepEnd::Lacks(command) => ScriptEnd::Lacks(command),
         };
-        let script =
-            ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
+        let script = ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
         let read = results::read(case.result, &script);
         let mut evidence = Vec::new();
         if read.outcome != crate::cell::CaseOutcome::Pass && !report.output.is_empty() {

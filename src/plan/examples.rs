@@ -25,6 +25,7 @@ pub(crate) fn planned(kind: &str) -> PlannedPatch {
                     file: "nginx.deb".to_owned(),
                 }],
                 paths: vec![],
+                bytes: 100,
             },
         ),
         PatchKind::Script => (vec![], PayloadFacts::default()),

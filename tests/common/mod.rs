@@ -19,7 +19,7 @@ use patchlab::lab::clock::Clock;
 use patchlab::lab::evidence::EvidenceStore;
 use patchlab::lab::history::History;
 use patchlab::lab::{Lab, RunFiles, Settings, reaper, scheduler};
-use patchlab::plan::{PayloadFacts, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedPatch, PlannedSuite, VERSION};
+use patchlab::plan::{Package, PayloadFacts, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedPatch, PlannedSuite, VERSION};
 use patchlab::verdict::judge::judge;
 use patchlab::verdict::{Comparison, Judgement};
 use tokio::sync::{broadcast, watch};
@@ -52,6 +52,15 @@ pub fn script_patch(reboot: Reboot) -> PlannedPatch {
         changes: Vec::new(),
     };
     PlannedPatch { sha256: Digest::of("sample"), manifest, facts: PayloadFacts::default() }
+}
+
+/// A patch of one package.
+pub fn deb_patch() -> PlannedPatch {
+    let script = script_patch(Reboot::Auto);
+    let manifest = Patch { kind: PatchKind::Deb, install: None, uninstall: None, verify: None, ..script.manifest };
+    let text = |text: &str| text.to_owned();
+    let package = Package { name: text("nginx"), version: text("1.22.1-9+deb12u9"), architecture: text("amd64"), file: text("nginx.deb") };
+    PlannedPatch { facts: PayloadFacts { packages: vec![package], ..PayloadFacts::default() }, manifest, ..script }
 }
 
 fn case(text: &str, destructive: bool) -> Case {
@@ -215,6 +224,8 @@ impl Told {
     pub fn stage_passed(&self, stage: &str) -> bool {
         let passes = self.state.cells.values().flat_map(|record| &record.passes).filter(|pass| pass.pass == Pass::Main);
         let mut stages = passes.flat_map(|pass| &pass.stages);
-        stages.any(|record| record.stage.as_str() == stage && matches!(record.ended, Some((_, StageOutcome::Passed))) && record.stage != Stage::Clone)
+        stages.any(|record| {
+            record.stage.as_str() == stage && matches!(record.ended, Some((_, StageOutcome::Passed))) && record.stage != Stage::Clone
+        })
     }
 }

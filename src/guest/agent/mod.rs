@@ -1,0 +1,212 @@
+//! The guest over the QEMU guest agent: no network, so a patch that breaks networking is still seen.
+//!
+//! A job is started with one command and then runs without the agent. A look at it costs one file read in the guest; what was
+//! read once is kept here and not read again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+use self::channel::{Channel, PATIENT, failed};
+
+use super::linux::log::{JobLog, LOG_CAP, Runner};
+use super::linux::{Family, RUNNER_ROOT, family, is_job_name, job_script};
+use super::{Guest, GuestError, Guests, Job, JobState};
+use crate::catalog::image::Os;
+use crate::hypervisor::Hypervisor;
+
+mod channel;
+
+#[cfg(test)]
+mod tests;
+
+/// Gives guests that are spoken to through a hypervisor's agent channel.
+pub struct AgentGuests {
+    pub hypervisor: Arc<dyn Hypervisor>,
+}
+
+impl Guests for AgentGuests {
+    fn connect(&self, machine: &str, os: Os) -> Arc<dyn Guest> {
+        Arc::new(AgentGuest::new(self.hypervisor.clone(), machine, os))
+    }
+}
+
+/// One machine's guest.
+pub struct AgentGuest {
+    channel: Channel,
+    family: &'static Family,
+    /// The jobs of this boot, as far as their logs were read.
+    jobs: Mutex<HashMap<String, JobLog>>,
+}
+
+impl AgentGuest {
+    pub fn new(hypervisor: Arc<dyn Hypervisor>, machine: &str, os: Os) -> Self {
+        Self { channel: Channel::new(hypervisor, machine), family: family(os), jobs: Mutex::default() }
+    }
+
+    /// Runs a script of the family's in the guest. Other exit codes than 0 are failures.
+    async fn script(&self, tried: &str, script: &str, input: Option<&[u8]>) -> Result<(), GuestError> {
+        let arguments = [self.family.shell, "-c", script, "sh", RUNNER_ROOT];
+        let ended = self.channel.run(tried, &arguments, input, PATIENT).await?;
+        succeeded(tried, &ended)
+    }
+
+    async fn runner(&self, tried: &str, arguments: &[&str], input: Option<&[u8]>) -> Result<(), GuestError> {
+        let runner = format!("{RUNNER_ROOT}/runner.sh");
+        let arguments: Vec<&str> = [self.family.shell, &runner].into_iter().chain(arguments.iter().copied()).collect();
+        let ended = self.channel.run(tried, &arguments, input, PATIENT).await?;
+        succeeded(tried, &ended)
+    }
+
+    /// Starts a script that ends the agent's session: once the guest took it, the answer to how it ended may be lost.
+    async fn farewell(&self, tried: &str, script: &str) -> Result<(), GuestError> {
+        let pid = self.channel.launch(tried, &[self.family.shell, "-c", script], None).await?;
+        match self.channel.ended(tried, pid, PATIENT).await {
+            Ok(ended) => succeeded(tried, &ended),
+            Err(GuestError::Unresponsive { .. } | GuestError::NotRunning { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn whole(&self, tried: &str, path: &str, cap: usize) -> Result<(Vec<u8>, bool), GuestError> {
+        let read = self.channel.read(tried, path, 0, cap).await?;
+        read.ok_or_else(|| failed(tried, format!("there is no file {path} that can be opened")))
+    }
+
+    /// Whether the runner still is the process that the log named.
+    async fn lives(&self, tried: &str, runner: Runner) -> Result<bool, GuestError> {
+        match self.channel.read(tried, &format!("/proc/{}/stat", runner.pid), 0, 4096).await {
+            Ok(stat) => Ok(stat.and_then(|(bytes, _)| start_time(&bytes)) == Some(runner.started)),
+            // It ended between the opening and the reading.
+            Err(GuestError::Failed { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[async_trait]
+impl Guest for AgentGuest {
+    async fn ping(&self) -> Result<(), GuestError> {
+        self.channel.command("ping the guest", "guest-ping", Value::Null, Duration::from_secs(2)).await.map(drop)
+    }
+
+    async fn boot_id(&self) -> Result<String, GuestError> {
+        let tried = "read the boot id";
+        let (bytes, _) = self.whole(tried, self.family.boot_id, 64).await?;
+        let id = String::from_utf8_lossy(&bytes).trim().to_owned();
+        if id.len() == 36 && id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
+            Ok(id)
+        } else {
+            Err(failed(tried, format!("{id:?} is no boot id")))
+        }
+    }
+
+    async fn is_settled(&self) -> Result<bool, GuestError> {
+        let tried = "ask whether the services have started";
+        let ended = self.channel.run(tried, &[self.family.shell, "-c", self.family.settled], None, PATIENT).await?;
+        match ended.code {
+            Some(0) => Ok(true),
+            Some(1) => Ok(false),
+            _ => succeeded(tried, &ended).map(|()| true),
+        }
+    }
+
+    async fn prepare(&self) -> Result<(), GuestError> {
+        self.script("prepare the guest for jobs", self.family.prepare, Some(self.family.runner.as_bytes())).await
+    }
+
+    async fn start(&self, job: &Job) -> Result<(), GuestError> {
+        let tried = format!("start the job {}", job.id);
+        let script = job_script(job).map_err(|found| failed(&tried, found))?;
+        let mut jobs = self.jobs.lock().await;
+        // What was read to its end need not stay in the guest's memory.
+        let read: Vec<String> = jobs.iter().filter(|(id, log)| log.is_done() && **id != job.id).map(|(id, _)| id.clone()).collect();
+        let arguments: Vec<&str> = ["start", &job.id].into_iter().chain(read.iter().map(String::as_str)).collect();
+        self.runner(&tried, &arguments, Some(script.as_bytes())).await?;
+        jobs.retain(|id, _| !read.contains(id));
+        jobs.insert(job.id.clone(), JobLog::new(job.steps.len()));
+        Ok(())
+    }
+
+    async fn poll(&self, job: &str) -> Result<JobState, GuestError> {
+        let tried = format!("look at the job {job}");
+        if !is_job_name(job) {
+            return Err(failed(&tried, "that is no job's name"));
+        }
+        let mut jobs = self.jobs.lock().await;
+        let log = jobs.entry(job.to_owned()).or_default();
+        if log.is_done() {
+            return Ok(log.state());
+        }
+        let path = format!("{RUNNER_ROOT}/jobs/{job}/log");
+        let mut gone = false;
+        // A second look, when the runner is gone after the first, finds what it wrote between the two.
+        loop {
+            let bytes = match self.channel.read(&tried, &path, log.offset, LOG_CAP).await? {
+                Some((bytes, false)) => bytes,
+                Some((_, true)) => return Err(failed(&tried, format!("its log is longer than {LOG_CAP} bytes"))),
+                None => {
+                    gone = true;
+                    Vec::new()
+                }
+            };
+            log.feed(&bytes).map_err(|found| failed(&tried, found))?;
+            if log.is_done() {
+                return Ok(log.state());
+            }
+            if gone {
+                jobs.remove(job);
+                return Ok(JobState::Unknown);
+            }
+            match log.runner {
+                Some(runner) if !self.lives(&tried, runner).await? => gone = true,
+                _ => return Ok(log.state()),
+            }
+        }
+    }
+
+    async fn kill(&self, job: &str) -> Result<(), GuestError> {
+        let tried = format!("end the job {job}");
+        if !is_job_name(job) {
+            return Err(failed(&tried, "that is no job's name"));
+        }
+        self.runner(&tried, &["kill", job], None).await?;
+        self.jobs.lock().await.remove(job);
+        Ok(())
+    }
+
+    async fn read(&self, path: &str, cap: usize) -> Result<(Vec<u8>, bool), GuestError> {
+        self.whole(&format!("read {path}"), path, cap).await
+    }
+
+    async fn reboot(&self) -> Result<(), GuestError> {
+        self.farewell("ask for a restart", self.family.reboot).await
+    }
+
+    async fn shutdown(&self) -> Result<(), GuestError> {
+        self.farewell("ask to be switched off", self.family.poweroff).await
+    }
+}
+
+fn succeeded(tried: &str, ended: &channel::Ended) -> Result<(), GuestError> {
+    match ended.code {
+        Some(0) => Ok(()),
+        Some(code) => Err(failed(tried, format!("exit code {code}: {}", ended.printed()))),
+        None => Err(failed(tried, format!("ended by a signal: {}", ended.printed()))),
+    }
+}
+
+/// The start time in a `/proc/PID/stat` (proc(5), field 22) whose process still runs.
+fn start_time(stat: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(stat);
+    let (_, fields) = text.rsplit_once(") ")?;
+    let fields: Vec<&str> = fields.split(' ').collect();
+    if matches!(fields.first(), Some(&"Z" | &"X")) {
+        return None;
+    }
+    fields.get(19)?.parse().ok()
+}

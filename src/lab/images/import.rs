@@ -2,6 +2,8 @@
 //!
 //! Invariant: the result names no other file and was written by this host's qemu-img, whatever the source was. The source is never
 //! opened for writing, its format is never guessed, and the tools that read it have bounded memory and time.
+//!
+//! A file that lost less than its last cluster can't be told from one whose last cluster is short. `sha256` in image.toml can.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

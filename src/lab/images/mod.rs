@@ -27,7 +27,7 @@ use std::path::Path;
 
 pub use error::ImageError;
 pub use progress::{Progress, Step, Watcher, unwatched};
-pub use store::{Record, Sealed, Store};
+pub use store::{Draft, Record, Sealed, Store};
 
 use crate::catalog::ImageEntry;
 use crate::catalog::image::Image;
@@ -70,7 +70,8 @@ pub async fn make(store: &Store, name: &Name, entry: &ImageEntry, rebuild: Rebui
                 return Ok(Made::Unchanged(record));
             }
             let disk = recipe::build(name, recipe, &entry.folder, source, watcher).await?;
-            finish(store, incoming, name, source, disk.path(), watcher).await
+            let draft = Draft { name: name.clone(), source, disk: disk.path().to_owned(), packages: Some(disk.packages()?) };
+            finish(store, incoming, draft, watcher).await
         }
         (None, Some(wanted)) => {
             let file = import::locate(wanted, &entry.folder)?;
@@ -80,7 +81,7 @@ pub async fn make(store: &Store, name: &Name, entry: &ImageEntry, rebuild: Rebui
             }
             let disk = incoming.path().join("import.qcow2");
             import::convert(&file, wanted.format, &disk, name, watcher).await?;
-            finish(store, incoming, name, source, &disk, watcher).await
+            finish(store, incoming, Draft { name: name.clone(), source, disk, packages: None }, watcher).await
         }
         (Some(_), Some(_)) | (None, None) => Err(ImageError::Description {
             image: name.clone(),
@@ -107,16 +108,9 @@ async fn unchanged(store: &Store, name: &Name, source: Digest, rebuild: Rebuild)
     Ok(store.sealed(record.image).await.is_ok().then_some(record))
 }
 
-async fn finish(
-    store: &Store,
-    incoming: store::Incoming,
-    name: &Name,
-    source: Digest,
-    disk: &Path,
-    watcher: &Watcher,
-) -> Result<Made, ImageError> {
-    let replaced = store.record(name)?.map(|record| record.image);
-    let record = store.publish(incoming, name, source, disk, watcher).await?;
+async fn finish(store: &Store, incoming: store::Incoming, draft: Draft, watcher: &Watcher) -> Result<Made, ImageError> {
+    let replaced = store.record(&draft.name)?.map(|record| record.image);
+    let record = store.publish(incoming, draft, watcher).await?;
     let replaced = replaced.filter(|older| *older != record.image);
     Ok(Made::New { record, replaced })
 }

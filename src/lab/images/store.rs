@@ -10,6 +10,7 @@
 //! Invariants: a `.qcow2` appears only complete, flushed and under the digest of its contents; a record appears only after its
 //! disk. So a crash at any moment leaves either the old state or the new one, and at most files in `incoming`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -46,6 +47,18 @@ pub struct Record {
     pub made: Timestamp,
     /// Bytes of the file.
     pub size: u64,
+    /// Installed packages and their versions; of an import the lab can't tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packages: Option<BTreeMap<String, String>>,
+}
+
+/// A disk that is ready to be sealed: for which name, made from what, and what is known of its contents.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    pub name: Name,
+    pub source: Digest,
+    pub disk: PathBuf,
+    pub packages: Option<BTreeMap<String, String>>,
 }
 
 /// A disk that was found to be the one it is named for.
@@ -71,6 +84,13 @@ struct Look {
 pub struct Incoming {
     folder: PathBuf,
     _lock: Flock<File>,
+}
+
+impl Record {
+    /// Installed packages and their versions, where they are known.
+    pub fn packages(&self) -> Option<BTreeMap<String, String>> {
+        self.packages.clone()
+    }
 }
 
 impl Incoming {
@@ -129,9 +149,9 @@ impl Store {
     }
 
     /// The disk that a name stands for, checked as by [`Store::sealed`].
-    pub async fn find(&self, name: &Name) -> Result<Sealed, ImageError> {
+    pub async fn verify(&self, name: &Name, watcher: &Watcher) -> Result<Sealed, ImageError> {
         let record = self.record(name)?.ok_or_else(|| ImageError::NotMade(name.clone()))?;
-        self.sealed(record.image).await
+        self.check(record.image, reporting(name, watcher)).await
     }
 
     /// The check before use: at once if the file looks as it did when it was last read to its end, else by reading it again.
@@ -139,6 +159,10 @@ impl Store {
     /// # Errors
     /// [`ImageError::Damaged`] if the contents or the mode are not what was sealed; `Io` if there is no such file.
     pub async fn sealed(&self, image: Digest) -> Result<Sealed, ImageError> {
+        self.check(image, |_| ()).await
+    }
+
+    async fn check(&self, image: Digest, progress: impl FnMut(f64) + Send + 'static) -> Result<Sealed, ImageError> {
         let store = self.clone();
         blocking(move || {
             let path = store.path_of(image);
@@ -148,16 +172,16 @@ impl Store {
                 check_mode(&path)?;
                 return Ok(Sealed { image, path, size: look.size });
             }
-            store.read_to_end(image, |_| ())
+            store.read_to_end(image, progress)
         })
         .await
     }
 
     /// The whole check, whatever was seen before: reads every byte.
-    pub async fn verify(&self, name: &Name, watcher: &Watcher) -> Result<Sealed, ImageError> {
+    pub async fn verify_fully(&self, name: &Name, watcher: &Watcher) -> Result<Sealed, ImageError> {
         let record = self.record(name)?.ok_or_else(|| ImageError::NotMade(name.clone()))?;
-        let (store, watcher, name) = (self.clone(), watcher.clone(), name.clone());
-        blocking(move || store.read_to_end(record.image, |within| watcher(Progress::at(&name, Step::Seal, within, "")))).await
+        let (store, progress) = (self.clone(), reporting(name, watcher));
+        blocking(move || store.read_to_end(record.image, progress)).await
     }
 
     /// Takes the right to add to the store.
@@ -182,17 +206,10 @@ impl Store {
 
     /// Seals a finished disk: copies or moves it in, hashes it, makes it read-only, flushes it, gives it its name, and only then
     /// lets the image's name stand for it.
-    pub async fn publish(
-        &self,
-        incoming: Incoming,
-        name: &Name,
-        source: Digest,
-        disk: &Path,
-        watcher: &Watcher,
-    ) -> Result<Record, ImageError> {
-        let (store, name, disk, watcher) = (self.clone(), name.clone(), disk.to_owned(), watcher.clone());
+    pub async fn publish(&self, incoming: Incoming, draft: Draft, watcher: &Watcher) -> Result<Record, ImageError> {
+        let (store, report) = (self.clone(), reporting(&draft.name, watcher));
         blocking(move || {
-            let report = |within| watcher(Progress::at(&name, Step::Seal, within, ""));
+            let Draft { name, source, disk, packages } = draft;
             let own = incoming.path().join("sealing.qcow2");
             if fs::rename(&disk, &own).is_err() || !owned(&own)? {
                 // From another file system, or made by the namespace's root: the store's file must be the lab's own.
@@ -211,7 +228,7 @@ impl Store {
             store.flush_folder()?;
             store.remember(image, &look_at(&path)?);
             let size = look_at(&path)?.size;
-            let record = Record { name: name.clone(), image, source, made: Timestamp::now(), size };
+            let record = Record { name: name.clone(), image, source, made: Timestamp::now(), size, packages };
             store.write_record(&record, incoming.path())?;
             Ok(record)
         })
@@ -272,6 +289,11 @@ impl Store {
         files.sort();
         Ok(files)
     }
+}
+
+fn reporting(name: &Name, watcher: &Watcher) -> impl FnMut(f64) + Send + 'static {
+    let (name, watcher) = (name.clone(), watcher.clone());
+    move |within| watcher(Progress::at(&name, Step::Seal, within, ""))
 }
 
 fn look_at(path: &Path) -> Result<Look, ImageError> {

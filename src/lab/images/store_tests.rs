@@ -16,12 +16,17 @@ fn name(text: &str) -> Name {
     text.parse().expect("a name")
 }
 
+fn draft(image: &str, disk: PathBuf) -> Draft {
+    let packages = BTreeMap::from([("nginx".to_owned(), "1.22.1-9".to_owned())]);
+    Draft { name: name(image), source: Digest::of("recipe"), disk, packages: Some(packages) }
+}
+
 impl Bench {
     async fn publish(&self, image: &str, contents: &str) -> Record {
         let incoming = self.store.incoming().await.expect("the right to add");
         let disk = self.state.path().join("made.qcow2");
         fs::write(&disk, contents).expect("a disk");
-        self.store.publish(incoming, &name(image), Digest::of("recipe"), &disk, &unwatched()).await.expect("published")
+        self.store.publish(incoming, draft(image, disk), &unwatched()).await.expect("published")
     }
 
     fn overwrite(&self, record: &Record, contents: &str) {
@@ -44,10 +49,10 @@ async fn what_is_published_is_sealed_under_its_digest() {
     let bench = bench();
     let record = bench.publish("web", "a disk").await;
     assert_eq!((record.image, record.size), (Digest::of("a disk"), 6));
-    let sealed = bench.store.find(&name("web")).await.expect("found");
+    let sealed = bench.store.verify(&name("web"), &unwatched()).await.expect("found");
     assert_eq!(fs::read_to_string(&sealed.path).expect("readable"), "a disk");
     assert_eq!(fs::metadata(&sealed.path).expect("there").permissions().mode() & 0o7777, SEALED);
-    assert_eq!(bench.store.records().expect("records"), [record.clone()]);
+    assert_eq!(bench.store.records().expect("records"), std::slice::from_ref(&record));
     let hex = record.image.hex();
     let mut expected = vec![format!("{hex}.qcow2"), format!("{hex}.seen"), "incoming".to_owned(), "web.json".to_owned()];
     expected.sort();
@@ -59,7 +64,7 @@ async fn a_new_disk_takes_the_name_and_leaves_the_old_one() {
     let bench = bench();
     let old = bench.publish("web", "old").await;
     let new = bench.publish("web", "new").await;
-    assert_eq!(bench.store.find(&name("web")).await.expect("found").image, new.image);
+    assert_eq!(bench.store.verify(&name("web"), &unwatched()).await.expect("found").image, new.image);
     assert_eq!(bench.store.nameless().expect("a list"), [bench.store.path_of(old.image)]);
     bench.store.sealed(old.image).await.expect("the old one is still whole");
 }
@@ -68,11 +73,11 @@ async fn a_new_disk_takes_the_name_and_leaves_the_old_one() {
 async fn a_changed_disk_is_refused_by_both_checks() {
     let bench = bench();
     let record = bench.publish("web", "a disk").await;
-    bench.store.find(&name("web")).await.expect("whole so far");
+    bench.store.verify(&name("web"), &unwatched()).await.expect("whole so far");
     bench.overwrite(&record, "A DISK");
-    let error = bench.store.find(&name("web")).await.expect_err("changed");
-    assert!(matches!(&error, ImageError::Damaged { expected, .. } if *expected == record.image.to_string()), "{error}");
     let error = bench.store.verify(&name("web"), &unwatched()).await.expect_err("changed");
+    assert!(matches!(&error, ImageError::Damaged { expected, .. } if *expected == record.image.to_string()), "{error}");
+    let error = bench.store.verify_fully(&name("web"), &unwatched()).await.expect_err("changed");
     assert!(matches!(error, ImageError::Damaged { .. }), "{error}");
 }
 
@@ -81,7 +86,7 @@ async fn a_writable_disk_is_refused() {
     let bench = bench();
     let record = bench.publish("web", "a disk").await;
     fs::set_permissions(bench.store.path_of(record.image), Permissions::from_mode(0o644)).expect("a mode");
-    let error = bench.store.find(&name("web")).await.expect_err("writable");
+    let error = bench.store.verify(&name("web"), &unwatched()).await.expect_err("writable");
     assert!(error.to_string().contains("mode 0644"), "{error}");
 }
 
@@ -91,10 +96,10 @@ async fn a_lost_or_false_cache_costs_time_only() {
     let record = bench.publish("web", "a disk").await;
     for cache in ["", "{}", "not json"] {
         fs::write(bench.store.seen_of(record.image), cache).expect("written");
-        bench.store.find(&name("web")).await.expect("read again and whole");
+        bench.store.verify(&name("web"), &unwatched()).await.expect("read again and whole");
     }
     fs::remove_file(bench.store.seen_of(record.image)).expect("removed");
-    bench.store.find(&name("web")).await.expect("read again and whole");
+    bench.store.verify(&name("web"), &unwatched()).await.expect("read again and whole");
     assert!(bench.store.seen_of(record.image).exists(), "and remembered");
 }
 
@@ -119,17 +124,17 @@ async fn a_failed_publication_leaves_the_store_as_it_was() {
     let before = bench.listing();
     let incoming = bench.store.incoming().await.expect("the right to add");
     let nowhere = bench.state.path().join("no-such-disk");
-    bench.store.publish(incoming, &name("web"), Digest::of("recipe"), &nowhere, &unwatched()).await.expect_err("no disk");
+    bench.store.publish(incoming, draft("web", nowhere), &unwatched()).await.expect_err("no disk");
     assert_eq!(bench.listing(), before);
-    assert_eq!(bench.store.find(&name("web")).await.expect("found").image, old.image);
+    assert_eq!(bench.store.verify(&name("web"), &unwatched()).await.expect("found").image, old.image);
     assert_eq!(fs::read_dir(bench.state.path().join("images/incoming")).expect("a listing").count(), 0);
 }
 
 #[tokio::test]
 async fn what_was_never_made_is_said_so() {
     let bench = bench();
-    let error = bench.store.find(&name("web")).await.expect_err("nothing there");
+    let error = bench.store.verify(&name("web"), &unwatched()).await.expect_err("nothing there");
     assert_eq!((error.to_string(), error.hint()), ("image web has not been made yet".to_owned(), "patchlab image build web".to_owned()));
     fs::write(bench.state.path().join("images/web.json"), "{ broken").expect("written");
-    assert!(matches!(bench.store.find(&name("web")).await, Err(ImageError::Record { .. })));
+    assert!(matches!(bench.store.verify(&name("web"), &unwatched()).await, Err(ImageError::Record { .. })));
 }

@@ -303,7 +303,7 @@ impl Hypervisor for Libvirt {
 
     async fn start(&self, machine: &str) -> Result<(), HypervisorError> {
         let name = machine.to_owned();
-        self.call(format!("start {machine}"), START, move |session| session.get(&name)?.create()).await
+        self.call(format!("start {machine}"), START, move |session| session.start(&name)).await
     }
 
     async fn shutdown(&self, machine: &str) -> Result<(), HypervisorError> {

@@ -17,6 +17,7 @@ use super::domain::{NAMESPACE, NVME_NODE};
 use super::embed::Embedded;
 use super::error::number;
 use super::events::Callbacks;
+use super::facts::is_local;
 use super::screen::png_of_ppm;
 use crate::hypervisor::{MachineEvent, Tag};
 
@@ -36,8 +37,9 @@ pub struct Session {
 impl Session {
     pub fn open(uri: &str, embedded: Option<Arc<Embedded>>, events: &Sender<MachineEvent>) -> Result<Self, Error> {
         let connection = Connect::open(Some(uri))?;
-        // Drivers without a wire have nothing to keep alive.
-        let _ = connection.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1);
+        if !is_local(uri) {
+            connection.set_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)?;
+        }
         let lost = Arc::new(AtomicBool::new(false));
         let callbacks = Callbacks::register(&connection, events, &lost);
         Ok(Self { _callbacks: callbacks, connection, lost, _embedded: embedded })
@@ -55,6 +57,22 @@ impl Session {
     /// The machine of this name.
     pub fn get(&self, machine: &str) -> Result<Domain, Error> {
         self.connection.lookup_domain_by_name(machine)
+    }
+
+    /// Switches the machine on.
+    ///
+    /// On a loaded host, libvirt 9.0 was seen to refuse the start right after a power cut because the machine "is no longer running", as if
+    /// the end of the previous emulator were that of the new one. So that answer is asked for twice.
+    pub fn start(&self, machine: &str) -> Result<(), Error> {
+        let early = |error: &Error| number(error) == Some(ErrorNumber::OperationFailed) && error.message().contains("no longer running");
+        let domain = self.get(machine)?;
+        match domain.create() {
+            Err(error) if early(&error) => {
+                tracing::info!(machine, %error, "machine started again");
+                domain.create()
+            }
+            other => other,
+        }
     }
 
     /// Cuts the power. Fine when it is off.

@@ -94,7 +94,7 @@ impl CellRunner {
     async fn baseline(&mut self) -> Result<StageOutcome, Stop> {
         self.memory()?.point = Some(Point::Baseline);
         let facts = self.take_facts(Stage::Baseline, Point::Baseline).await?;
-        let results = health::baseline(&facts, &self.cell.services);
+        let results = health::baseline(&facts, &self.health_context(Point::Baseline, false));
         self.observe_health(Point::Baseline, results).await?;
         self.memory()?.baseline = Some(facts);
         self.run_cases(Stage::Baseline, Point::Baseline).await?;
@@ -228,24 +228,25 @@ impl CellRunner {
     }
 
     /// Takes facts and compares them with the baseline's.
-    async fn look_at_health(&mut self, stage: Stage, point: Point, reboot_to_come: bool) -> Result<(), Stop> {
+    async fn look_at_health(&mut self, stage: Stage, point: Point, reboot_pending: bool) -> Result<(), Stop> {
         let after = self.take_facts(stage, point).await?;
         let Some(before) = self.memory()?.baseline.clone() else { return Ok(()) };
-        let results = self.compare(&before, &after, point, reboot_to_come);
+        let results = self.compare(&before, &after, point, reboot_pending);
         self.observe_health(point, results).await
     }
 
-    fn compare(&self, before: &Facts, after: &Facts, point: Point, reboot_to_come: bool) -> Vec<HealthResult> {
-        let context = HealthContext {
+    fn compare(&self, before: &Facts, after: &Facts, point: Point, reboot_pending: bool) -> Vec<HealthResult> {
+        health::compare(before, after, &self.health_context(point, reboot_pending))
+    }
+
+    fn health_context(&self, point: Point, reboot_pending: bool) -> HealthContext {
+        HealthContext {
             point,
-            patch: &self.plan.patch,
-            payload_bytes: self.plan.patch.facts.bytes,
-            volatile: &self.cell.volatile,
-            services: &self.cell.services,
-            reboot_to_come,
-            also_before: &[],
-        };
-        health::compare(before, after, &context)
+            reboot_pending,
+            patch: self.plan.patch.clone(),
+            services: self.cell.services.clone(),
+            volatile: self.cell.volatile.clone(),
+        }
     }
 
     async fn observe_health(&mut self, point: Point, results: Vec<HealthResult>) -> Result<(), Stop> {

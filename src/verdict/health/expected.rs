@@ -139,7 +139,7 @@ pub(super) struct Expected<'a> {
 
 impl<'a> Expected<'a> {
     pub(super) fn new(change: &Change<'a>, now: &Facts) -> Self {
-        let patch = change.context.patch;
+        let patch = &change.context.patch;
         let packages = packages::declared(change);
         let mut owners: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for line in change.before.lines("owned").iter().chain(now.lines("owned")) {
@@ -160,7 +160,7 @@ impl<'a> Expected<'a> {
             .collect();
         let machine_id = change.before.lines("contents").iter().find_map(|line| line.strip_prefix("/etc/machine-id\t"));
         Self {
-            volatile: change.context.volatile,
+            volatile: &change.context.volatile,
             declared: patch.facts.paths.iter().map(String::as_str).collect(),
             patterns: &patch.manifest.changes,
             with_packages: patch.manifest.kind == PatchKind::Deb || declares_packages(change),

@@ -98,13 +98,16 @@ pub(super) fn journal(view: &View<'_>) -> Outcome {
     let now = complaints(view.now)?;
     let mut report = Report::default();
     let Some(change) = &view.change else { return Ok(report) };
-    let mut known: BTreeSet<String> = complaints(change.before)?.into_keys().collect();
-    for facts in change.context.also_before {
-        known.extend(complaints(facts).unwrap_or_default().into_keys());
-    }
+    let known: BTreeSet<String> = complaints(change.before)?.into_keys().collect();
     for (signature, (example, count)) in now {
         if !known.contains(&signature) {
-            report.problem(format!("new error in the journal: {signature}"));
+            let text = format!("new error in the journal: {signature}");
+            // Between these points suites have run, and what they provoke is no trace of the patch.
+            if change.strict() {
+                report.note(text)
+            } else {
+                report.problem(text)
+            }
             report.detail.push_str(&format!("{count} x {example}\n"));
         }
     }

@@ -38,23 +38,19 @@ const DETAIL: usize = 48 * 1024;
 /// Notes kept of a check.
 const NOTES: usize = 20;
 
-/// What a comparison has to know besides the two states.
-#[derive(Clone, Copy, Debug)]
-pub struct HealthContext<'a> {
+/// What the checks have to know besides the machine's states.
+#[derive(Clone, Debug)]
+pub struct HealthContext {
     /// When the later facts were taken. After the rollback and after applying again nothing may have changed, not even what the patch
     /// is meant to change.
     pub point: Point,
-    pub patch: &'a PlannedPatch,
-    /// The payload's size in bytes.
-    pub payload_bytes: u64,
-    /// Paths of the build that change by themselves (shell patterns).
-    pub volatile: &'a [String],
-    /// Units of the build that must be active.
-    pub services: &'a [String],
     /// Whether the lab will still restart the machine before it believes the patch to be in effect.
-    pub reboot_to_come: bool,
-    /// Facts of other unpatched boots of the same build, if there are any: errors that were logged there are no news.
-    pub also_before: &'a [&'a Facts],
+    pub reboot_pending: bool,
+    pub patch: PlannedPatch,
+    /// Units of the build that must be active.
+    pub services: Vec<String>,
+    /// Paths of the build that change by themselves (shell patterns).
+    pub volatile: Vec<String>,
 }
 
 /// What one check gave: a case of the suite [`SUITE`].
@@ -89,7 +85,7 @@ struct View<'a> {
 
 struct Change<'a> {
     before: &'a Facts,
-    context: &'a HealthContext<'a>,
+    context: &'a HealthContext,
 }
 
 impl Change<'_> {
@@ -168,15 +164,15 @@ pub const CHECKS: &[Check] = &[
 ];
 
 /// The state before the patch by itself.
-pub fn baseline(facts: &Facts, services: &[String]) -> Vec<HealthResult> {
-    let view = View { now: facts, services, change: None };
+pub fn baseline(facts: &Facts, context: &HealthContext) -> Vec<HealthResult> {
+    let view = View { now: facts, services: &context.services, change: None };
     CHECKS.iter().map(|check| result(check, (check.run)(&view), None)).collect()
 }
 
 /// The state after the patch, by itself and against the state before.
-pub fn compare(before: &Facts, after: &Facts, context: &HealthContext<'_>) -> Vec<HealthResult> {
-    let was = View { now: before, services: context.services, change: None };
-    let is = View { now: after, services: context.services, change: Some(Change { before, context }) };
+pub fn compare(before: &Facts, after: &Facts, context: &HealthContext) -> Vec<HealthResult> {
+    let was = View { now: before, services: &context.services, change: None };
+    let is = View { now: after, services: &context.services, change: Some(Change { before, context }) };
     CHECKS.iter().map(|check| result(check, (check.run)(&is), Some((check.run)(&was)))).collect()
 }
 

@@ -168,7 +168,7 @@ pub(super) fn old_code(view: &View<'_>) -> Outcome {
     let Some(change) = &view.change else { return Ok(report) };
     let before = stale(change.before)?;
     for text in now.difference(&before) {
-        if change.context.reboot_to_come || change.strict() {
+        if change.context.reboot_pending || change.strict() {
             report.note(text.clone());
         } else {
             report.problem(text.clone());
@@ -183,7 +183,7 @@ pub(super) fn reboot_pending(view: &View<'_>) -> Outcome {
     let Some(change) = &view.change else { return Ok(report) };
     if pending.iter().any(|line| line == "yes") {
         let text = "the guest says that it needs a reboot (/run/reboot-required)";
-        if change.context.reboot_to_come || change.strict() {
+        if change.context.reboot_pending || change.strict() {
             report.note(text);
         } else {
             report.problem(text);

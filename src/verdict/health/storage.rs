@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::expected::Expected;
 use super::text::missing_in;
-use super::{Outcome, Report, View};
+use super::tree::tree;
+use super::{Change, Outcome, Report, View};
 use crate::verdict::health::facts::Facts;
 
 /// Percent from which on a file system counts as full.
 const FULL: f64 = 95.0;
-/// Loss of room that needs no explanation.
-const FREE_LOSS: u64 = 500 << 20;
+/// Bytes whose loss needs no explanation.
+const FREE_LOSS: f64 = 524_288_000.0;
 /// Options whose loss weakens a mount.
 const GUARDS: [&str; 3] = ["nosuid", "nodev", "noexec"];
 
@@ -47,22 +49,31 @@ pub(super) fn space(view: &View<'_>) -> Outcome {
         }
     }
     let Some(change) = &view.change else { return Ok(report) };
-    let allowed = change.context.payload_bytes.saturating_mul(3).max(FREE_LOSS) as f64;
+    let explained = explained(view, change);
+    let allowed = explained * 2.0 + FREE_LOSS;
     for (mount, before) in rooms(change.before, "disk") {
         let Some(room) = now.get(mount) else { continue };
         let lost = (before.free - room.free) * 1024.0;
         if lost > allowed {
             report.problem(format!("{mount} lost more space than the patch explains"));
             report.detail.push_str(&format!(
-                "{mount}: {:.0} MiB less are free, the payload has {:.0} MiB\n",
+                "{mount}: {:.0} MiB less are free, the patch's own files grew by {:.0} MiB\n",
                 lost / 1_048_576.0,
-                change.context.payload_bytes as f64 / 1_048_576.0
+                explained / 1_048_576.0
             ));
         } else if lost > allowed / 2.0 {
             report.note(format!("{mount} has {:.0} MiB less free", lost / 1_048_576.0));
         }
     }
     Ok(report)
+}
+
+/// Bytes by which the files that the patch may change have grown.
+fn explained(view: &View<'_>, change: &Change<'_>) -> f64 {
+    let (Ok(before), Ok(now)) = (tree(change.before), tree(view.now)) else { return 0.0 };
+    let expected = Expected::new(change, view.now);
+    let grown = now.iter().filter(|(path, _)| expected.is_patched(path));
+    grown.map(|(path, entry)| (entry.bytes() - before.get(path).map_or(0.0, |old| old.bytes())).max(0.0)).sum()
 }
 
 struct Mount<'a> {

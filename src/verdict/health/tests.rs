@@ -33,14 +33,19 @@ fn changed(edits: &[&str]) -> String {
 
 const REBOOTED: &str = "boot-id 11111111-1111 => boot-id 22222222-2222";
 
+fn requiring(services: &[&str]) -> HealthContext {
+    let services = services.iter().map(|service| (*service).to_owned()).collect();
+    HealthContext { point: Point::Baseline, reboot_pending: false, patch: planned("script"), services, volatile: vec![] }
+}
+
 struct Setting {
     patch: PlannedPatch,
     point: Point,
-    reboot_to_come: bool,
+    reboot_pending: bool,
 }
 
 fn setting(kind: &str, point: Point) -> Setting {
-    Setting { patch: planned(kind), point, reboot_to_come: false }
+    Setting { patch: planned(kind), point, reboot_pending: false }
 }
 
 impl Setting {
@@ -49,16 +54,10 @@ impl Setting {
     }
 
     fn between(&self, before: &str, after: &str) -> Vec<HealthResult> {
-        let services = ["nginx.service".to_owned(), "ssh.service".to_owned()];
-        let context = HealthContext {
-            point: self.point,
-            patch: &self.patch,
-            payload_bytes: 1 << 20,
-            volatile: &["/srv/spool/*".to_owned()],
-            services: &services,
-            reboot_to_come: self.reboot_to_come,
-            also_before: &[],
-        };
+        let services = vec!["nginx.service".to_owned(), "ssh.service".to_owned()];
+        let volatile = vec!["/srv/spool/*".to_owned()];
+        let context =
+            HealthContext { point: self.point, patch: self.patch.clone(), volatile, services, reboot_pending: self.reboot_pending };
         compare(&facts(before), &facts(after), &context)
     }
 }
@@ -75,7 +74,7 @@ fn failures(results: &[HealthResult]) -> Vec<(String, String)> {
 fn every_check_has_a_good_and_unique_name_and_runs_at_the_baseline() {
     let names: BTreeSet<&str> = CHECKS.iter().map(|check| check.name).collect();
     assert_eq!(names.len(), CHECKS.len());
-    let results = baseline(&facts(BASE), &["nginx.service".to_owned()]);
+    let results = baseline(&facts(BASE), &requiring(&["nginx.service"]));
     assert_eq!(results.len(), CHECKS.len());
     assert_eq!(failures(&results), vec![]);
     let skipped: Vec<_> =
@@ -389,7 +388,7 @@ fn trouble_from_before_stays_the_same_trouble() {
     let sick =
         changed(&["cron.service loaded active running => cron.service loaded failed failed", "+units foo.service loaded failed failed"]);
     let setting = setting("script", Point::Applied);
-    let before = baseline(&facts(&sick), &[]);
+    let before = baseline(&facts(&sick), &requiring(&[]));
     let fingerprint = |results: &[HealthResult], name: &str| {
         results.iter().find(|result| result.check.as_str() == name).and_then(|result| result.fingerprint)
     };
@@ -400,14 +399,14 @@ fn trouble_from_before_stays_the_same_trouble() {
     assert_eq!(fingerprint(&better, "failed-services"), fingerprint(&before, "failed-services"), "less of the same is not another failure");
     let worse = setting.between(&sick, &sick.replace("ssh.service loaded active running", "ssh.service loaded failed failed"));
     assert_ne!(fingerprint(&worse, "failed-services"), fingerprint(&before, "failed-services"));
-    let required = baseline(&facts(&sick), &["cron.service".to_owned()]);
+    let required = baseline(&facts(&sick), &requiring(&["cron.service"]));
     assert_eq!(failures(&required)[1], ("required-services".to_owned(), "cron.service is failed".to_owned()));
 }
 
 #[test]
 fn what_waits_for_the_reboot_is_a_note_until_then() {
     let mut setting = setting("script", Point::Applied);
-    setting.reboot_to_come = true;
+    setting.reboot_pending = true;
     let results = setting.results(&["+deleted-maps 3 /usr/lib/libssl.so.3", "+reboot-required yes"]);
     assert_eq!(failures(&results), vec![]);
     assert_eq!(results.iter().map(|result| result.notes.len()).sum::<usize>(), 2);
@@ -439,8 +438,7 @@ proptest::proptest! {
     fn any_text_is_compared(before in "(== (units|files|listening|packages|contents|owned|disk|journal)\n)?([a-z/ 0-9:\t]{0,40}\n){0,8}", after in proptest::prelude::any::<String>()) {
         let before = Facts::from_text(&before);
         let after = Facts::from_text(&format!("== files\n{after}\n== listening\n{after}\n== disk\n{after}"));
-        let patch = planned("script");
-        let context = HealthContext { point: Point::Applied, patch: &patch, payload_bytes: 0, volatile: &[], services: &[], reboot_to_come: false, also_before: &[] };
+        let context = HealthContext { point: Point::Applied, ..requiring(&[]) };
         proptest::prop_assert_eq!(compare(&before, &after, &context).len(), CHECKS.len());
     }
 }

@@ -94,6 +94,11 @@ impl Entry<'_> {
 }
 
 impl Entry<'_> {
+    /// Of a file; nothing for all else.
+    pub(super) fn bytes(&self) -> f64 {
+        if self.kind == "f" { self.size.parse().unwrap_or(0.0) } else { 0.0 }
+    }
+
     pub(super) fn is_link_to(&self, target: &str) -> bool {
         self.kind == "l" && self.link == target
     }

@@ -65,7 +65,7 @@ pub struct Job {
     pub steps: Vec<JobStep>,
 }
 
-/// One command line of a job.
+/// One command line of a job. Every process that it leaves behind is ended with it; what is meant to stay has to be a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobStep {
     /// Run by `/bin/sh -c` as root. Paths to the media start with `$PATCHLAB_MEDIA`.
@@ -112,7 +112,7 @@ pub struct StepReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepEnd {
     Exit(i64),
-    /// Ended by a signal, by its number.
+    /// Ended by a signal, by its number (or with the exit code that stands for it: 128 and the number).
     Signal(i64),
     TimedOut,
     /// It waited for an answer on its terminal and was ended.

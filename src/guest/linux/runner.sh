@@ -31,9 +31,9 @@ inner='
 if [ -n "$PATCHLAB_GROUP" ]; then echo 0 >"$PATCHLAB_GROUP/cgroup.procs" || exit 125; fi
 { echo 0 >/proc/self/oom_score_adj; } 2>/dev/null
 stty rows 24 cols 80
-command=$PATCHLAB_COMMAND PATCHLAB_STEP=$PATCHLAB_MARK
-unset PATCHLAB_COMMAND PATCHLAB_MARK PATCHLAB_GROUP
-export PATCHLAB_STEP
+command=$PATCHLAB_COMMAND PATCHLAB_MARK=$PATCHLAB_TOKEN
+unset PATCHLAB_COMMAND PATCHLAB_TOKEN PATCHLAB_GROUP
+export PATCHLAB_MARK
 exec /bin/sh -c "$command"
 '
 
@@ -62,7 +62,7 @@ members() {
     if [ -n "$group" ]; then
         while read -r member; do members="$members $member"; done <"$group/cgroup.procs"
     else
-        for member in $(grep -lsaF "PATCHLAB_STEP=$mark" /proc/[0-9]*/environ); do
+        for member in $(grep -lsaF "PATCHLAB_MARK=$mark" /proc/[0-9]*/environ); do
             member=${member#/proc/}
             members="$members ${member%/environ}"
         done
@@ -256,10 +256,10 @@ step() {
         PATCHLAB_MEDIA="$root/media" PATCHLAB_KEEP="$state/keep" "$@" PATCHLAB_RESULT="$result"
     if [ "$terminal" = 1 ] && command -v script >/dev/null; then
         mkfifo "$work/answers"
-        set -- "$@" PATCHLAB_GROUP="$group" PATCHLAB_MARK="$mark" PATCHLAB_COMMAND="$command_line"
+        set -- "$@" PATCHLAB_GROUP="$group" PATCHLAB_TOKEN="$mark" PATCHLAB_COMMAND="$command_line"
         { cd "$folder" && exec env "$@" script -qefc "$inner" /dev/null <>"$work/answers"; } >"$work/out" 2>&1 &
     else
-        set -- "$@" PATCHLAB_STEP="$mark" setsid /bin/sh -c "$command_line"
+        set -- "$@" PATCHLAB_MARK="$mark" setsid /bin/sh -c "$command_line"
         { cd "$folder" && join && exec env "$@" </dev/null; } >"$work/out" 2>&1 &
     fi
     process=$!
@@ -346,7 +346,7 @@ start() {
     # Asked twice because the first answer got lost: the job is there.
     if mkdir "$jobs/$id" 2>/dev/null; then
         cat >"$jobs/$id/job" || exit 1
-        PATCHLAB_STEP=$id.runner. setsid /bin/sh "$0" run "$id" </dev/null >/dev/null 2>&1 &
+        PATCHLAB_MARK=$id.runner. setsid /bin/sh "$0" run "$id" </dev/null >/dev/null 2>&1 &
     fi
     tries=0
     until [ -s "$jobs/$id/log" ]; do

@@ -128,9 +128,9 @@ fn runs(words: &str) -> bool {
 
 #[test]
 fn a_step_gives_its_code_its_output_and_its_result() {
-    let mut odd = step("printf '%s|' \"$A\" \"$B\"; pwd; printf '\\377\\0\\201' >\"$PATCHLAB_RESULT\"; echo oops >&2; exit 3");
+    let mut odd = step("printf '%s|' \"$A\" \"$B\" \"$PATCHLAB_STEP\"; pwd; printf '\\377\\0\\201' >\"$PATCHLAB_RESULT\"; echo oops >&2; exit 3");
     let value = "it's \"$HOME\" `id` \\ ü\u{81}\n*";
-    odd.env = BTreeMap::from([("A".into(), value.into()), ("B".into(), String::new())]);
+    odd.env = BTreeMap::from([("A".into(), value.into()), ("B".into(), String::new()), ("PATCHLAB_STEP".into(), "mine".into())]);
     odd.folder = Some("/usr/share".into());
     let lacking = JobStep { needs: vec!["sh".into(), "no-such thing".into()], ..step("echo never") };
     let bench = Bench::plain();
@@ -144,7 +144,7 @@ fn a_step_gives_its_code_its_output_and_its_result() {
     ]);
 
     assert_eq!(reports[0].end, StepEnd::Exit(3));
-    assert_eq!(text(&reports[0]), format!("{value}||/usr/share\noops\n"));
+    assert_eq!(text(&reports[0]), format!("{value}||mine|/usr/share\noops\n"));
     assert_eq!(reports[0].result.as_deref(), Some(b"\xff\0\x81".as_slice()));
     assert!(!reports[0].truncated);
     assert_eq!(reports[1].end, StepEnd::Signal(9));

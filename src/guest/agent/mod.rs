@@ -12,7 +12,6 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use self::channel::{Channel, PATIENT, failed};
-
 use super::linux::log::{JobLog, LOG_CAP, Runner};
 use super::linux::{Family, RUNNER_ROOT, family, is_job_name, job_script};
 use super::{Guest, GuestError, Guests, Job, JobState};
@@ -20,7 +19,6 @@ use crate::catalog::image::Os;
 use crate::hypervisor::Hypervisor;
 
 mod channel;
-
 #[cfg(test)]
 mod tests;
 

@@ -21,8 +21,9 @@ pub const RUNNER_ROOT: &str = "/run/patchlab";
 /// What outlives a boot: `keep` (`$PATCHLAB_KEEP`) and, while a step runs, its scratch folder.
 pub const STATE_FOLDER: &str = "/var/lib/patchlab";
 
-/// Bytes that the outputs of one job may have together, and again its results. The tmpfs holds 64 MiB.
-const JOB_OUTPUT_CAP: usize = 8 << 20;
+/// Bytes that the outputs of one job may have together, and again its results; more is cut from all its steps in proportion. The
+/// tmpfs holds 64 MiB.
+const JOB_OUTPUT_CAP: u128 = 12 << 20;
 
 /// Bytes of one command or of one variable: the kernel takes 128 KiB.
 const WORD_CAP: usize = 120 << 10;
@@ -86,16 +87,17 @@ pub fn job_script(job: &Job) -> Result<String, String> {
     if !is_job_name(&job.id) {
         return Err(format!("the job's name {:?} is not lower-case letters, digits and -", job.id));
     }
-    let share = JOB_OUTPUT_CAP / job.steps.len().max(1);
+    let wanted: u128 = job.steps.iter().map(|step| step.output_cap as u128).sum();
     let mut script = String::new();
     for step in &job.steps {
-        script.push_str(&step_line(step, share)?);
+        script.push_str(&step_line(step, wanted)?);
     }
     Ok(script)
 }
 
-fn step_line(step: &JobStep, share: usize) -> Result<String, String> {
-    let cap = step.output_cap.min(share);
+/// The call for one step of a job whose steps want so many bytes of output together.
+fn step_line(step: &JobStep, wanted: u128) -> Result<String, String> {
+    let cap = step.output_cap as u128 * JOB_OUTPUT_CAP.min(wanted) / wanted.max(1);
     let head = cap / 2;
     let limit = step.limit.clamp(Duration::from_millis(1), LONGEST).as_millis();
     let mut words = vec![

@@ -128,7 +128,8 @@ fn runs(words: &str) -> bool {
 
 #[test]
 fn a_step_gives_its_code_its_output_and_its_result() {
-    let mut odd = step("printf '%s|' \"$A\" \"$B\" \"$PATCHLAB_STEP\"; pwd; printf '\\377\\0\\201' >\"$PATCHLAB_RESULT\"; echo oops >&2; exit 3");
+    let mut odd =
+        step("printf '%s|' \"$A\" \"$B\" \"$PATCHLAB_STEP\"; pwd; printf '\\377\\0\\201' >\"$PATCHLAB_RESULT\"; echo oops >&2; exit 3");
     let value = "it's \"$HOME\" `id` \\ ü\u{81}\n*";
     odd.env = BTreeMap::from([("A".into(), value.into()), ("B".into(), String::new()), ("PATCHLAB_STEP".into(), "mine".into())]);
     odd.folder = Some("/usr/share".into());
@@ -274,6 +275,20 @@ fn starting_twice_is_starting_once() {
     bench.start(steps.clone());
     bench.start(steps.clone());
     assert_eq!(text(&bench.run(steps)[0]), "1\n");
+}
+
+#[test]
+fn outputs_that_want_too_much_are_cut_in_proportion() {
+    let caps = |caps: &[usize]| {
+        let steps = caps.iter().map(|cap| JobStep { output_cap: *cap, ..step("true") }).collect();
+        let script = job_script(&Job { id: "a".into(), steps }).unwrap();
+        let number = |word: &str| word.trim_matches('\'').parse::<u128>().unwrap();
+        let sums = script.lines().map(|line| line.split(' ').skip(2).take(2).map(number).sum::<u128>());
+        sums.collect::<Vec<_>>()
+    };
+    assert_eq!(caps(&[0, 1001, 8 << 20]), [0, 1001, 8 << 20]);
+    assert_eq!(caps(&[24 << 20, 8 << 20]), [9 << 20, 3 << 20]);
+    assert!(caps(&[usize::MAX, usize::MAX, 1]).iter().sum::<u128>() <= JOB_OUTPUT_CAP);
 }
 
 #[test]

@@ -336,7 +336,13 @@ run() {
 # forget ID: a job that has ended.
 forget() {
     rm -rf "${jobs:?}/$1"
-    [ ! -d "$groups/$1" ] || find "$groups/$1" -depth -type d -exec rmdir {} + 2>/dev/null
+    tries=0
+    # A group can be removed once its last process is not only ended but gone.
+    while [ -d "$groups/$1" ] && [ "$tries" -lt 10 ]; do
+        [ "$tries" -eq 0 ] || sleep 0.05
+        find "$groups/$1" -depth -type d -exec rmdir {} + 2>/dev/null
+        tries=$((tries + 1))
+    done
 }
 
 start() {

@@ -86,8 +86,7 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         self.runner(&["kill", &self.job], "");
-        let _ = std::fs::remove_dir(self.groups.join(&self.job).join("runner"));
-        let _ = std::fs::remove_dir(self.groups.join(&self.job));
+        assert!(!self.groups.join(&self.job).exists(), "the job's control groups stay");
         let _ = std::fs::remove_dir(&self.groups);
     }
 }

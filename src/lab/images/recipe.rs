@@ -5,7 +5,6 @@
 //!
 //! Invariant: nothing of a build outlives it but the disk, and that only until [`Disk`] is dropped.
 
-use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -57,11 +56,10 @@ impl Disk {
         &self.path
     }
 
-    /// What is installed on it, and in which version.
-    pub fn packages(&self) -> Result<BTreeMap<String, String>, ImageError> {
+    /// What is installed on it: package, version, architecture and source package, a line each, with tabs between.
+    pub fn packages(&self) -> Result<String, ImageError> {
         let path = self.path.with_file_name("packages");
-        let text = fs::read_to_string(&path).map_err(ImageError::io("read", &path))?;
-        Ok(text.lines().filter_map(|line| line.split_once(' ')).map(|(name, version)| (name.to_owned(), version.to_owned())).collect())
+        fs::read_to_string(&path).map_err(ImageError::io("read", &path))
     }
 }
 

@@ -4,6 +4,7 @@
 //! <sha256>.qcow2   one disk, mode 0444, never written to again
 //! <sha256>.seen    how that file looked when it was last read to its end (a cache; may go at any time)
 //! <name>.json      which disk an image's name stands for, and what it was made from
+//! <name>.packages.tsv  what is installed on that disk, for other tools: package, version, architecture, source package
 //! incoming/        where the one build at a time works; emptied by the next
 //! ```
 //!
@@ -58,7 +59,8 @@ pub struct Draft {
     pub name: Name,
     pub source: Digest,
     pub disk: PathBuf,
-    pub packages: Option<BTreeMap<String, String>>,
+    /// Package, version, architecture and source package, a line each, with tabs between.
+    pub packages: Option<String>,
 }
 
 /// A disk that was found to be the one it is named for.
@@ -228,6 +230,8 @@ impl Store {
             store.flush_folder()?;
             store.remember(image, &look_at(&path)?);
             let size = look_at(&path)?.size;
+            store.write_packages(&name, packages.as_deref(), incoming.path())?;
+            let packages = packages.as_deref().map(versions);
             let record = Record { name: name.clone(), image, source, made: Timestamp::now(), size, packages };
             store.write_record(&record, incoming.path())?;
             Ok(record)
@@ -236,13 +240,27 @@ impl Store {
     }
 
     fn write_record(&self, record: &Record, incoming: &Path) -> Result<(), ImageError> {
-        let draft = incoming.join("record.json");
         let path = self.folder.join(format!("{}.json", record.name));
         let mut text = serde_json::to_vec_pretty(record).map_err(|source| ImageError::Record { path: path.clone(), source })?;
         text.push(b'\n');
-        let written = File::create(&draft).and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()));
+        self.replace(&path, &text, incoming)
+    }
+
+    fn write_packages(&self, name: &Name, packages: Option<&str>, incoming: &Path) -> Result<(), ImageError> {
+        let path = self.folder.join(format!("{name}.packages.tsv"));
+        match (packages, fs::remove_file(&path)) {
+            (Some(text), _) => self.replace(&path, text.as_bytes(), incoming),
+            (None, Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(ImageError::io("remove", &path)(error)),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Writes a small file as a whole or not at all.
+    fn replace(&self, path: &Path, text: &[u8], incoming: &Path) -> Result<(), ImageError> {
+        let draft = incoming.join("draft");
+        let written = File::create(&draft).and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()));
         written.map_err(ImageError::io("write", &draft))?;
-        fs::rename(&draft, &path).map_err(ImageError::io("name", &path))?;
+        fs::rename(&draft, path).map_err(ImageError::io("name", path))?;
         self.flush_folder()
     }
 
@@ -289,6 +307,15 @@ impl Store {
         files.sort();
         Ok(files)
     }
+}
+
+/// The versions of a package list.
+fn versions(list: &str) -> BTreeMap<String, String> {
+    let pair = |line: &str| {
+        let mut fields = line.split('\t');
+        Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
+    };
+    list.lines().filter_map(pair).collect()
 }
 
 fn reporting(name: &Name, watcher: &Watcher) -> impl FnMut(f64) + Send + 'static {

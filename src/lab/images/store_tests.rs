@@ -17,8 +17,8 @@ fn name(text: &str) -> Name {
 }
 
 fn draft(image: &str, disk: PathBuf) -> Draft {
-    let packages = BTreeMap::from([("nginx".to_owned(), "1.22.1-9".to_owned())]);
-    Draft { name: name(image), source: Digest::of("recipe"), disk, packages: Some(packages) }
+    let packages = Some("nginx\t1.22.1-9\tamd64\tnginx\n".to_owned());
+    Draft { name: name(image), source: Digest::of("recipe"), disk, packages }
 }
 
 impl Bench {
@@ -54,7 +54,9 @@ async fn what_is_published_is_sealed_under_its_digest() {
     assert_eq!(fs::metadata(&sealed.path).expect("there").permissions().mode() & 0o7777, SEALED);
     assert_eq!(bench.store.records().expect("records"), std::slice::from_ref(&record));
     let hex = record.image.hex();
-    let mut expected = vec![format!("{hex}.qcow2"), format!("{hex}.seen"), "incoming".to_owned(), "web.json".to_owned()];
+    assert_eq!(record.packages(), Some(BTreeMap::from([("nginx".to_owned(), "1.22.1-9".to_owned())])));
+    let others = ["incoming", "web.json", "web.packages.tsv"].map(str::to_owned);
+    let mut expected = [vec![format!("{hex}.qcow2"), format!("{hex}.seen")], others.to_vec()].concat();
     expected.sort();
     assert_eq!(bench.listing(), expected);
 }

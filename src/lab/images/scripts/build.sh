@@ -3,7 +3,7 @@
 #
 #   build.sh IN OUT
 #     IN   what to build (read only): parameters, sources.list, packages, files/, setup, inside.sh, disk.sh
-#     OUT  where to work; afterwards it holds disk.qcow2, and packages with their versions
+#     OUT  where to work; afterwards it holds disk.qcow2 and packages (name, version, architecture, source)
 set -eu
 
 in=$1
@@ -43,7 +43,8 @@ mmdebstrap --verbose --mode=root --format=directory --variant=minbase \
     "$@" "$SUITE" "$root" "$in/sources.list"
 rm -f "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap" "$root/etc/apt/apt.conf.d/99mmdebstrap"
 
-chroot "$root" dpkg-query --show --showformat '${Package} ${Version}\n' > "$out/packages"
+chroot "$root" dpkg-query --show \
+    --showformat '${Package}\t${Version}\t${Architecture}\t${source:Package}\n' > "$out/packages"
 
 echo 'P: disk' >&2
 sh -eu "$in/disk.sh" "$root" "$out"

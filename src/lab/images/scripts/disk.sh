@@ -30,6 +30,8 @@ grub=$root/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed
 printf 'search.fs_uuid %s root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n' "$ROOT_UUID" > "$out/grub.cfg.part"
 truncate -s "${esp_mib}M" "$esp"
 mformat -i "$esp" -N "$ESP_SERIAL" -v ESP ::
+# mformat leaves what looks like a partition table of its own, at which GRUB's tools stumble.
+dd if=/dev/zero of="$esp" bs=1 seek=446 count=64 conv=notrunc status=none
 mmd -i "$esp" ::EFI ::EFI/BOOT ::EFI/debian
 mcopy -i "$esp" "$shim/shimx64.efi.signed" ::EFI/BOOT/BOOTX64.EFI
 mcopy -i "$esp" "$shim/shimx64.efi.signed" ::EFI/debian/shimx64.efi

@@ -15,7 +15,7 @@ if [ -e /usr/sbin/sshd ]; then systemctl enable --quiet ssh-host-keys.service; f
 mkdir -p /boot/efi
 cat > /etc/fstab <<FSTAB
 UUID=$ROOT_UUID	/	ext4	errors=remount-ro	0	1
-UUID=$ESP_UUID	/boot/efi	vfat	umask=0077,nofail,x-systemd.automount	0	0
+UUID=$ESP_UUID	/boot/efi	vfat	umask=0077,nofail	0	0
 FSTAB
 
 # --- Network: whatever card the machine has; nothing waits for it.

@@ -96,7 +96,12 @@ impl Context {
     pub fn patch(&self, patch: &str) -> Result<StoredPatch, Failure> {
         let store = self.patches()?;
         let folder = PathBuf::from(patch);
-        if folder.is_dir() { store.add(&folder).map_err(Failure::usage) } else { store.get(patch).map_err(Failure::usage) }
+        let stored = if folder.is_dir() { store.add(&folder).map_err(Failure::usage) } else { store.get(patch).map_err(Failure::usage) }?;
+        for warning in &stored.warnings {
+            eprintln!("{warning}\n");
+        }
+        store.verify(&stored).map_err(Failure::usage)?;
+        Ok(stored)
     }
 
     /// What the store has of the catalog's images. The simulator's have no files.
@@ -109,7 +114,7 @@ impl Context {
         let mut sealed = BTreeMap::new();
         for name in catalog.images.keys() {
             if let Some(record) = store.record(name).map_err(image_failure)? {
-                sealed.insert(name.clone(), SealedImage { sha256: record.image, packages: None });
+                sealed.insert(name.clone(), SealedImage { sha256: record.image, packages: record.packages() });
             }
         }
         Ok(sealed)

@@ -25,8 +25,6 @@ const CASE_OUTPUT: usize = 256 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     baseline: Option<Arc<Facts>>,
-    /// The last facts taken.
-    latest: Option<Arc<Facts>>,
     /// Why the machine will be restarted; `None` when it will not.
     reboot: Option<String>,
     /// The patch restarted the machine itself.
@@ -93,11 +91,12 @@ impl CellRunner {
 
     async fn baseline(&mut self) -> Result<StageOutcome, Stop> {
         self.memory()?.point = Some(Point::Baseline);
+        // The suites leave their marks too (logins in the journal, say): after them, these are no news any more.
+        self.run_cases(Stage::Baseline, Point::Baseline).await?;
         let facts = self.take_facts(Stage::Baseline, Point::Baseline).await?;
         let results = health::baseline(&facts, &self.health_context(Point::Baseline, false));
         self.observe_health(Point::Baseline, results).await?;
         self.memory()?.baseline = Some(facts);
-        self.run_cases(Stage::Baseline, Point::Baseline).await?;
         Ok(StageOutcome::Passed)
     }
 
@@ -183,6 +182,8 @@ impl CellRunner {
     }
 
     async fn reapply(&mut self) -> Result<StageOutcome, Stop> {
+        let point = self.memory()?.point.unwrap_or(Point::Applied);
+        let before = self.take_facts(Stage::Reapply, point).await?;
         let patch = self.patch();
         match self.patch_job(Stage::Reapply, "reapply", patch.reapply.clone()).await? {
             JobEnd::Done(reports) => judge::reapply(&reports)?,
@@ -192,13 +193,10 @@ impl CellRunner {
                 self.session()?.come_up(budget, tell).await?;
             }
         }
-        let before = self.memory()?.latest.clone();
         let after = self.take_facts(Stage::Reapply, Point::Reapplied).await?;
-        if let Some(before) = before {
-            if let Some((message, detail)) = failures(self.compare(&before, &after, Point::Reapplied, false)) {
-                let message = format!("applying the patch a second time changed the machine: {message}");
-                return Err(Trouble::new(Cause::NotIdempotent, message).with_detail(detail).into());
-            }
+        if let Some((message, detail)) = failures(self.compare(&before, &after, Point::Reapplied, false)) {
+            let message = format!("applying the patch a second time changed the machine: {message}");
+            return Err(Trouble::new(Cause::NotIdempotent, message).with_detail(detail).into());
         }
         Ok(StageOutcome::Passed)
     }
@@ -218,11 +216,11 @@ impl CellRunner {
         }
         let before = self.memory()?.baseline.clone();
         let after = self.take_facts(Stage::Rollback, Point::RolledBack).await?;
-        if let Some(before) = before {
-            if let Some((message, detail)) = failures(self.compare(&before, &after, Point::RolledBack, false)) {
-                let message = format!("taking the patch back left the machine different from before: {message}");
-                return Err(Trouble::new(Cause::RollbackFailed, message).with_detail(detail).into());
-            }
+        if let Some(before) = before
+            && let Some((message, detail)) = failures(self.compare(&before, &after, Point::RolledBack, false))
+        {
+            let message = format!("taking the patch back left the machine different from before: {message}");
+            return Err(Trouble::new(Cause::RollbackFailed, message).with_detail(detail).into());
         }
         Ok(StageOutcome::Passed)
     }
@@ -286,9 +284,7 @@ impl CellRunner {
             Err(error) => return Err(disk_trouble(&error).into()),
         };
         self.append(Event::FactsTaken { cell: self.cell.id.clone(), point, facts: digests }).await?;
-        let facts = Arc::new(facts);
-        self.memory()?.latest = Some(facts.clone());
-        Ok(facts)
+        Ok(Arc::new(facts))
     }
 
     /// Runs the pass's cases, one job a suite.

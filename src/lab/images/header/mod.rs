@@ -157,7 +157,7 @@ fn vmdk(file: &mut File, head: &[u8], size: u64) -> io::Result<Option<Objection>
 
 /// A raw disk says nothing of its own length, but its partition table does.
 fn raw(file: &mut File, head: &[u8], size: u64) -> io::Result<Option<Objection>> {
-    if size % SECTOR != 0 {
+    if !size.is_multiple_of(SECTOR) {
         return Ok(objection("a raw disk of whole sectors of 512 bytes", format!("{size} bytes: it may be truncated")));
     }
     if head.get(510..512) != Some(&[0x55, 0xaa]) {

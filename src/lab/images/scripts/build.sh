@@ -16,11 +16,20 @@ exec 9<&0 </dev/null
 lifeline=$!
 exec 9<&-
 
-trap 'kill "$lifeline"; rm -rf "$root" "$out"/*.part' EXIT
-trap 'exit 1' INT TERM
+trap 'kill "$lifeline" 2>/dev/null; rm -rf "$root" "$out"/*.part' EXIT
+# Stopped: what mmdebstrap still had mounted in its root goes first. Nobody may be left to remove the rest, and in a namespace this
+# root may not remove all of it either.
+stop() {
+    set +e
+    findmnt --raw --noheadings --output TARGET | grep "^$root/" | sort --reverse | xargs --no-run-if-empty umount --lazy
+    rm -rf --one-file-system "$root" "$in" "$out"
+    rmdir "${in%/*}"
+    exit 1
+}
+trap 'stop 2>/dev/null' INT TERM
 
 set -a
-. "$in/parameters" # IMAGE SUITE ROOT_UUID DISK_UUID ESP_SERIAL DISK_BYTES SOURCE_DATE_EPOCH
+. "$in/parameters" # IMAGE SUITE ROOT_UUID DISK_UUID ESP_SERIAL DISK_BYTES
 set +a
 export in LC_ALL=C.UTF-8
 

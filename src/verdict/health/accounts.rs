@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::configuration::contents;
-use super::expected::Expected;
 use super::text::unified;
-use super::tree::tree;
 use super::{Change, Outcome, Report, View};
 use crate::catalog::patch::PatchKind;
 
@@ -28,7 +26,7 @@ pub(super) fn accounts(view: &View<'_>) -> Outcome {
     for path in ["/etc/passwd", "/etc/group"] {
         report.detail.push_str(&unified(path, &text(&before, path), &text(&now, path)));
     }
-    let expected = Expected::new(change, view.now);
+    let expected = &change.files.expected;
     let guarded = |path: &&str| path.starts_with("/etc/sudoers") || path.contains("/.ssh/authorized_keys");
     let paths: BTreeSet<&str> = before.keys().chain(now.keys()).copied().filter(guarded).collect();
     for path in paths {
@@ -45,7 +43,7 @@ pub(super) fn accounts(view: &View<'_>) -> Outcome {
         report.detail.push_str(&unified(path, &text(&before, path), &text(&now, path)));
     }
     // Files that were too big to be read, or empty ones.
-    if let (Ok(before_tree), Ok(now_tree)) = (tree(change.before), tree(view.now)) {
+    if let Ok((before_tree, now_tree)) = change.files.trees() {
         for path in now_tree.keys().filter(|path| guarded(path) && !now.contains_key(**path) && !before_tree.contains_key(**path)) {
             if !expected.is_patched(path) {
                 report.problem(format!("{path} is new"));

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::expected::Expected;
 use super::files::{changes, checked_elsewhere};
 use super::text::unified;
-use super::tree::{Difference, tree, unlisted};
+use super::tree::Difference;
 use super::{Outcome, Report, View};
 use crate::verdict::health::facts::Facts;
 
@@ -34,14 +33,13 @@ pub(super) fn contents(facts: &Facts) -> BTreeMap<&str, String> {
 }
 
 pub(super) fn etc(view: &View<'_>) -> Outcome {
-    let now = tree(view.now)?;
+    view.now.measured("files")?;
     let mut report = Report::default();
     let Some(change) = &view.change else { return Ok(report) };
-    let before = tree(change.before)?;
-    let expected = Expected::new(change, view.now);
-    let skip = unlisted(change.before, view.now);
+    let (before, now) = change.files.trees()?;
+    let expected = &change.files.expected;
     let (old_text, new_text) = (contents(change.before), contents(view.now));
-    for (path, difference) in changes(change, &expected, &before, &now, &skip) {
+    for (path, difference) in changes(change, before, now) {
         // A login key or a mode has its own check; a file's being gone is told here.
         if !path.starts_with("/etc/") || (checked_elsewhere(path) && difference != Difference::Gone) {
             continue;
@@ -59,10 +57,10 @@ pub(super) fn etc(view: &View<'_>) -> Outcome {
 }
 
 pub(super) fn leftovers(view: &View<'_>) -> Outcome {
-    let now = tree(view.now)?;
+    view.now.measured("files")?;
     let mut report = Report::default();
     let Some(change) = &view.change else { return Ok(report) };
-    let before = tree(change.before)?;
+    let (before, now) = change.files.trees()?;
     for path in now.keys().filter(|path| !before.contains_key(*path)) {
         if let Some((_, why)) = BROKEN.iter().find(|(suffix, _)| path.ends_with(suffix)) {
             report.problem(format!("{path} {why}"));

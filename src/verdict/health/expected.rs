@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::pattern::covers;
-use super::{Change, packages};
+use super::{HealthContext, packages};
 use crate::catalog::patch::PatchKind;
 use crate::verdict::health::facts::Facts;
 
@@ -118,8 +118,8 @@ pub(super) const CHECKED_ELSEWHERE: [&str; 14] = [
 ];
 
 /// Whether a patch of another kind than `deb` says that it installs packages: by declaring dpkg's database.
-pub(super) fn declares_packages(change: &Change<'_>) -> bool {
-    change.context.patch.manifest.changes.iter().any(|pattern| covers(pattern, "/var/lib/dpkg/status"))
+pub(super) fn declares_packages(context: &HealthContext) -> bool {
+    context.patch.manifest.changes.iter().any(|pattern| covers(pattern, "/var/lib/dpkg/status"))
 }
 
 /// Answers for one comparison.
@@ -138,11 +138,11 @@ pub(super) struct Expected<'a> {
 }
 
 impl<'a> Expected<'a> {
-    pub(super) fn new(change: &Change<'a>, now: &Facts) -> Self {
-        let patch = &change.context.patch;
-        let packages = packages::declared(change);
+    pub(super) fn new(context: &'a HealthContext, before: &Facts, now: &Facts) -> Self {
+        let patch = &context.patch;
+        let packages = packages::declared(context);
         let mut owners: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for line in change.before.lines("owned").iter().chain(now.lines("owned")) {
+        for line in before.lines("owned").iter().chain(now.lines("owned")) {
             let Some((package, path)) = line.split_once(' ') else { continue };
             let name = package.split(':').next().unwrap_or(package);
             owners.entry(merged(path)).or_default().insert(name.to_owned());
@@ -158,12 +158,12 @@ impl<'a> Expected<'a> {
             .filter_map(|path| path.rsplit('/').next())
             .map(str::to_owned)
             .collect();
-        let machine_id = change.before.lines("contents").iter().find_map(|line| line.strip_prefix("/etc/machine-id\t"));
+        let machine_id = before.lines("contents").iter().find_map(|line| line.strip_prefix("/etc/machine-id\t"));
         Self {
-            volatile: &change.context.volatile,
+            volatile: &context.volatile,
             declared: patch.facts.paths.iter().map(String::as_str).collect(),
             patterns: &patch.manifest.changes,
-            with_packages: patch.manifest.kind == PatchKind::Deb || declares_packages(change),
+            with_packages: patch.manifest.kind == PatchKind::Deb || declares_packages(context),
             owned,
             owners,
             packages,

@@ -4,20 +4,15 @@ use std::collections::BTreeMap;
 
 use super::expected::{CHECKED_ELSEWHERE, Expected};
 use super::text::{missing_in, some_of};
-use super::tree::{Difference, Tree, tree, unlisted};
-use super::{Change, Outcome, Report, View};
+use super::tree::{Difference, Tree};
+use super::{Change, Files, Outcome, Report, View};
 
 /// Files of one folder from which on they are told as one.
 const MANY: usize = 5;
 
 /// What changed in content, in the order of paths, the patch's own and volatile paths left out. At strict points the patch's own are in.
-pub(super) fn changes<'a>(
-    change: &Change<'_>,
-    expected: &Expected<'_>,
-    before: &Tree<'a>,
-    now: &Tree<'a>,
-    skip: &[String],
-) -> Vec<(&'a str, Difference)> {
+pub(super) fn changes<'a>(change: &Change<'_>, before: &Tree<'a>, now: &Tree<'a>) -> Vec<(&'a str, Difference)> {
+    let Files { expected, unlisted: skip, .. } = change.files;
     let mut found = Vec::new();
     let unseen = |path: &str| skip.iter().any(|root| path.strip_prefix(root.as_str()).is_some_and(|rest| rest.starts_with('/')));
     let exempt = |path: &str| unseen(path) || expected.is_volatile(path) || (!change.strict() && expected.is_patched(path));
@@ -25,7 +20,7 @@ pub(super) fn changes<'a>(
         let difference = match now.get(path) {
             None => Some(Difference::Gone),
             // What the patch may change may also be put back or written again: only its contents count.
-            Some(new) => new.difference(old, !expected.is_patched(path)),
+            Some(new) => new.difference(old, true).filter(|_| !expected.is_patched(path) || new.difference(old, false).is_some()),
         };
         let Some(difference) = difference else { continue };
         // A folder of logs or state has to stay, whatever is in it.
@@ -52,13 +47,12 @@ fn is_vital_folder(path: &str) -> bool {
 }
 
 pub(super) fn outside(view: &View<'_>) -> Outcome {
-    let now = tree(view.now)?;
+    view.now.measured("files")?;
     let mut report = Report::default();
     let Some(change) = &view.change else { return Ok(report) };
-    let before = tree(change.before)?;
-    let expected = Expected::new(change, view.now);
-    let skip = unlisted(change.before, view.now);
-    let found = changes(change, &expected, &before, &now, &skip);
+    let (before, now) = change.files.trees()?;
+    let Files { expected, unlisted: skip, .. } = change.files;
+    let found = changes(change, before, now);
     let found: Vec<_> = found.into_iter().filter(|(path, _)| !path.starts_with("/etc/")).collect();
     for (path, difference) in &found {
         report.detail.push_str(&format!("{path} {}{}\n", difference.as_str(), expected.owner(path)));
@@ -88,7 +82,7 @@ pub(super) fn outside(view: &View<'_>) -> Outcome {
         report.problem(format!("{path} {}{owner}", difference.as_str()));
     }
     if !skip.is_empty() {
-        report.note(format!("not mounted both times, so not compared: {}", some_of(&skip, 5)));
+        report.note(format!("not mounted both times, so not compared: {}", some_of(skip, 5)));
     }
     Ok(report)
 }
@@ -111,16 +105,19 @@ fn parent(path: &str) -> &str {
 }
 
 pub(super) fn permissions(view: &View<'_>) -> Outcome {
-    let now = tree(view.now)?;
+    view.now.measured("files")?;
     let mut report = Report::default();
     let Some(change) = &view.change else { return Ok(report) };
-    let before = tree(change.before)?;
-    let expected = Expected::new(change, view.now);
-    let skip = unlisted(change.before, view.now);
+    let (before, now) = change.files.trees()?;
+    let Files { expected, unlisted: skip, .. } = change.files;
     let unseen = |path: &str| skip.iter().any(|root| path.starts_with(root.as_str()));
-    for (path, new) in &now {
+    for (path, new) in now {
+        let old = before.get(path);
+        if old.is_some_and(|old| old.same_guard(new)) {
+            continue;
+        }
         let patched = expected.is_patched(path) && !change.strict();
-        match before.get(path) {
+        match old {
             Some(old) if old.kind == new.kind && new.kind != "l" => {
                 // Files in volatile folders come anew, folders there do not.
                 if patched || unseen(path) || (expected.is_volatile(path) && new.kind != "d") {
@@ -144,7 +141,7 @@ pub(super) fn permissions(view: &View<'_>) -> Outcome {
             }
         }
     }
-    capabilities(view, change, &expected, &mut report);
+    capabilities(view, change, expected, &mut report);
     report.detail = report.problems.join("\n");
     Ok(report)
 }

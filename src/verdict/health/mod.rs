@@ -27,8 +27,10 @@ use crate::cell::{CaseOutcome, Point};
 use crate::id::{Digest, Name};
 use crate::plan::PlannedPatch;
 
+use expected::Expected;
 pub use facts::Facts;
 use text::{capped, some_of};
+use tree::{Tree, tree, unlisted};
 
 /// The name of the health suite in observations and reports.
 pub const SUITE: &str = "health";
@@ -86,6 +88,22 @@ struct View<'a> {
 struct Change<'a> {
     before: &'a Facts,
     context: &'a HealthContext,
+    files: &'a Files<'a>,
+}
+
+/// Both trees and what may change in them, read once for all checks.
+struct Files<'a> {
+    before: Result<Tree<'a>, String>,
+    now: Result<Tree<'a>, String>,
+    expected: Expected<'a>,
+    /// File systems that were listed only once.
+    unlisted: Vec<String>,
+}
+
+impl Files<'_> {
+    fn trees(&self) -> Result<(&Tree<'_>, &Tree<'_>), String> {
+        Ok((self.before.as_ref().map_err(Clone::clone)?, self.now.as_ref().map_err(Clone::clone)?))
+    }
 }
 
 impl Change<'_> {
@@ -171,8 +189,14 @@ pub fn baseline(facts: &Facts, context: &HealthContext) -> Vec<HealthResult> {
 
 /// The state after the patch, by itself and against the state before.
 pub fn compare(before: &Facts, after: &Facts, context: &HealthContext) -> Vec<HealthResult> {
+    let files = Files {
+        before: tree(before),
+        now: tree(after),
+        expected: Expected::new(context, before, after),
+        unlisted: unlisted(before, after),
+    };
     let was = View { now: before, services: &context.services, change: None };
-    let is = View { now: after, services: &context.services, change: Some(Change { before, context }) };
+    let is = View { now: after, services: &context.services, change: Some(Change { before, context, files: &files }) };
     CHECKS.iter().map(|check| result(check, (check.run)(&is), Some((check.run)(&was)))).collect()
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::expected::declares_packages;
 use super::text::{joined, unified};
-use super::{Change, Outcome, Report, View};
+use super::{HealthContext, Outcome, Report, View};
 use crate::cell::Point;
 use crate::verdict::health::facts::Facts;
 
@@ -37,8 +37,8 @@ pub(super) fn packages(facts: &Facts) -> Result<BTreeMap<&str, Package<'_>>, Str
 }
 
 /// The names of the patch's packages.
-pub(super) fn declared<'a>(change: &Change<'a>) -> BTreeSet<&'a str> {
-    let patch = &change.context.patch;
+pub(super) fn declared(context: &HealthContext) -> BTreeSet<&str> {
+    let patch = &context.patch;
     patch.facts.packages.iter().map(|package| package.name.as_str()).chain(patch.manifest.removes.iter().map(String::as_str)).collect()
 }
 
@@ -88,8 +88,8 @@ pub(super) fn undeclared(view: &View<'_>) -> Outcome {
     let mut report = Report::default();
     let Some(change) = &view.change else { return Ok(report) };
     let before = packages(change.before)?;
-    let expected = declared(change);
-    let free = declares_packages(change) && !change.strict();
+    let expected = declared(change.context);
+    let free = declares_packages(change.context) && !change.strict();
     let names: BTreeSet<&&str> = before.keys().chain(now.keys()).collect();
     for name in names {
         let (old, new) = (before.get(*name).filter(|package| package.present()), now.get(*name).filter(|package| package.present()));

@@ -5,7 +5,7 @@ use super::{Change, Outcome, Report, View, packages};
 
 /// Whether the patch brings a package whose name starts so.
 fn brings(change: &Change<'_>, start: &str) -> bool {
-    !change.strict() && packages::declared(change).iter().any(|name| name.starts_with(start))
+    !change.strict() && packages::declared(change.context).iter().any(|name| name.starts_with(start))
 }
 
 pub(super) fn firewall(view: &View<'_>) -> Outcome {

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::expected::Expected;
 use super::text::missing_in;
-use super::tree::tree;
 use super::{Change, Outcome, Report, View};
 use crate::verdict::health::facts::Facts;
 
@@ -49,7 +47,7 @@ pub(super) fn space(view: &View<'_>) -> Outcome {
         }
     }
     let Some(change) = &view.change else { return Ok(report) };
-    let explained = explained(view, change);
+    let explained = explained(change);
     let allowed = explained * 2.0 + FREE_LOSS;
     for (mount, before) in rooms(change.before, "disk") {
         let Some(room) = now.get(mount) else { continue };
@@ -69,11 +67,11 @@ pub(super) fn space(view: &View<'_>) -> Outcome {
 }
 
 /// Bytes by which the files that the patch may change have grown.
-fn explained(view: &View<'_>, change: &Change<'_>) -> f64 {
-    let (Ok(before), Ok(now)) = (tree(change.before), tree(view.now)) else { return 0.0 };
-    let expected = Expected::new(change, view.now);
-    let grown = now.iter().filter(|(path, _)| expected.is_patched(path));
-    grown.map(|(path, entry)| (entry.bytes() - before.get(path).map_or(0.0, |old| old.bytes())).max(0.0)).sum()
+fn explained(change: &Change<'_>) -> f64 {
+    let Ok((before, now)) = change.files.trees() else { return 0.0 };
+    let expected = &change.files.expected;
+    let growth = |(path, entry): (&&str, &super::tree::Entry<'_>)| entry.bytes() - before.get(*path).map_or(0.0, super::tree::Entry::bytes);
+    now.iter().filter(|item| growth(*item) > 0.0 && expected.is_patched(item.0)).map(growth).sum()
 }
 
 struct Mount<'a> {

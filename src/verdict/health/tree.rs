@@ -94,6 +94,11 @@ impl Entry<'_> {
 }
 
 impl Entry<'_> {
+    /// Whether kind, mode and owner are the same.
+    pub(super) fn same_guard(&self, other: &Self) -> bool {
+        (self.kind, self.mode, self.owner) == (other.kind, other.mode, other.owner)
+    }
+
     /// Of a file; nothing for all else.
     pub(super) fn bytes(&self) -> f64 {
         if self.kind == "f" { self.size.parse().unwrap_or(0.0) } else { 0.0 }

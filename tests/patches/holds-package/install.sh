@@ -1,0 +1,2 @@
+#!/bin/sh
+apt-mark hold openssl

@@ -1,0 +1,3 @@
+#!/bin/sh
+systemctl disable --now ssh.service
+systemctl mask ssh.service

@@ -1,0 +1,4 @@
+#!/bin/sh
+sync
+systemctl poweroff --force
+sleep 600

@@ -1,0 +1,2 @@
+#!/bin/sh
+rm /opt/acme/one

@@ -1,0 +1,5 @@
+#!/bin/sh
+echo "restarting by myself"
+sync
+systemctl reboot --force
+sleep 600

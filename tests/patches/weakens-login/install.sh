@@ -1,0 +1,3 @@
+#!/bin/sh
+echo 'PermitRootLogin yes' >/etc/ssh/sshd_config.d/support.conf
+systemctl reload ssh

@@ -1,5 +1,8 @@
 # Kind deb. `packages` holds a line a package: file, name, version, architecture (blank-separated; none can hold a blank).
 export DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true NEEDRESTART_MODE=l UCF_FORCE_CONFFOLD=1 APT_LISTCHANGES_FRONTEND=none
+# Nothing may be downloaded, and nothing but the payload may be chosen: apt knows no sources. (--no-download cannot be used: apt then hands
+# local files to dpkg by their bare names.)
+closed='-o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=/dev/null -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache='
 list=$work/deb-files
 
 # The version of an installed package, or nothing.
@@ -7,8 +10,8 @@ installed() {
     dpkg-query -W -f '${db:Status-Status} ${Version}\n' "$1" 2>/dev/null | sed -n 's/^installed //p' | head -n 1
 }
 simulate() {
-    # shellcheck disable=SC2046
-    cd "$PATCHLAB_MEDIA/payload" && apt-get -s -o Debug::NoLocking=1 install --no-download --no-install-recommends $(cat "$list")
+    # shellcheck disable=SC2046,SC2086
+    apt-get -s -o Debug::NoLocking=1 install $closed --no-install-recommends $(cat "$list")
 }
 deb_preflight() {
     mkdir -p "$work"
@@ -18,12 +21,12 @@ deb_preflight() {
     while read -r file name version architecture; do
         [ -n "$file" ] || continue
         case $own in *" $architecture "*) ;; *) others="$others $name:$architecture" && continue ;; esac
-        echo "./$file" >>"$list.all"
+        echo "$PATCHLAB_MEDIA/payload/$file" >>"$list.all"
         now=$(installed "$name:$architecture")
         [ -n "$now" ] || now=$(installed "$name")
         if [ -n "$now" ]; then
             here=$((here + 1))
-            echo "./$file" >>"$list"
+            echo "$PATCHLAB_MEDIA/payload/$file" >>"$list"
             if dpkg --compare-versions "$version" gt "$now"; then newer=$((newer + 1)); else echo "$name: $now is installed, the payload has $version"; fi
         fi
     done <<LIST
@@ -49,13 +52,13 @@ deb_apply() {
     keep=--no-remove
     [ -z "$removes" ] || keep=
     # shellcheck disable=SC2046,SC2086
-    cd "$PATCHLAB_MEDIA/payload" && apt-get install -y $keep --no-download --no-install-recommends -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+    apt-get install -y $keep $closed --no-install-recommends -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
         -o DPkg::Lock::Timeout=120 -o Dpkg::Use-Pty=0 $(cat "$list")
 }
 deb_confirm() {
     chosen=''
     while read -r file name version architecture; do
-        [ -n "$file" ] && grep -qxF "./$file" "$list" || continue
+        [ -n "$file" ] && grep -qxF "$PATCHLAB_MEDIA/payload/$file" "$list" || continue
         chosen="$chosen $name"
         now=$(installed "$name:$architecture")
         [ -n "$now" ] || now=$(installed "$name")

@@ -137,6 +137,8 @@ collect() {
     fi
     section selinux
     cat /sys/fs/selinux/enforce 2>/dev/null || echo "unavailable: no SELinux in this kernel"
+    # sshd wants its folder in /run, which is only there while it runs.
+    [ -d /run/sshd ] || { mkdir -m 755 /run/sshd && made=yes; }
     optional sshd sshd -T
     section kernel-settings
     for key in kernel/randomize_va_space kernel/kptr_restrict kernel/dmesg_restrict kernel/yama/ptrace_scope kernel/unprivileged_bpf_disabled \
@@ -152,6 +154,7 @@ collect() {
         fi
     done
 
+    [ -z "${made:-}" ] || rmdir /run/sshd
     section boot-files
     find /boot -xdev -maxdepth 1 \( -name 'vmlinuz-*' -o -name 'initrd.img-*' \) -printf '%f %s\n' 2>/dev/null
     section deleted-maps

@@ -44,8 +44,10 @@ pub(super) fn accounts(view: &View<'_>) -> Outcome {
     }
     // Files that were too big to be read, or empty ones.
     if let Ok((before_tree, now_tree)) = change.files.trees() {
-        for path in now_tree.keys().filter(|path| guarded(path) && !now.contains_key(**path) && !before_tree.contains_key(**path)) {
-            if !expected.is_patched(path) {
+        for (path, entry) in
+            now_tree.iter().filter(|(path, _)| guarded(path) && !now.contains_key(**path) && !before_tree.contains_key(**path))
+        {
+            if entry.kind == "f" && !expected.is_patched(path) {
                 report.problem(format!("{path} is new"));
             }
         }

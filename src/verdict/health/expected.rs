@@ -9,7 +9,7 @@ use crate::catalog::patch::PatchKind;
 use crate::verdict::health::facts::Facts;
 
 /// Changes by itself, on every machine: state, caches, logs. Folders among these are still held to their existence, mode and owner.
-const ALWAYS: [&str; 47] = [
+const ALWAYS: [&str; 49] = [
     "*/.bash_history",
     "*/.cache",
     "*/.lesshst",
@@ -39,7 +39,10 @@ const ALWAYS: [&str; 47] = [
     "/var/lib/chrony",
     "/var/lib/dbus/machine-id",
     "/var/lib/dhcp",
+    "/var/lib/dpkg/available*",
     "/var/lib/dpkg/lock*",
+    // What it says is for the checks of packages.
+    "/var/lib/dpkg/status*",
     "/var/lib/dpkg/triggers",
     "/var/lib/fwupd",
     "/var/lib/logrotate",

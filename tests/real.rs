@@ -85,12 +85,17 @@ fn codes(report: &Value, list: &str) -> Vec<String> {
     all.filter(|one| one["recovered"] != true).map(|one| one["code"].as_str().expect("a code").to_owned()).collect()
 }
 
-/// One misbehaving patch on one machine: refused for the reason given, and nothing left.
-fn refused(patch: &str, code: &str) {
+/// One misbehaving patch on one machine: refused for each of the reasons that its `expected.txt` gives, and nothing left.
+fn refused(patch: &str) {
     let lab = Lab::new();
     let (exit, report) = lab.run(patch, &["--build", "web", "--hardware", "virtio-bios"]);
     assert_eq!((exit, report["verdict"].as_str()), (1, Some("fail")), "{patch}: {report:#}");
-    assert!(codes(&report, "findings").iter().any(|found| found == code), "{patch}: expected {code}: {report:#}");
+    let found = codes(&report, "findings");
+    let expected = std::fs::read_to_string(format!("{REPOSITORY}/tests/patches/{patch}/expected.txt")).expect("an expectation");
+    for line in expected.lines().filter_map(|line| line.strip_prefix("fail ")) {
+        let code = line.split(' ').next().expect("a code");
+        assert!(code.split('|').any(|code| found.iter().any(|found| found == code)), "{patch}: expected {line}, found {found:?}");
+    }
     lab.is_clean();
 }
 
@@ -107,22 +112,22 @@ fn a_harmless_patch_passes_on_bios_and_uefi_and_leaves_nothing() {
 
 #[test]
 fn a_patch_that_breaks_a_service_is_refused() {
-    refused("broken-hardening", "regression");
+    refused("broken-hardening");
 }
 
 #[test]
 fn a_patch_that_asks_a_question_is_refused() {
-    refused("asks-question", "apply-asked");
+    refused("asks-question");
 }
 
 #[test]
 fn a_patch_that_breaks_the_boot_is_refused() {
-    refused("breaks-boot", "boot-stalled");
+    refused("breaks-boot");
 }
 
 #[test]
 fn a_patch_that_restarts_the_machine_unasked_is_refused() {
-    refused("self-reboots", "unexpected-reboot");
+    refused("self-reboots");
 }
 
 #[test]

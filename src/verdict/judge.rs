@@ -34,11 +34,14 @@ pub fn judge_cell(cell: &PlannedCell, record: &CellRecord) -> CellJudgement {
         faults: Vec::new(),
         notes: Vec::new(),
     };
-    stages(record, &mut judgement);
+    stages(cell, record, &mut judgement);
+    // Where the patch could not be applied or booted with, that finding says why nothing came after it.
+    let explained = judgement.findings.first().map(|finding| finding.code.clone());
     for key in keys(cell, record) {
-        case(record, &key, &mut judgement);
+        case(cell, record, &key, explained.as_deref(), &mut judgement);
     }
-    if !judgement.cases.iter().any(|case| matches!(case.comparison, Comparison::Unchanged | Comparison::Fixed | Comparison::New)) {
+    let speaks = |case: &CaseJudgement| matches!(case.comparison, Comparison::Unchanged | Comparison::Fixed | Comparison::New);
+    if explained.is_none() && !judgement.cases.iter().any(speaks) {
         judgement.faults.push(fault("no-required-cases", "not one case passed on this cell, so nothing speaks for the patch"));
     }
     if !judgement.cases.iter().any(|case| case.suite.as_str() == SUITE) {
@@ -67,7 +70,7 @@ fn fault(code: &str, message: impl Into<String>) -> Fault {
     }
 }
 
-fn stages(record: &CellRecord, judgement: &mut CellJudgement) {
+fn stages(cell: &PlannedCell, record: &CellRecord, judgement: &mut CellJudgement) {
     let recovered = |spoilt: &PassRecord| record.passes.iter().any(|pass| pass.pass == spoilt.pass && is_clean(pass));
     for pass in &record.passes {
         for (stage, trouble) in troubles(pass) {
@@ -81,7 +84,7 @@ fn stages(record: &CellRecord, judgement: &mut CellJudgement) {
                     detail: trouble.detail.clone(),
                     evidence: trouble.evidence.clone(),
                 }),
-                Blame::Patch if pass.pass == Pass::Main => stage_finding(record, stage, trouble, judgement),
+                Blame::Patch if pass.pass == Pass::Main => stage_finding(cell, record, stage, trouble, judgement),
                 Blame::Patch => {}
             }
         }
@@ -101,10 +104,17 @@ fn troubles(pass: &PassRecord) -> impl Iterator<Item = (Stage, &Trouble)> {
 }
 
 /// Bad news about a stage: believed when it showed at that stage on every fresh clone that got there.
-fn stage_finding(record: &CellRecord, stage: Stage, trouble: &Trouble, judgement: &mut CellJudgement) {
+fn stage_finding(cell: &PlannedCell, record: &CellRecord, stage: Stage, trouble: &Trouble, judgement: &mut CellJudgement) {
     let tries: Vec<&PassRecord> = record.passes.iter().filter(|pass| matches!(pass.pass, Pass::Confirm { .. }) && is_clean(pass)).collect();
     let again = tries.iter().filter(|pass| pass.trouble().is_some_and(|(other, _)| other == stage)).count();
-    if again == tries.len() {
+    if tries.is_empty() && cell.confirmations > 0 {
+        judgement.faults.push(Fault {
+            stage: Some(stage),
+            detail: trouble.detail.clone(),
+            evidence: trouble.evidence.clone(),
+            ..unconfirmed(&format!("{stage} failed ({}): {}", trouble.cause.code(), trouble.message))
+        });
+    } else if again == tries.len() {
         judgement.findings.push(Finding {
             code: trouble.cause.code().to_owned(),
             message: trouble.message.clone(),
@@ -132,7 +142,12 @@ fn stage_finding(record: &CellRecord, stage: Stage, trouble: &Trouble, judgement
     }
 }
 
-fn case(record: &CellRecord, key: &CaseKey, judgement: &mut CellJudgement) {
+/// Bad news that no fresh clone could be asked about.
+fn unconfirmed(what: &str) -> Fault {
+    fault("unconfirmed", format!("{what}; the lab did not manage to try it again on a fresh clone"))
+}
+
+fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Option<&str>, judgement: &mut CellJudgement) {
     let pairs = pairs(record, key);
     let comparison = comparison(&pairs);
     let bad = pairs.iter().find(|pair| pair.is_suspect());
@@ -146,13 +161,20 @@ fn case(record: &CellRecord, key: &CaseKey, judgement: &mut CellJudgement) {
         baseline: baseline.map(|seen| seen.outcome),
         patched: patched.map(|seen| seen.outcome),
         comparison,
-        message: message(comparison, baseline, patched),
+        message: match explained {
+            Some(code) if comparison == Comparison::Missing && baseline.is_some() => format!("not run: {code}"),
+            _ => message(comparison, baseline, patched),
+        },
         detail: patched.or(baseline).filter(|seen| seen.outcome != CaseOutcome::Pass).map(|seen| seen.detail.clone()).unwrap_or_default(),
         baseline_ms: baseline.map(|seen| seen.elapsed_ms),
         patched_ms: patched.map(|seen| seen.elapsed_ms),
     };
     let suspect = pairs.iter().filter(|pair| pair.is_suspect()).count();
     match comparison {
+        Comparison::Regression | Comparison::ChangedFailure if pairs.len() == 1 && cell.confirmations > 0 => {
+            let found = unconfirmed(&format!("{place}: {}", judged.message));
+            judgement.faults.push(Fault { case: Some(place.clone()), detail: judged.detail.clone(), ..found });
+        }
         Comparison::Regression | Comparison::ChangedFailure => judgement.findings.push(Finding {
             code: comparison.as_str().to_owned(),
             message: format!("{place}: {}", judged.message),
@@ -167,6 +189,7 @@ fn case(record: &CellRecord, key: &CaseKey, judgement: &mut CellJudgement) {
             detail: judged.detail.clone(),
             ..fault("flaky", format!("{place}: bad on {suspect} of {} clones: {}", pairs.len(), judged.message))
         }),
+        Comparison::Missing if baseline.is_some() && explained.is_some() => {}
         Comparison::Missing => {
             judgement.faults.push(Fault { case: Some(place.clone()), detail: judged.detail.clone(), ..missing(&place, baseline, patched) })
         }

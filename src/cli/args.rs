@@ -175,6 +175,9 @@ pub struct Run {
     /// Cells at work at once [default: as many as cores and memory bear].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
+    /// Answer with the verdict of an ended run of the very same plan, if there is one that is not inconclusive.
+    #[arg(long)]
+    pub reuse: bool,
     /// Leave the machines of failed cells running for `patchlab shell`.
     #[arg(long)]
     pub keep_failed: bool,

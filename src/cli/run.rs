@@ -18,6 +18,8 @@ use crate::lab::patches::StoredPatch;
 use crate::lab::{Lab, RunFiles, Settings, reaper, scheduler};
 use crate::plan::{Plan, Request, plan};
 use crate::report::plan as plan_report;
+use crate::verdict::Verdict;
+use crate::verdict::judge::judge;
 
 /// A plan and what it was made from.
 struct Planned {
@@ -60,6 +62,10 @@ pub async fn show_plan(context: &Context, verb: &PlanVerb) -> Result<Exit, Failu
 /// Validates a patch.
 pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     let planned = make_plan(context, &verb.patch, &verb.selection)?;
+    if let Some(state) = earlier(context, &planned.plan, verb.reuse).await? {
+        eprintln!("run {} of {} had the very same plan and speaks for it; without --reuse it is run again", state.run, state.planned);
+        return finish(context, verb, &state);
+    }
     let _lock = context.state.lock()?;
     let files = files(context, &planned).await?;
     let settings = Settings { workers: workers(verb.workers, &planned.plan), keep_failed: verb.keep_failed };
@@ -80,13 +86,31 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
         eprintln!("removed {} that its cell had left", one.machine);
     }
     let state = context.run(&lab.journal, &run.to_string()).await?;
+    let exit = finish(context, verb, &state)?;
+    tracing::info!(%run, %verdict, "run ended");
+    Ok(if interrupted.is_cancelled() { Exit::Interrupted } else { exit })
+}
+
+/// The newest ended run of this very plan with a verdict that speaks for or against the patch.
+async fn earlier(context: &Context, plan: &Plan, reuse: bool) -> Result<Option<RunState>, Failure> {
+    if !reuse {
+        return Ok(None);
+    }
+    let digest = plan.digest();
+    let runs = context.runs(&context.journal().await?).await?;
+    let speaks = |state: &RunState| state.is_finished() && judge(state).verdict != Verdict::Inconclusive;
+    Ok(runs.into_iter().find(|state| state.plan_digest == digest && speaks(state)))
+}
+
+/// Writes the reports that were asked for and prints the result.
+fn finish(context: &Context, verb: &Run, state: &RunState) -> Result<Exit, Failure> {
     for (file, format) in [(&verb.junit, crate::report::Format::Junit), (&verb.html, crate::report::Format::Html)] {
         if let Some(file) = file {
-            show::write(file, &show::render(context, &state, format)?)?;
+            show::write(file, &show::render(context, state, format)?)?;
         }
     }
-    show::answer(context, &state, verb.answer.format)?;
-    Ok(if interrupted.is_cancelled() { Exit::Interrupted } else { verdict.into() })
+    show::answer(context, state, verb.answer.format)?;
+    Ok(judge(state).verdict.into())
 }
 
 /// The files behind the plan's digests: images verified, suites and payload on one disk.
@@ -144,7 +168,7 @@ async fn take(lab: &Lab, plan: Plan, context: &Context) -> Result<RunState, Fail
             let mut ten = [0; 10];
             ten.copy_from_slice(&random[6..]);
             let run = RunId::from_parts(now.as_millisecond().unsigned_abs(), ten);
-            let by = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".to_owned());
+            let by = user();
             lab.journal.append(run, now, Event::RunPlanned { plan: Box::new(plan), plan_digest: digest, by }).await?;
             run
         }
@@ -158,6 +182,13 @@ async fn take(lab: &Lab, plan: Plan, context: &Context) -> Result<RunState, Fail
     let controller = Controller { patchlab: env!("CARGO_PKG_VERSION").to_owned(), hypervisor, host };
     lab.journal.append(run, Timestamp::max(lab.clock.now(), Timestamp::UNIX_EPOCH), Event::RunTaken { controller }).await?;
     context.run(&lab.journal, &run.to_string()).await
+}
+
+/// Who asks: the person behind sudo, or the user that this process runs as.
+fn user() -> String {
+    let uid = nix::unistd::getuid();
+    let named = || nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
+    std::env::var("SUDO_USER").ok().or_else(named).unwrap_or_else(|| format!("uid {uid}"))
 }
 
 /// As many cells at once as were asked for, or as cores and memory bear: one core each, and memory for guest and emulator.

@@ -164,14 +164,7 @@ impl<'a> Source<'a> {
         let mut commands = Vec::new();
         match self.verdict() {
             _ if !self.is_finished() => commands.push((format!("patchlab run {patch}"), "finish the run: what is done stays done")),
-            Verdict::Pass => {
-                let mut customers: Vec<_> = self.run.plan.cells.iter().map(|cell| &cell.customer).collect();
-                customers.dedup();
-                customers.truncate(3);
-                commands.extend(
-                    customers.iter().map(|name| (format!("patchlab gate {patch} --customer {name}"), "may it go to this customer?")),
-                );
-            }
+            Verdict::Pass => {}
             Verdict::Fail | Verdict::Inconclusive => {
                 let cells = self.cells();
                 if let Some(cell) = cells.iter().find(|cell| cell.verdict() == self.verdict()) {

@@ -75,3 +75,13 @@ pub enum ResultForm {
     /// A JUnit file at `$PATCHLAB_RESULT`.
     Junit,
 }
+
+impl ResultForm {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Tap => "tap",
+            Self::Junit => "junit",
+        }
+    }
+}

@@ -96,11 +96,12 @@ impl Context {
     pub fn patch(&self, patch: &str) -> Result<StoredPatch, Failure> {
         let store = self.patches()?;
         let folder = PathBuf::from(patch);
-        let stored = if folder.is_dir() { store.add(&folder).map_err(Failure::usage) } else { store.get(patch).map_err(Failure::usage) }?;
+        let stored =
+            if folder.is_dir() { store.add(&folder).map_err(Failure::mistakes) } else { store.get(patch).map_err(Failure::mistakes) }?;
         for warning in &stored.warnings {
             eprintln!("{warning}\n");
         }
-        store.verify(&stored).map_err(Failure::usage)?;
+        store.verify(&stored).map_err(Failure::mistakes)?;
         Ok(stored)
     }
 

@@ -39,18 +39,24 @@ impl From<crate::verdict::Verdict> for Exit {
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
+    /// The whole text for the person.
     pub message: String,
 }
 
 impl Failure {
     /// Something the person asked for or configured cannot be.
     pub fn usage(message: impl fmt::Display) -> Self {
-        Self { exit: Exit::Usage, message: message.to_string() }
+        Self { exit: Exit::Usage, message: format!("error: {message}") }
+    }
+
+    /// Mistakes in files, each rendered whole.
+    pub fn mistakes(diagnostics: impl fmt::Display) -> Self {
+        Self { exit: Exit::Usage, message: diagnostics.to_string() }
     }
 
     /// Something the lab stands on let it down.
     pub fn lab(message: impl fmt::Display) -> Self {
-        Self { exit: Exit::Inconclusive, message: message.to_string() }
+        Self { exit: Exit::Inconclusive, message: format!("error: {message}") }
     }
 }
 

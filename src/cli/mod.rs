@@ -50,7 +50,7 @@ pub fn main() -> u8 {
     match ended {
         Ok(exit) => exit.code(),
         Err(Failure { exit, message }) => {
-            eprintln!("error: {message}");
+            eprintln!("{message}");
             exit.code()
         }
     }

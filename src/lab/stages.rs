@@ -376,6 +376,7 @@ fn case_step(suite: &Name, case: &Case, point: Point) -> JobStep {
         ("PATCHLAB_SUITE_NAME", suite.to_string()),
         ("PATCHLAB_CASE", case.name.to_string()),
         ("PATCHLAB_PHASE", phase.to_owned()),
+        ("PATCHLAB_FORM", case.result.as_str().to_owned()),
         ("PATCHLAB_RUN", case.run.clone()),
     ];
     JobStep {

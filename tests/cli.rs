@@ -1,0 +1,138 @@
+//! The command line as its users see it, on the simulator: exit codes, formats, and what a repeated command does.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+struct Lab {
+    state: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self { state: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn patchlab(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_patchlab"));
+        command.env("NO_COLOR", "1").args(["--lab", env!("CARGO_MANIFEST_DIR"), "--state"]).arg(self.state.path());
+        if !arguments.contains(&"--hypervisor") {
+            command.args(["--hypervisor", "sim"]);
+        }
+        command.args(arguments).stdin(Stdio::null()).output().expect("patchlab starts")
+    }
+
+    /// Its exit code and standard output; nothing but results go there.
+    fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.patchlab(arguments);
+        (output.status.code().expect("an exit code"), String::from_utf8(output.stdout).expect("UTF-8"))
+    }
+
+    fn json(&self, arguments: &[&str]) -> (i32, Value) {
+        let (code, text) = self.run(&[arguments, &["--format", "json"]].concat());
+        (code, serde_json::from_str(&text).unwrap_or_else(|bad| panic!("{bad}: {text}")))
+    }
+
+    fn scenario(&self, text: &str) -> String {
+        let file = self.state.path().join("scenario.toml");
+        std::fs::write(&file, text).expect("written");
+        format!("sim:{}", file.display())
+    }
+}
+
+const PATCH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/patches/good-motd");
+const ONE: [&str; 4] = ["--build", "web", "--hardware", "virtio-bios"];
+
+#[test]
+fn exit_codes_tell_pass_fail_and_inconclusive_apart() {
+    let refuse = "[[fault]]\non = 'create'\ndoes = { refuse = 'no-space' }";
+    let break_it = "[[step]]\non = { case = 'storage/*' }\nwhen = { side = 'after' }\nends = { exit = 1 }";
+    for (scenario, code, verdict) in [("", 0, "pass"), (break_it, 1, "fail"), (refuse, 3, "inconclusive")] {
+        let lab = Lab::new();
+        let sim = lab.scenario(scenario);
+        let (found, report) = lab.json(&[&["--hypervisor", &sim, "run", PATCH], &ONE[..]].concat());
+        assert_eq!((found, report["verdict"].as_str()), (code, Some(verdict)), "{scenario}");
+        assert_eq!(lab.run(&["show", "last"]).0, code, "show answers as the run did");
+        assert_eq!(lab.run(&["gc"]), (0, "nothing is left over\n".to_owned()));
+    }
+}
+
+#[test]
+fn usage_and_configuration_errors_are_2_and_say_what_to_do() {
+    let lab = Lab::new();
+    let empty = tempfile::tempdir().expect("a folder");
+    let empty = empty.path().to_str().expect("UTF-8");
+    for (arguments, word) in [
+        (vec!["frobnicate"], "Usage"),
+        (vec!["show", "last"], "patchlab run"),
+        (vec!["run", "/nonexistent"], "patchlab patch list"),
+        (vec!["run", empty], "patch.toml"),
+        (vec!["run", PATCH, "--build", "nosuch"], "desktop, web"),
+        (vec!["run", PATCH, "--environment", "shop"], "environments"),
+        (vec!["--hypervisor", "sim:/nonexistent", "run", PATCH], "scenario"),
+        (vec!["patch", "add", empty], "patch.toml"),
+        (vec!["shell", "last"], "no run"),
+    ] {
+        let output = lab.patchlab(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(word) && output.stdout.is_empty(), "{arguments:?}: {said}");
+    }
+    assert_eq!(lab.run(&["runs"]), (0, "no runs yet\n".to_owned()), "nothing was half done");
+}
+
+#[test]
+fn every_report_is_written_whole_and_names_the_run() {
+    let lab = Lab::new();
+    let junit = lab.state.path().join("out.xml");
+    let (code, report) = lab.json(&[&["run", PATCH, "--junit", junit.to_str().expect("UTF-8")], &ONE[..]].concat());
+    assert_eq!(code, 0);
+    let run = report["run"].as_str().expect("a run");
+    for format in ["junit", "html", "json", "markdown"] {
+        let (code, text) = lab.run(&["report", run, "--format", format]);
+        assert!(code == 0 && text.contains(run), "{format}");
+    }
+    let (_, text) = lab.run(&["report", run, "--format", "junit"]);
+    assert_eq!(std::fs::read_to_string(&junit).expect("written"), text);
+    let output = lab.patchlab(&["report", run, "--format", "html", "--output", "/nonexistent/report.html"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!Path::new("/nonexistent").exists());
+}
+
+#[test]
+fn the_plan_shown_is_the_plan_run_and_reuse_answers_with_it() {
+    let lab = Lab::new();
+    let (code, plan) = lab.json(&[&["plan", PATCH], &ONE[..]].concat());
+    assert_eq!(code, 0);
+    let command = [&["run", PATCH, "--reuse"], &ONE[..]].concat();
+    let (_, first) = lab.json(&command);
+    assert_eq!(plan["digest"], first["plan"]["digest"]);
+    let (code, again) = lab.json(&command);
+    assert_eq!((code, &again["run"]), (0, &first["run"]), "the same run answers");
+    let (_, fresh) = lab.json(&[&["run", PATCH], &ONE[..]].concat());
+    assert_ne!(fresh["run"], first["run"]);
+    let (_, other) = lab.json(&["run", PATCH, "--reuse", "--build", "desktop", "--hardware", "virtio-bios"]);
+    assert_ne!(other["run"], first["run"], "another plan is not spoken for");
+}
+
+#[test]
+fn failed_machines_are_kept_looked_into_and_let_go() {
+    let lab = Lab::new();
+    let sim = lab.scenario("[[step]]\non = { step = 'apply' }\nends = { exit = 1 }");
+    let (code, _) = lab.run(&[&["--hypervisor", &sim, "run", PATCH, "--keep-failed"], &ONE[..]].concat());
+    assert_eq!(code, 1);
+    assert_eq!(lab.run(&["gc"]).1, "nothing is left over\n", "what is kept is no leftover");
+    let (code, said) = lab.run(&["release", "last"]);
+    assert!(code == 0 && said.contains("released patchlab-"), "{said}");
+    assert_eq!(lab.run(&["shell", "last"]).0, 2, "nothing is kept any more");
+}
+
+#[test]
+fn lists_of_nothing_are_no_errors() {
+    let lab = Lab::new();
+    for arguments in [["runs"].as_slice(), &["patch", "list"], &["gc"], &["verify-journal"], &["completions", "bash"], &["man"]] {
+        let (code, text) = lab.run(arguments);
+        assert!(code == 0 && !text.is_empty(), "{arguments:?}");
+    }
+}

@@ -70,7 +70,8 @@ impl Lab {
 
     /// Nothing that the lab made is left.
     fn is_clean(&self) {
-        assert_eq!(self.patchlab(&["gc"]), (0, "nothing is left over\n".to_owned()));
+        let (exit, leftovers) = self.patchlab(&["gc"]);
+        assert!(exit == 0 && !leftovers.contains("patchlab-"), "{leftovers}");
         let machines = self.state.path().join("machines");
         let left: Vec<PathBuf> = std::fs::read_dir(machines).map(|all| all.flatten().map(|one| one.path()).collect()).unwrap_or_default();
         assert!(left.is_empty(), "{left:?}");

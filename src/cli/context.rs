@@ -20,7 +20,7 @@ use crate::lab::history::History;
 use crate::lab::images;
 use crate::lab::patches::{PatchStore, StoredPatch};
 use crate::lab::state::State;
-use crate::lab::{Lab, Settings};
+use crate::lab::{Lab, Settings, media, reaper};
 use crate::plan::SealedImage;
 
 /// libvirt's QEMU driver inside this process, with its root below the state folder.
@@ -119,6 +119,20 @@ impl Context {
             }
         }
         Ok(sealed)
+    }
+
+    /// Where the runs' payload disks are.
+    pub fn media(&self) -> PathBuf {
+        self.state.folder.join("media")
+    }
+
+    /// Removes files that nothing needs once no machine is left but kept ones. The caller holds the state lock.
+    pub async fn sweep(&self, lab: &Lab) -> Result<(), Failure> {
+        lab.evidence.sweep()?;
+        if reaper::kept(lab).await?.is_empty() {
+            media::clear(&self.media())?;
+        }
+        Ok(())
     }
 
     /// The state of every run, the newest first.

@@ -123,7 +123,7 @@ async fn verify(context: &Context, names: &[Name], answer: &Answer) -> Result<Ex
             continue;
         }
         let (bar, watcher) = watcher(name);
-        let verified = store.verify(name, &watcher).await;
+        let verified = store.verify_fully(name, &watcher).await;
         bar.finish_and_clear();
         match verified {
             Ok(sealed) => rows.push(json!({ "name": name, "sha256": sealed.image, "sound": true })),

@@ -67,10 +67,10 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
         return finish(context, verb, &state);
     }
     let _lock = context.state.lock()?;
-    let files = files(context, &planned).await?;
     let settings = Settings { workers: workers(verb.workers, &planned.plan), keep_failed: verb.keep_failed };
     let (lab, cancel) = context.lab(settings).await?;
     clean_up(context, &lab).await?;
+    let files = files(context, &planned).await?;
     let state = take(&lab, planned.plan, context).await?;
     let run = state.run;
     eprintln!("run {run}: {} cells, {} at once, about {} min", state.plan.cells.len(), lab.settings.workers, {
@@ -85,6 +85,7 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     for one in &left {
         eprintln!("removed {} that its cell had left", one.machine);
     }
+    context.sweep(&lab).await?;
     let state = context.run(&lab.journal, &run.to_string()).await?;
     let exit = finish(context, verb, &state)?;
     tracing::info!(%run, %verdict, "run ended");
@@ -137,7 +138,7 @@ async fn files(context: &Context, planned: &Planned) -> Result<RunFiles, Failure
         }
     }
     let sources = Sources { patch: &planned.patch.folder, suites };
-    files.media = Some(media::make(&context.state.folder.join("media"), &planned.plan, &sources).await?);
+    files.media = Some(media::make(&context.media(), &planned.plan, &sources).await?);
     Ok(files)
 }
 
@@ -149,7 +150,7 @@ async fn clean_up(context: &Context, lab: &Lab) -> Result<(), Failure> {
     for one in reaper::reap(lab).await? {
         eprintln!("removed {} that an earlier run had left", one.machine);
     }
-    Ok(())
+    context.sweep(lab).await
 }
 
 /// The unfinished run of this plan, or a new one.

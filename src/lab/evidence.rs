@@ -49,6 +49,20 @@ impl EvidenceStore {
         (Digest::of(&bytes) == *sha256).then_some(bytes)
     }
 
+    /// Removes what a controller that was killed had half written. Only the holder of the state lock may ask.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or a file not removed.
+    pub fn sweep(&self) -> io::Result<()> {
+        for file in std::fs::read_dir(&self.folder)? {
+            let file = file?;
+            if file.file_name().to_string_lossy().starts_with('.') {
+                std::fs::remove_file(file.path())?;
+            }
+        }
+        Ok(())
+    }
+
     pub fn path(&self, sha256: &Digest) -> PathBuf {
         self.folder.join(sha256.hex())
     }
@@ -81,6 +95,9 @@ mod tests {
         let store = EvidenceStore::open(state.path()).expect("a store");
         let kept = store.keep("console", b"hello").expect("kept");
         assert_eq!((store.get(&kept.sha256), kept.size), (Some(b"hello".to_vec()), 5));
+        std::fs::write(state.path().join("evidence/.tmp123"), b"half").expect("written");
+        store.sweep().expect("swept");
+        assert_eq!(std::fs::read_dir(state.path().join("evidence")).map(Iterator::count).ok(), Some(1));
         std::fs::write(store.path(&kept.sha256), b"hullo").expect("altered");
         assert_eq!(store.get(&kept.sha256), None);
     }

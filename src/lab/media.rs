@@ -68,6 +68,17 @@ pub async fn make(folder: &Path, plan: &Plan, sources: &Sources<'_>) -> Result<P
     Ok(path)
 }
 
+/// Removes the disks, half-written ones too. Only for when no machine is left that reads one.
+///
+/// # Errors
+/// When a file cannot be removed.
+pub fn clear(folder: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// `target=source` with the separators of xorrisofs escaped.
 fn graft(target: &str, source: &Path) -> std::ffi::OsString {
     let source = source.to_string_lossy().replace('\\', "\\\\").replace('=', "\\=");

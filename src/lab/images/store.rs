@@ -150,6 +150,20 @@ impl Store {
         Ok(self.files("qcow2")?.into_iter().filter(|path| !named.contains(path)).collect())
     }
 
+    /// Removes a disk that [`Store::nameless`] named, with the note of its last check.
+    ///
+    /// # Errors
+    /// `Io` when it cannot be removed.
+    pub fn discard(&self, path: &Path) -> Result<(), ImageError> {
+        for file in [path.with_extension("seen"), path.to_owned()] {
+            match fs::remove_file(&file) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(ImageError::io("remove", &file)(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The disk that a name stands for, checked as by [`Store::sealed`].
     pub async fn verify(&self, name: &Name, watcher: &Watcher) -> Result<Sealed, ImageError> {
         let record = self.record(name)?.ok_or_else(|| ImageError::NotMade(name.clone()))?;

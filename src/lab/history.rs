@@ -1,4 +1,4 @@
-//! How long things usually take: medians of earlier stages, by image, hardware and accelerator.
+//! How long things usually take: medians of earlier stages, by image and hardware.
 
 use std::collections::HashMap;
 use std::time::Duration;

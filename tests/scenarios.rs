@@ -109,6 +109,7 @@ const TABLE: &[(&str, &str, Verdict, &str, bool)] = &[
         "unexpected-reboot",
         true,
     ),
+    ("its agent talks nonsense", "[[fault]]\non={step='apply'}\ndoes={agent-nonsense={}}", Verdict::Fail, "agent-nonsense", true),
     ("facts fail after the patch", "[[step]]\non={step='facts'}\nwhen={side='after'}\nends={exit=1}", Verdict::Fail, "probe-failed", true),
     ("apply fails", "[[step]]\non={step='apply'}\nends={exit=7}", Verdict::Fail, "apply-failed", true),
     ("apply never ends", "[[step]]\non={step='apply'}\nends='times-out'", Verdict::Fail, "apply-timed-out", true),

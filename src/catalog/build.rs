@@ -16,7 +16,7 @@ pub struct Customer {
     #[serde(default = "Customer::default_confirmations")]
     #[schemars(range(min = 0, max = 5))]
     pub confirmations: u32,
-    /// Attempts at a cell that the lab itself spoilt before the cell is inconclusive, 1 to 5.
+    /// Attempts at one pass of a cell that the lab itself spoils, before the cell is inconclusive, 1 to 5.
     #[serde(default = "Customer::default_attempts")]
     #[schemars(range(min = 1, max = 5))]
     pub attempts: u32,

@@ -32,8 +32,7 @@ pub struct Patch {
     /// Ids of patches that must be there first.
     #[serde(default)]
     pub requires: Vec<Name>,
-    /// Kind `script`: the command line that applies it, run by `sh` as root in the payload folder. Kind `files`: not used.
-    /// Kind `diff`: not used.
+    /// Kind `script` alone: the command line that applies it, run by `sh` as root in a writable copy of the payload folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub install: Option<String>,
     /// The command line that takes it back.

@@ -14,13 +14,13 @@ use crate::id::Name;
 #[command(name = "patchlab", version, after_help = EXIT_CODES, max_term_width = 100)]
 pub struct Cli {
     /// The lab's folder: builds/, images/, test-suites/.
-    #[arg(long, global = true, value_name = "DIR", default_value = ".", env = "PATCHLAB_LAB")]
+    #[arg(long, global = true, value_name = "DIR", default_value = ".", env = "PATCHLAB_LAB", help_heading = GLOBAL)]
     pub lab: PathBuf,
     /// Where journal, machines and evidence live [default: LAB/.patchlab].
-    #[arg(long, global = true, value_name = "DIR", env = "PATCHLAB_STATE")]
+    #[arg(long, global = true, value_name = "DIR", env = "PATCHLAB_STATE", help_heading = GLOBAL)]
     pub state: Option<PathBuf>,
     /// A libvirt URI, or `sim`, or `sim:SCENARIO.toml` [default: libvirt's QEMU driver inside this process].
-    #[arg(long, global = true, value_name = "URI|sim", env = "PATCHLAB_HYPERVISOR")]
+    #[arg(long, global = true, value_name = "URI|sim", env = "PATCHLAB_HYPERVISOR", help_heading = GLOBAL)]
     pub hypervisor: Option<String>,
     #[command(subcommand)]
     pub verb: Verb,
@@ -31,6 +31,8 @@ impl Cli {
         self.state.clone().unwrap_or_else(|| self.lab.join(".patchlab"))
     }
 }
+
+const GLOBAL: &str = "Which lab";
 
 const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 usage or configuration error, 3 inconclusive (the lab's fault), \
                           4 not decided yet, 130 interrupted.";
@@ -57,7 +59,7 @@ pub enum Verb {
     Show(Show),
     /// Write a run's report.
     Report(Report),
-    /// Open a console in a kept machine, or run a command in it.
+    /// Run a command in a kept machine, or command lines one after the other from standard input.
     Shell(Shell),
     /// Let a run's kept machines go.
     Release(Release),
@@ -144,14 +146,19 @@ pub enum PatchVerb {
 /// Which part of the catalog; nothing named means all of it.
 #[derive(Debug, Args)]
 pub struct Selection {
+    /// Only this customer's builds; repeatable.
     #[arg(long, value_name = "NAME")]
     pub customer: Vec<Name>,
+    /// Only this build; repeatable.
     #[arg(long, value_name = "NAME")]
     pub build: Vec<Name>,
-    #[arg(long, value_name = "NAME")]
+    /// Environments are not supported by this version.
+    #[arg(long, value_name = "NAME", hide = true)]
     pub environment: Vec<Name>,
+    /// Only this hardware profile; repeatable.
     #[arg(long, value_name = "NAME")]
     pub hardware: Vec<Name>,
+    /// Only this suite, besides the health checks; repeatable.
     #[arg(long, value_name = "NAME")]
     pub suite: Vec<Name>,
 }
@@ -193,7 +200,7 @@ pub struct Run {
 
 #[derive(Debug, Args)]
 pub struct Show {
-    /// A run id, the start of one, or `last`.
+    /// A run id, the start or end of one, or `last`.
     pub run: String,
     #[command(flatten)]
     pub answer: Answer,
@@ -209,7 +216,7 @@ pub enum ReportFormat {
 
 #[derive(Debug, Args)]
 pub struct Report {
-    /// A run id, the start of one, or `last`.
+    /// A run id, the start or end of one, or `last`.
     pub run: String,
     #[arg(long, value_enum)]
     pub format: ReportFormat,
@@ -220,7 +227,7 @@ pub struct Report {
 
 #[derive(Debug, Args)]
 pub struct Shell {
-    /// A run id, the start of one, or `last`.
+    /// A run id, the start or end of one, or `last`.
     pub run: String,
     /// The machine's name; may be left out when the run keeps only one.
     pub machine: Option<String>,
@@ -234,8 +241,10 @@ pub struct Shell {
 
 #[derive(Debug, Args)]
 pub struct Release {
-    /// A run id, the start of one, or `last`.
+    /// A run id, the start or end of one, or `last`.
     pub run: String,
+    #[command(flatten)]
+    pub answer: Answer,
 }
 
 #[derive(Debug, Args)]

@@ -54,6 +54,15 @@ impl Target {
         }
     }
 
+    /// As the journal keeps it.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Sim(None) => "sim".to_owned(),
+            Self::Sim(Some(scenario)) => format!("sim:{}", scenario.display()),
+            Self::Libvirt(uri) => uri.clone().unwrap_or_else(|| EMBEDDED.to_owned()),
+        }
+    }
+
     pub fn is_sim(&self) -> bool {
         matches!(self, Self::Sim(_))
     }
@@ -96,8 +105,11 @@ impl Context {
     pub fn patch(&self, patch: &str) -> Result<StoredPatch, Failure> {
         let store = self.patches()?;
         let folder = PathBuf::from(patch);
-        let stored =
-            if folder.is_dir() { store.add(&folder).map_err(Failure::mistakes) } else { store.get(patch).map_err(Failure::mistakes) }?;
+        let stored = if folder.join("patch.toml").exists() || (patch.contains('/') && folder.is_dir()) {
+            store.add(&folder).map_err(Failure::mistakes)
+        } else {
+            store.get(patch).map_err(Failure::mistakes)
+        }?;
         for warning in &stored.warnings {
             eprintln!("{warning}\n");
         }
@@ -162,12 +174,6 @@ impl Context {
     /// Everything that working with machines needs. The caller holds the state lock.
     pub async fn lab(&self, settings: Settings) -> Result<(Lab, watch::Sender<bool>), Failure> {
         let journal = self.journal().await?;
-        let mut history = History::default();
-        for run in journal.runs().await?.into_iter().take(50) {
-            if let Some(state) = journal.state(run).await? {
-                history.learn(&state);
-            }
-        }
         let (cancel, cancelled) = watch::channel(false);
         let (hypervisor, guests, clock): (Arc<dyn crate::hypervisor::Hypervisor>, Arc<dyn crate::guest::Guests>, Clock) =
             match &self.hypervisor {
@@ -181,6 +187,12 @@ impl Context {
                     (libvirt.clone(), Arc::new(AgentGuests { hypervisor: libvirt }), Clock::wall())
                 }
             };
+        let mut history = History::of(&hypervisor.host().await?.accelerator);
+        for run in journal.runs().await?.into_iter().take(50) {
+            if let Some(state) = journal.state(run).await? {
+                history.learn(&state);
+            }
+        }
         let lab = Lab {
             hypervisor,
             guests,

@@ -10,6 +10,8 @@ pub enum Exit {
     /// Usage or configuration.
     Usage,
     Inconclusive,
+    /// The run has not ended.
+    Undecided,
     Interrupted,
 }
 
@@ -20,6 +22,7 @@ impl Exit {
             Self::Fail => 1,
             Self::Usage => 2,
             Self::Inconclusive => 3,
+            Self::Undecided => 4,
             Self::Interrupted => 130,
         }
     }

@@ -61,6 +61,9 @@ pub async fn show_plan(context: &Context, verb: &PlanVerb) -> Result<Exit, Failu
 
 /// Validates a patch.
 pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
+    for file in [&verb.junit, &verb.html].into_iter().flatten() {
+        show::draft(file)?;
+    }
     let planned = make_plan(context, &verb.patch, &verb.selection)?;
     if let Some(state) = earlier(context, &planned.plan, verb.reuse).await? {
         eprintln!("run {} of {} had the very same plan and speaks for it; without --reuse it is run again", state.run, state.planned);
@@ -99,7 +102,12 @@ async fn earlier(context: &Context, plan: &Plan, reuse: bool) -> Result<Option<R
     }
     let digest = plan.digest();
     let runs = context.runs(&context.journal().await?).await?;
-    let speaks = |state: &RunState| state.is_finished() && judge(state).verdict != Verdict::Inconclusive;
+    // Another patchlab may check more, and another hypervisor give other machines.
+    let alike = |state: &RunState| {
+        let mut controllers = state.controllers.iter();
+        controllers.all(|one| one.patchlab == env!("CARGO_PKG_VERSION") && one.hypervisor == context.hypervisor.name())
+    };
+    let speaks = |state: &RunState| state.is_finished() && alike(state) && judge(state).verdict != Verdict::Inconclusive;
     Ok(runs.into_iter().find(|state| state.plan_digest == digest && speaks(state)))
 }
 
@@ -176,10 +184,7 @@ async fn take(lab: &Lab, plan: Plan, context: &Context) -> Result<RunState, Fail
     };
     let host = lab.hypervisor.host().await?;
     eprintln!("machines run on {}: {}", host.accelerator, host.accelerator_reason);
-    let hypervisor = match &context.hypervisor {
-        super::context::Target::Sim(_) => "sim".to_owned(),
-        super::context::Target::Libvirt(uri) => uri.clone().unwrap_or_else(|| super::context::EMBEDDED.to_owned()),
-    };
+    let hypervisor = context.hypervisor.name();
     let controller = Controller { patchlab: env!("CARGO_PKG_VERSION").to_owned(), hypervisor, host };
     lab.journal.append(run, Timestamp::max(lab.clock.now(), Timestamp::UNIX_EPOCH), Event::RunTaken { controller }).await?;
     context.run(&lab.journal, &run.to_string()).await

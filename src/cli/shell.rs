@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::args::{Release, Shell};
+use super::args::{Format, Release, Shell};
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::print;
@@ -121,9 +121,13 @@ pub async fn release(context: &Context, verb: &Release) -> Result<Exit, Failure>
     for machine in &state.kept {
         lab.hypervisor.destroy(machine).await?;
         lab.journal.append(state.run, lab.clock.now(), Event::MachineReleased { machine: machine.clone() }).await?;
-        print(&format!("released {machine}\n"))?;
+        if verb.answer.format == Format::Human {
+            print(&format!("released {machine}\n"))?;
+        }
     }
-    if state.kept.is_empty() {
+    if verb.answer.format == Format::Json {
+        print(&format!("{:#}\n", serde_json::json!({ "released": state.kept })))?;
+    } else if state.kept.is_empty() {
         eprintln!("run {} keeps no machine", state.run);
     }
     Ok(Exit::Pass)

@@ -47,12 +47,12 @@ pub async fn runs(context: &Context, answer: &Answer) -> Result<Exit, Failure> {
     Ok(Exit::Pass)
 }
 
-/// Shows what a run found. The exit code is the run's.
+/// Shows what a run found. The exit code is the run's, or 4 while it has not ended.
 pub async fn show(context: &Context, verb: &Show) -> Result<Exit, Failure> {
     let journal = context.journal().await?;
     let state = context.run(&journal, &verb.run).await?;
     answer(context, &state, verb.answer.format)?;
-    Ok(judge(&state).verdict.into())
+    Ok(if state.is_finished() { judge(&state).verdict.into() } else { Exit::Undecided })
 }
 
 /// Writes a run's report.
@@ -92,11 +92,23 @@ fn with_source<T>(context: &Context, state: &RunState, tell: impl FnOnce(&Source
     Ok(tell(&Source { run: state, judgement: &judgement, evidence: &|sha256| store.get(sha256) }))
 }
 
+/// A draft beside a file that is to be written.
+///
+/// # Errors
+/// When nothing can be written there: better known before a long run than after it.
+pub fn draft(file: &Path) -> Result<tempfile::NamedTempFile, Failure> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let failed = |error: std::io::Error| {
+        let reason = error.get_ref().map_or_else(|| error.to_string(), |_| error.kind().to_string());
+        Failure::usage(format!("could not write {}: {reason}; its folder must be there and writable", file.display()))
+    };
+    tempfile::NamedTempFile::new_in(folder).map_err(failed)
+}
+
 /// Writes a file whole or not at all.
 pub fn write(file: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::usage(format!("could not write {}: {error}", file.display()));
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut part = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut part = draft(file)?;
     part.write_all(text.as_bytes()).map_err(failed)?;
     part.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(failed)?;
     part.persist(file).map_err(|error| failed(error.error))?;

@@ -12,12 +12,23 @@ use crate::plan::PlannedCell;
 /// Durations of stages that went well.
 #[derive(Clone, Debug, Default)]
 pub struct History {
+    /// Runs on another accelerator teach nothing about this one. `None` learns from all.
+    accelerator: Option<String>,
     samples: HashMap<(Digest, Digest, Stage), Vec<Duration>>,
 }
 
 impl History {
+    /// Learns from runs on this accelerator alone.
+    pub fn of(accelerator: &str) -> Self {
+        Self { accelerator: Some(accelerator.to_owned()), ..Self::default() }
+    }
+
     /// Learns from a run.
     pub fn learn(&mut self, run: &RunState) {
+        let fits = |wanted: &String| run.controllers.iter().all(|controller| controller.host.accelerator == *wanted);
+        if !self.accelerator.as_ref().is_none_or(fits) {
+            return;
+        }
         for cell in &run.plan.cells {
             let passes = run.cells.get(&cell.id).map(|record| record.passes.as_slice()).unwrap_or_default();
             for stage in passes.iter().filter(|pass| pass.pass == Pass::Main).flat_map(|pass| &pass.stages) {

@@ -35,8 +35,8 @@ pub struct SealedImage {
 pub enum NoPlan {
     #[error("there is no {kind} {name}; there is: {known}")]
     Unknown { kind: &'static str, name: Name, known: String },
-    #[error("image {image} of build {customer}/{build} is not there yet; run: patchlab image build {image}")]
-    NoImage { image: Name, customer: Name, build: Name },
+    #[error("image {image} of build {customer}/{build} is not there yet; run: patchlab image {verb} {image}")]
+    NoImage { image: Name, customer: Name, build: Name, verb: &'static str },
     #[error("nothing is left to validate{}", reasons(.excluded))]
     Nothing { excluded: Vec<Exclusion> },
 }
@@ -109,7 +109,10 @@ struct Place<'a> {
 impl Place<'_> {
     fn plan(&self, plan: &mut Plan, problems: &mut Vec<NoPlan>) {
         let Some(sealed) = self.images.get(&self.build.image) else {
-            problems.push(NoPlan::NoImage { image: self.build.image.clone(), customer: self.customer.clone(), build: self.name.clone() });
+            let imported = self.catalog.images.get(&self.build.image).is_some_and(|entry| entry.image.import.is_some());
+            let verb = if imported { "import" } else { "build" };
+            let (image, customer, build) = (self.build.image.clone(), self.customer.clone(), self.name.clone());
+            problems.push(NoPlan::NoImage { image, customer, build, verb });
             return;
         };
         if let Some(reason) = not_applicable(&plan.patch, sealed) {

@@ -107,7 +107,7 @@ fn troubles(pass: &PassRecord) -> impl Iterator<Item = (Stage, &Trouble)> {
 fn stage_finding(cell: &PlannedCell, record: &CellRecord, stage: Stage, trouble: &Trouble, judgement: &mut CellJudgement) {
     let tries: Vec<&PassRecord> = record.passes.iter().filter(|pass| matches!(pass.pass, Pass::Confirm { .. }) && is_clean(pass)).collect();
     let again = tries.iter().filter(|pass| pass.trouble().is_some_and(|(other, _)| other == stage)).count();
-    if tries.is_empty() && cell.confirmations > 0 {
+    if tries.is_empty() && cell.confirmations > 0 && record.ended {
         judgement.faults.push(Fault {
             stage: Some(stage),
             detail: trouble.detail.clone(),
@@ -171,7 +171,7 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
     };
     let suspect = pairs.iter().filter(|pair| pair.is_suspect()).count();
     match comparison {
-        Comparison::Regression | Comparison::ChangedFailure if pairs.len() == 1 && cell.confirmations > 0 => {
+        Comparison::Regression | Comparison::ChangedFailure if pairs.len() == 1 && cell.confirmations > 0 && record.ended => {
             let found = unconfirmed(&format!("{place}: {}", judged.message));
             judgement.faults.push(Fault { case: Some(place.clone()), detail: judged.detail.clone(), ..found });
         }

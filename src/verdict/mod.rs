@@ -142,7 +142,8 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Fault {
-    /// A [`Cause::code`](crate::cell::Cause::code), `missing`, `flaky`, `no-required-cases`, `unfinished` or `harness-error`.
+    /// A [`Cause::code`](crate::cell::Cause::code), `missing`, `flaky`, `unconfirmed`, `no-baseline`,
+    /// `no-required-cases`, `unfinished` or `harness-error`.
     pub code: String,
     pub message: String,
     pub stage: Option<Stage>,

@@ -116,15 +116,13 @@ fn tries(cell: &PlannedCell, record: &CellRecord, pass: &Pass) -> Tries {
     if mine.iter().any(|done| is_clean(done)) {
         return Tries::Done;
     }
-    // A controller that died says nothing about the lab's health: those tries are free.
-    let spoilt = mine.iter().filter(|done| done.trouble().is_none_or(|(_, trouble)| trouble.cause != Cause::ControllerEnded)).count();
+    // A controller that died or was told to stop says nothing about the lab's health: those tries are free.
+    let free = |done: &PassRecord| matches!(done.trouble(), Some((_, t)) if matches!(t.cause, Cause::ControllerEnded | Cause::Cancelled));
+    let spoilt = mine.iter().filter(|done| !free(done)).count();
     if spoilt >= cell.attempts as usize { Tries::GivenUp } else { Tries::Again(mine.len() as u32 + 1) }
 }
 
 fn next_pass(cell: &PlannedCell, record: &CellRecord) -> Option<(Pass, u32)> {
-    if record.passes.iter().any(|pass| pass.trouble().is_some_and(|(_, trouble)| trouble.cause == Cause::Cancelled)) {
-        return None;
-    }
     match tries(cell, record, &Pass::Main) {
         Tries::Done => {}
         Tries::Again(attempt) => return Some((Pass::Main, attempt)),

@@ -80,7 +80,7 @@ impl Context {
     pub fn catalog(&self) -> Result<Catalog, Failure> {
         let loading = load(&self.lab);
         for diagnostic in &loading.diagnostics {
-            eprintln!("{diagnostic}\n");
+            super::say(format_args!("{diagnostic}\n"));
         }
         loading.catalog.ok_or_else(|| Failure::usage("the catalog has mistakes; nothing was done"))
     }
@@ -111,7 +111,7 @@ impl Context {
             store.get(patch).map_err(Failure::mistakes)
         }?;
         for warning in &stored.warnings {
-            eprintln!("{warning}\n");
+            super::say(format_args!("{warning}\n"));
         }
         store.verify(&stored).map_err(Failure::mistakes)?;
         Ok(stored)

@@ -36,13 +36,16 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
     }
     if verb.remove {
         let removed = reaper::reap(&lab).await?;
+        // A build that is just sealing a disk has not named it yet.
+        let store = context.images()?;
+        let _building = if stale.is_empty() { None } else { Some(store.incoming().await.map_err(image_failure)?) };
         for (path, _) in &stale {
-            context.images()?.discard(path).map_err(image_failure)?;
+            store.discard(path).map_err(image_failure)?;
         }
         context.sweep(&lab).await?;
-        eprintln!("removed {}", removed.len() + stale.len());
+        super::say(format_args!("removed {}", removed.len() + stale.len()));
     } else if !orphans.is_empty() || !stale.is_empty() {
-        eprintln!("remove them with: patchlab gc --remove");
+        super::say(format_args!("remove them with: patchlab gc --remove"));
     }
     Ok(Exit::Pass)
 }

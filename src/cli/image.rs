@@ -49,7 +49,7 @@ async fn make(context: &Context, names: &[Name], again: bool, answer: &Answer, h
         bar.finish_and_clear();
         let done = done.map_err(image_failure)?;
         let changed = matches!(done, Made::New { .. });
-        eprintln!("{name}: {}", if changed { "new" } else { "unchanged" });
+        super::say(format_args!("{name}: {}", if changed { "new" } else { "unchanged" }));
         made.push((done.record().clone(), changed));
     }
     match answer.format {
@@ -83,7 +83,7 @@ fn watcher(name: &Name) -> (ProgressBar, Watcher) {
         let Ok(mut last) = last.lock() else { return };
         if !terminal && *last != Some(progress.step) {
             *last = Some(progress.step);
-            eprintln!("{}: {title}", progress.image);
+            super::say(format_args!("{}: {title}", progress.image));
         }
     });
     (bar, watcher)

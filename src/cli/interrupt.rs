@@ -29,13 +29,13 @@ pub fn watch(cancel: watch::Sender<bool>, hypervisor: Arc<dyn Hypervisor>) -> In
         next().await;
         flag.0.store(true, Ordering::Relaxed);
         cancel.send_replace(true);
-        eprintln!("interrupted: removing the machines; once more leaves them behind");
+        super::say(format_args!("interrupted: removing the machines; once more leaves them behind"));
         next().await;
         let left = hypervisor.owned().await.unwrap_or_default();
         for one in &left {
-            eprintln!("left behind: {} ({} MiB)", one.machine, one.bytes >> 20);
+            super::say(format_args!("left behind: {} ({} MiB)", one.machine, one.bytes >> 20));
         }
-        eprintln!("`patchlab gc --remove` removes what was left; the same command takes the run up where it was");
+        super::say(format_args!("`patchlab gc --remove` removes what was left; the same command takes the run up where it was"));
         std::process::exit(Exit::Interrupted.code().into());
     });
     interrupted

@@ -34,13 +34,14 @@ pub fn main() -> u8 {
         }
     };
     log();
-    if !Target::of(&cli).is_sim() && cli.lab.is_dir() {
+    let opens = matches!(cli.verb, Verb::Run(_) | Verb::Shell(_) | Verb::Release(_) | Verb::Gc(_) | Verb::Doctor(_));
+    if opens && !Target::of(&cli).is_sim() && cli.lab.is_dir() {
         crate::hypervisor::libvirt::quiet(&cli.state_folder());
     }
     let runtime = match runtime(Target::of(&cli).is_sim()) {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("could not start: {error}");
+            say(format_args!("could not start: {error}"));
             return Exit::Inconclusive.code();
         }
     };
@@ -50,7 +51,7 @@ pub fn main() -> u8 {
     match ended {
         Ok(exit) => exit.code(),
         Err(Failure { exit, message }) => {
-            eprintln!("{message}");
+            say(message);
             exit.code()
         }
     }
@@ -111,6 +112,11 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         }
         Verb::Check(_) | Verb::Completions { .. } | Verb::Man => Ok(Exit::Pass),
     }
+}
+
+/// Tells the person something on standard error. One who does not listen is no error.
+fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints a result. A reader that went away is no error.

@@ -74,7 +74,7 @@ impl Painter {
             // A line that cannot be printed is no reason to stop.
             let _ = self.bars.println(line);
         } else {
-            eprintln!("{line}");
+            super::say(line);
         }
     }
 

@@ -66,7 +66,10 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     }
     let planned = make_plan(context, &verb.patch, &verb.selection)?;
     if let Some(state) = earlier(context, &planned.plan, verb.reuse).await? {
-        eprintln!("run {} of {} had the very same plan and speaks for it; without --reuse it is run again", state.run, state.planned);
+        super::say(format_args!(
+            "run {} of {} had the very same plan and speaks for it; without --reuse it is run again",
+            state.run, state.planned
+        ));
         return finish(context, verb, &state);
     }
     let _lock = context.state.lock()?;
@@ -76,19 +79,22 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     let files = files(context, &planned).await?;
     let state = take(&lab, planned.plan, context).await?;
     let run = state.run;
-    eprintln!("run {run}: {} cells, {} at once, about {} min", state.plan.cells.len(), lab.settings.workers, {
+    super::say(format_args!("run {run}: {} cells, {} at once, about {} min", state.plan.cells.len(), lab.settings.workers, {
         lab.history.plan(&state.plan.cells, lab.settings.workers).as_secs().div_ceil(60)
-    });
+    }));
     let display = Display::start(&lab, state.plan.cells.len());
     let interrupted = super::interrupt::watch(cancel, lab.hypervisor.clone());
     let verdict = scheduler::work(&lab, &state, files).await;
     drop(display);
+    let left = reaper::reap(&lab).await;
     let verdict = verdict?;
-    let left = reaper::reap(&lab).await?;
+    let left = left?;
     for one in &left {
-        eprintln!("removed {} that its cell had left", one.machine);
+        super::say(format_args!("removed {} that its cell had left", one.machine));
     }
-    context.sweep(&lab).await?;
+    if let Err(failure) = context.sweep(&lab).await {
+        super::say(failure.message);
+    }
     let state = context.run(&lab.journal, &run.to_string()).await?;
     let exit = finish(context, verb, &state)?;
     tracing::info!(%run, %verdict, "run ended");
@@ -113,12 +119,12 @@ async fn earlier(context: &Context, plan: &Plan, reuse: bool) -> Result<Option<R
 
 /// Writes the reports that were asked for and prints the result.
 fn finish(context: &Context, verb: &Run, state: &RunState) -> Result<Exit, Failure> {
+    show::answer(context, state, verb.answer.format)?;
     for (file, format) in [(&verb.junit, crate::report::Format::Junit), (&verb.html, crate::report::Format::Html)] {
         if let Some(file) = file {
             show::write(file, &show::render(context, state, format)?)?;
         }
     }
-    show::answer(context, state, verb.answer.format)?;
     Ok(judge(state).verdict.into())
 }
 
@@ -141,8 +147,8 @@ async fn files(context: &Context, planned: &Planned) -> Result<RunFiles, Failure
     let mut suites = Vec::new();
     for suite in planned.plan.cells.iter().flat_map(|cell| &cell.suites) {
         let entry = planned.catalog.suites.get(&suite.name);
-        if let Some(entry) = entry.filter(|_| !suites.iter().any(|(name, _)| *name == suite.name)) {
-            suites.push((suite.name.clone(), entry.folder.clone()));
+        if let Some(entry) = entry.filter(|_| !suites.iter().any(|(name, _, _)| *name == suite.name)) {
+            suites.push((suite.name.clone(), entry.folder.clone(), entry.sha256));
         }
     }
     let sources = Sources { patch: &planned.patch.folder, suites };
@@ -156,7 +162,7 @@ async fn clean_up(context: &Context, lab: &Lab) -> Result<(), Failure> {
         reaper::take_over(lab, state).await?;
     }
     for one in reaper::reap(lab).await? {
-        eprintln!("removed {} that an earlier run had left", one.machine);
+        super::say(format_args!("removed {} that an earlier run had left", one.machine));
     }
     context.sweep(lab).await
 }
@@ -168,7 +174,7 @@ async fn take(lab: &Lab, plan: Plan, context: &Context) -> Result<RunState, Fail
     let run = match unfinished {
         Some(state) => {
             let ended = state.cells.values().filter(|record| record.ended).count();
-            eprintln!("taking up run {} where it was: {ended} of {} cells had ended", state.run, state.plan.cells.len());
+            super::say(format_args!("taking up run {} where it was: {ended} of {} cells had ended", state.run, state.plan.cells.len()));
             state.run
         }
         None => {
@@ -183,7 +189,7 @@ async fn take(lab: &Lab, plan: Plan, context: &Context) -> Result<RunState, Fail
         }
     };
     let host = lab.hypervisor.host().await?;
-    eprintln!("machines run on {}: {}", host.accelerator, host.accelerator_reason);
+    super::say(format_args!("machines run on {}: {}", host.accelerator, host.accelerator_reason));
     let hypervisor = context.hypervisor.name();
     let controller = Controller { patchlab: env!("CARGO_PKG_VERSION").to_owned(), hypervisor, host };
     lab.journal.append(run, Timestamp::max(lab.clock.now(), Timestamp::UNIX_EPOCH), Event::RunTaken { controller }).await?;

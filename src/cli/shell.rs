@@ -36,12 +36,12 @@ pub async fn shell(context: &Context, verb: &Shell) -> Result<Exit, Failure> {
     }
     let terminal = std::io::stdin().is_terminal();
     if terminal {
-        eprintln!("{machine}: each line runs as root through the guest agent; end with Ctrl-D");
+        super::say(format_args!("{machine}: each line runs as root through the guest agent; end with Ctrl-D"));
     }
     let (mut folder, mut last) = ("/root".to_owned(), Exit::Pass);
     loop {
         if terminal {
-            eprint!("{folder} # ");
+            let _ = write!(std::io::stderr(), "{folder} # ");
             std::io::stderr().flush()?;
         }
         let mut line = String::new();
@@ -128,7 +128,7 @@ pub async fn release(context: &Context, verb: &Release) -> Result<Exit, Failure>
     if verb.answer.format == Format::Json {
         print(&format!("{:#}\n", serde_json::json!({ "released": state.kept })))?;
     } else if state.kept.is_empty() {
-        eprintln!("run {} keeps no machine", state.run);
+        super::say(format_args!("run {} keeps no machine", state.run));
     }
     Ok(Exit::Pass)
 }

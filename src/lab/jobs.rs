@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::session::{Session, guest_trouble};
+use super::session::{AGENT_PATIENCE, Session, guest_trouble};
 use crate::cell::{Cause, Trouble};
 use crate::guest::{GuestError, Job, JobState, JobStep, StepEnd, StepReport};
 
 /// Between two polls of a job; a poll costs the guest work.
 const POLL: Duration = Duration::from_millis(700);
-/// How long an agent may be silent before it is called lost: a restart of its service takes seconds.
-const AGENT_PATIENCE: Duration = Duration::from_secs(90);
 /// On top of the steps' own limits.
 const SLACK: Duration = Duration::from_secs(120);
 
@@ -34,7 +32,8 @@ impl Session {
         }
         let limit = steps.iter().map(|step| step.limit).sum::<Duration>() + SLACK;
         let job = Job { id: self.job_id(what), steps };
-        self.guest.start(&job).await.map_err(guest_trouble)?;
+        let guest = self.guest.clone();
+        self.patiently(|| guest.start(&job)).await?;
         let started = Instant::now();
         let mut last_answer = started;
         let mut finished = Vec::new();
@@ -58,10 +57,12 @@ impl Session {
                     last_answer = Instant::now();
                 }
                 // Gone: with the boot that it ran in, or removed by what it ran.
-                Ok(JobState::Unknown) => match self.guest.boot_id().await {
-                    Ok(now) if now != self.boot_id => return Ok(JobEnd::Restarted(finished)),
-                    _ => return Err(Trouble::new(Cause::ProbeFailed, format!("the guest's job runner was removed during {what}"))),
-                },
+                Ok(JobState::Unknown) => {
+                    if self.patiently(|| guest.boot_id()).await? != self.boot_id {
+                        return Ok(JobEnd::Restarted(finished));
+                    }
+                    return Err(Trouble::new(Cause::ProbeFailed, format!("the guest's job runner was removed during {what}")));
+                }
                 Err(GuestError::Unresponsive { found, .. }) if last_answer.elapsed() > AGENT_PATIENCE => {
                     let message = format!("the guest agent stopped answering during {what} while the machine ran on ({found})");
                     return Err(Trouble::new(Cause::AgentLost, message));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::catalog::inside;
 use crate::id::{Digest, Name};
 use crate::plan::Plan;
 
@@ -26,8 +27,8 @@ pub struct MediaError {
 pub struct Sources<'a> {
     /// The stored candidate's folder.
     pub patch: &'a Path,
-    /// Each planned suite's folder.
-    pub suites: Vec<(Name, PathBuf)>,
+    /// Each planned suite's folder and the digest that it has in the plan.
+    pub suites: Vec<(Name, PathBuf, Digest)>,
 }
 
 /// Makes the disk for a plan under `folder`, or finds it there. It is named for the digests of what it carries.
@@ -47,7 +48,7 @@ pub async fn make(folder: &Path, plan: &Plan, sources: &Sources<'_>) -> Result<P
     let mut command = tokio::process::Command::new("xorrisofs");
     command.args(["-quiet", "-V", LABEL, "-R", "-J", "-joliet-long", "-graft-points", "-o"]).arg(&part);
     command.arg(graft("payload", sources.patch));
-    for (name, suite) in &sources.suites {
+    for (name, suite, _) in &sources.suites {
         command.arg(graft(&format!("suites/{name}"), suite));
     }
     command.stdin(std::process::Stdio::null()).kill_on_drop(true);
@@ -61,6 +62,13 @@ pub async fn make(folder: &Path, plan: &Plan, sources: &Sources<'_>) -> Result<P
     };
     if !output.status.success() {
         return Err(failed(format!("xorrisofs: {}", String::from_utf8_lossy(&output.stderr).trim()), hint));
+    }
+    // What was read while somebody edited is not what was planned.
+    for (name, suite, planned) in &sources.suites {
+        let now = inside::files(suite, suite).ok().and_then(|files| inside::folder_digest(suite, &files).ok());
+        if now != Some(*planned) {
+            return Err(failed(format!("suite {name} was changed while the run began"), "start the run again"));
+        }
     }
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o444);
     std::fs::set_permissions(&part, readable).map_err(|e| failed(e.to_string(), hint))?;

@@ -69,6 +69,8 @@ impl CellRunner {
     pub async fn run(mut self) -> Result<(), JournalError> {
         loop {
             match next(&self.cell, &self.record) {
+                // What is cancelled stays unended: a later controller may take it up.
+                Next::Begin { .. } if *self.lab.cancelled.borrow() => return Ok(()),
                 Next::Begin { pass, attempt } => self.begin(pass, attempt).await?,
                 Next::Run(stage) => self.stage(stage).await?,
                 Next::EndPass => {

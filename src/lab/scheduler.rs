@@ -41,10 +41,14 @@ pub async fn work(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdic
         });
     }
     while let Some(ended) = workers.join_next().await {
-        match ended {
-            Ok(done) => done?,
+        let failed = match ended {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error,
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        }
+        };
+        // Nothing can be recorded any more: the other workers must not go on.
+        workers.shutdown().await;
+        return Err(failed);
     }
     end(lab, run).await
 }

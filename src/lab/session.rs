@@ -21,6 +21,12 @@ use crate::cell::{BootPhase, Cause, Trouble};
 use crate::guest::{Guest, GuestError};
 use crate::hypervisor::{HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, Vitals};
 
+/// Processor time in nanoseconds between two looks that counts as work.
+const BUSY: u64 = 50_000_000;
+/// How long the event of a stop may come after the stop itself.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+/// How long an agent may be silent before it is called lost: a restart of its service takes seconds, on a busy host many.
+pub const AGENT_PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks at a machine, unless an event comes first.
 const LOOK: Duration = Duration::from_millis(400);
 /// How often a machine may start over before it is called a loop.
@@ -137,6 +143,10 @@ impl Session {
     /// A panic, a crash, a disk error, the end of the connection.
     pub async fn look(&mut self) -> Result<Look, Trouble> {
         let mut look = Look::default();
+        // What was printed belongs to the boot before a restart that is still to be read of.
+        let printed = self.lab.hypervisor.console(&self.machine, self.console_at).await.map_err(lab_trouble)?;
+        self.console_at += printed.len() as u64;
+        self.boot.feed(&printed);
         loop {
             match self.events.try_recv() {
                 Ok(event) => self.note(&event, &mut look)?,
@@ -145,16 +155,18 @@ impl Session {
                 Err(TryRecvError::Closed) => return Err(Trouble::new(Cause::Hypervisor, "the hypervisor's events ended")),
             }
         }
-        let printed = self.lab.hypervisor.console(&self.machine, self.console_at).await.map_err(lab_trouble)?;
-        self.console_at += printed.len() as u64;
-        self.boot.feed(&printed);
         if let Some(DeadEnd::Panic(line)) = self.boot.dead_end() {
             return Err(Trouble::new(Cause::KernelPanic, format!("the guest's kernel panicked: {line}")));
         }
         let vitals = self.lab.hypervisor.vitals(&self.machine).await.map_err(lab_trouble)?;
-        look.progress = !printed.is_empty() || vitals.disk_bytes > self.vitals.disk_bytes;
-        look.stopped |= !vitals.running;
+        look.progress = !printed.is_empty() || vitals.disk_bytes > self.vitals.disk_bytes || vitals.cpu_ns > self.vitals.cpu_ns + BUSY;
         self.vitals = vitals;
+        // The stop's own event says whose doing it was, and may come after the stop is seen.
+        let asked = Instant::now();
+        while !vitals.running && !look.stopped && asked.elapsed() < STOP_PATIENCE {
+            self.pause(&mut look).await?;
+        }
+        look.stopped |= !vitals.running;
         Ok(look)
     }
 
@@ -222,8 +234,32 @@ impl Session {
     }
 
     async fn moved_in(&mut self) -> Result<(), Trouble> {
-        self.boot_id = self.guest.boot_id().await.map_err(guest_trouble)?;
-        self.guest.prepare().await.map_err(guest_trouble)
+        let guest = self.guest.clone();
+        self.boot_id = self.patiently(|| guest.boot_id()).await?;
+        self.patiently(|| guest.prepare()).await
+    }
+
+    /// Asks the guest until it answers: an agent that is silent for a moment is not lost yet. For calls that may be made twice.
+    ///
+    /// # Errors
+    /// What happened to the machine meanwhile, or the guest's last answer.
+    pub async fn patiently<T, F>(&mut self, ask: impl Fn() -> F) -> Result<T, Trouble>
+    where
+        F: Future<Output = Result<T, GuestError>>,
+    {
+        let started = Instant::now();
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(GuestError::Unresponsive { .. } | GuestError::NotRunning { .. }) if started.elapsed() < AGENT_PATIENCE => {
+                    if self.look().await?.stopped {
+                        return Err(Trouble::new(Cause::PoweredOff, "the machine switched itself off"));
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(error) => return Err(guest_trouble(error)),
+            }
+        }
     }
 
     /// Restarts the guest from inside and waits until it is up again.
@@ -288,15 +324,11 @@ impl Session {
     /// # Errors
     /// When it cannot be started or does not come up.
     pub async fn start(&mut self, budget: Budget, tell: impl FnMut(&str)) -> Result<(), Trouble> {
-        self.lab.hypervisor.start(&self.machine).await.map_err(lab_trouble)?;
+        // What happened before the machine is switched on is over.
+        self.events = self.lab.hypervisor.events();
         self.boot.restart();
-        self.look_past_old_events();
+        self.lab.hypervisor.start(&self.machine).await.map_err(lab_trouble)?;
         self.come_up(budget, tell).await
-    }
-
-    /// Forgets what happened before the machine was switched on.
-    fn look_past_old_events(&mut self) {
-        while !matches!(self.events.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}
     }
 
     /// Adds to a trouble what shows it: the console's end, the whole console and the screen as evidence.

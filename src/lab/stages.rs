@@ -8,12 +8,13 @@ use super::runner::{CellRunner, Stop, no_pass};
 use super::session::{Budget, Session};
 use crate::catalog::patch::Reboot;
 use crate::catalog::suite::Case;
-use crate::cell::{CaseObservation, Cause, Pass, Phase, Point, Stage, StageOutcome, Trouble};
+use crate::cell::{CaseObservation, CaseOutcome, Cause, Pass, Phase, Point, Stage, StageOutcome, Trouble};
 use crate::guest::linux::apply::{PatchSteps, facts_step, steps};
 use crate::guest::linux::judge;
 use crate::guest::{JobStep, StepEnd, StepReport};
 use crate::id::Name;
-use crate::journal::Event;
+use crate::journal::{Event, PassRecord};
+use crate::verdict::evidence::is_clean;
 use crate::verdict::health::facts::Facts;
 use crate::verdict::health::{self, HealthContext, HealthResult};
 use crate::verdict::results::{self, ScriptEnd, ScriptReport};
@@ -29,6 +30,8 @@ pub struct Memory {
     reboot: Option<String>,
     /// The patch restarted the machine itself.
     restarted_itself: bool,
+    /// Why the patch does not fit this build: found before the patch touched anything, told when it is to be applied.
+    misfit: Option<Trouble>,
     /// Where in the pass the guest is.
     point: Option<Point>,
 }
@@ -67,7 +70,40 @@ impl CellRunner {
         let budget = Budget::from_usual(self.lab.history.usual(&self.cell, Stage::Boot));
         let tell = self.teller(Stage::Boot);
         self.session()?.start(budget, tell).await?;
+        if self.must_prove_restart() {
+            let budget = self.restart_budget();
+            let tell = self.teller(Stage::Boot);
+            self.session()?.reboot(budget, tell).await?;
+        }
+        let stages = self.pass.as_ref().map(|pass| pass.work.stages.as_slice()).unwrap_or_default();
+        if stages.contains(&Stage::Apply) && !stages.contains(&Stage::Baseline) {
+            self.preflight(Stage::Boot).await?;
+        }
         Ok(StageOutcome::Passed)
+    }
+
+    /// Whether this clone confirms bad news that came with a restart. It is then restarted unpatched first: what cannot even do that
+    /// is no evidence against the patch.
+    fn must_prove_restart(&self) -> bool {
+        let confirms = matches!(self.pass.as_ref().map(|pass| &pass.pass), Some(Pass::Confirm { .. }));
+        let first = self.record.passes.iter().find(|pass| pass.pass == Pass::Main && is_clean(pass));
+        let restarted = |pass: &PassRecord| {
+            let came = |stage| pass.outcome(stage).is_some_and(|outcome| !matches!(outcome, StageOutcome::Skipped { .. }));
+            came(Stage::Reboot) || came(Stage::ColdBoot)
+        };
+        confirms && first.is_some_and(restarted)
+    }
+
+    /// Asks whether the patch fits this build, before it touches anything.
+    async fn preflight(&mut self, stage: Stage) -> Result<(), Stop> {
+        let reports = self.engine_job(stage, "preflight", self.patch().preflight).await?;
+        match judge::preflight(&reports) {
+            Err(trouble) if matches!(trouble.cause, Cause::ProbeFailed) => Err(trouble.into()),
+            judged => {
+                self.memory()?.misfit = judged.err();
+                Ok(())
+            }
+        }
     }
 
     /// What tells the watchers how far a stage is, without borrowing the runner.
@@ -97,28 +133,40 @@ impl CellRunner {
         let results = health::baseline(&facts, &self.health_context(Point::Baseline, false));
         self.observe_health(Point::Baseline, results).await?;
         self.memory()?.baseline = Some(facts);
+        let stages = self.pass.as_ref().map(|pass| pass.work.stages.as_slice()).unwrap_or_default();
+        if stages.contains(&Stage::Apply) {
+            self.preflight(Stage::Baseline).await?;
+        }
         Ok(StageOutcome::Passed)
     }
 
     async fn apply(&mut self) -> Result<StageOutcome, Stop> {
         let patch = self.patch();
-        let reports = self.engine_job(Stage::Apply, "preflight", patch.preflight.clone()).await?;
-        judge::preflight(&reports)?;
-        let never = self.plan.patch.manifest.reboot == Reboot::Never;
+        if let Some(misfit) = self.memory()?.misfit.take() {
+            return Err(misfit.into());
+        }
+        let never = self.never_restarts();
         match self.patch_job(Stage::Apply, "apply", patch.apply.clone()).await? {
             JobEnd::Done(reports) => judge::apply(&reports)?,
-            JobEnd::Restarted(_) if never => {
-                let message = "applying the patch restarted the machine, and the manifest says reboot = \"never\"";
-                return Err(Trouble::new(Cause::UnexpectedReboot, message).into());
-            }
+            JobEnd::Restarted(_) if never => return Err(unasked("applying the patch").into()),
             JobEnd::Restarted(_) => {
-                let budget = self.restart_budget();
-                let tell = self.teller(Stage::Apply);
-                self.session()?.come_up(budget, tell).await?;
-                self.memory()?.restarted_itself = true;
+                self.come_back(Stage::Apply).await?;
+                if patch.confirm.is_empty() {
+                    let message = "applying restarted the machine before it had ended, and the patch brings no `verify` that could tell \
+                                   whether it was done";
+                    return Err(Trouble::new(Cause::NotEffective, message).into());
+                }
             }
         }
-        let reports = self.engine_job(Stage::Apply, "reboot-wanted", patch.reboot_wanted.clone()).await?;
+        let reports = match self.patch_job(Stage::Apply, "reboot-wanted", patch.reboot_wanted.clone()).await? {
+            JobEnd::Done(reports) => reports,
+            JobEnd::Restarted(_) if never => return Err(unasked("a moment after its end, applying the patch").into()),
+            // It had told the machine to restart before it ended.
+            JobEnd::Restarted(_) => {
+                self.come_back(Stage::Apply).await?;
+                self.engine_job(Stage::Apply, "reboot-wanted", patch.reboot_wanted.clone()).await?
+            }
+        };
         let wanted = judge::reboot_reasons(&reports)?;
         let reason = match self.plan.patch.manifest.reboot {
             Reboot::Required => Some("the manifest requires it".to_owned()),
@@ -134,6 +182,19 @@ impl CellRunner {
             self.look_at_health(Stage::Apply, point, true).await?;
         }
         Ok(StageOutcome::Passed)
+    }
+
+    fn never_restarts(&self) -> bool {
+        self.plan.patch.manifest.reboot == Reboot::Never
+    }
+
+    /// Waits for a machine that the patch restarted itself.
+    async fn come_back(&mut self, stage: Stage) -> Result<(), Stop> {
+        let budget = self.restart_budget();
+        let tell = self.teller(stage);
+        self.session()?.come_up(budget, tell).await?;
+        self.memory()?.restarted_itself = true;
+        Ok(())
     }
 
     fn restart_budget(&mut self) -> Budget {
@@ -187,14 +248,11 @@ impl CellRunner {
         let patch = self.patch();
         match self.patch_job(Stage::Reapply, "reapply", patch.reapply.clone()).await? {
             JobEnd::Done(reports) => judge::reapply(&reports)?,
-            JobEnd::Restarted(_) => {
-                let budget = self.restart_budget();
-                let tell = self.teller(Stage::Reapply);
-                self.session()?.come_up(budget, tell).await?;
-            }
+            JobEnd::Restarted(_) if self.never_restarts() => return Err(unasked("applying the patch again").into()),
+            JobEnd::Restarted(_) => self.come_back(Stage::Reapply).await?,
         }
         let after = self.take_facts(Stage::Reapply, Point::Reapplied).await?;
-        if let Some((message, detail)) = failures(self.compare(&before, &after, Point::Reapplied, false)) {
+        if let Some((message, detail)) = self.news(&before, &after, Point::Reapplied) {
             let message = format!("applying the patch a second time changed the machine: {message}");
             return Err(Trouble::new(Cause::NotIdempotent, message).with_detail(detail).into());
         }
@@ -208,16 +266,13 @@ impl CellRunner {
         };
         match self.patch_job(Stage::Rollback, "rollback", rollback).await? {
             JobEnd::Done(reports) => judge::rollback(&reports)?,
-            JobEnd::Restarted(_) => {
-                let budget = self.restart_budget();
-                let tell = self.teller(Stage::Rollback);
-                self.session()?.come_up(budget, tell).await?;
-            }
+            JobEnd::Restarted(_) if self.never_restarts() => return Err(unasked("taking the patch back").into()),
+            JobEnd::Restarted(_) => self.come_back(Stage::Rollback).await?,
         }
         let before = self.memory()?.baseline.clone();
         let after = self.take_facts(Stage::Rollback, Point::RolledBack).await?;
         if let Some(before) = before
-            && let Some((message, detail)) = failures(self.compare(&before, &after, Point::RolledBack, false))
+            && let Some((message, detail)) = self.news(&before, &after, Point::RolledBack)
         {
             let message = format!("taking the patch back left the machine different from before: {message}");
             return Err(Trouble::new(Cause::RollbackFailed, message).with_detail(detail).into());
@@ -231,6 +286,20 @@ impl CellRunner {
         let Some(before) = self.memory()?.baseline.clone() else { return Ok(()) };
         let results = self.compare(&before, &after, point, reboot_pending);
         self.observe_health(point, results).await
+    }
+
+    /// The failures of a comparison that were not there before, as one message and one detail.
+    fn news(&self, before: &Facts, after: &Facts, point: Point) -> Option<(String, String)> {
+        let known: BTreeMap<_, _> =
+            health::baseline(before, &self.health_context(point, false)).into_iter().map(|seen| (seen.check, seen.fingerprint)).collect();
+        let failed: Vec<HealthResult> = self
+            .compare(before, after, point, false)
+            .into_iter()
+            .filter(|seen| seen.outcome == CaseOutcome::Fail && known.get(&seen.check) != Some(&seen.fingerprint))
+            .collect();
+        let messages = failed.iter().map(|seen| format!("{}: {}", seen.check, seen.message)).collect::<Vec<_>>().join("; ");
+        let details = failed.iter().map(|seen| seen.detail.as_str()).collect::<Vec<_>>().join("\n");
+        (!failed.is_empty()).then_some((messages, details))
     }
 
     fn compare(&self, before: &Facts, after: &Facts, point: Point, reboot_pending: bool) -> Vec<HealthResult> {
@@ -323,7 +392,7 @@ impl CellRunner {
         let script = ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
         let read = results::read(case.result, &script);
         let mut evidence = Vec::new();
-        if read.outcome != crate::cell::CaseOutcome::Pass && !report.output.is_empty() {
+        if read.outcome != CaseOutcome::Pass && !report.output.is_empty() {
             evidence.push(self.lab.evidence.keep("output", &report.output).map_err(|error| disk_trouble(&error))?);
         }
         let observation = CaseObservation {
@@ -390,12 +459,9 @@ fn case_step(suite: &Name, case: &Case, point: Point) -> JobStep {
     }
 }
 
-/// The failures of a comparison, as one message and one detail.
-fn failures(results: Vec<HealthResult>) -> Option<(String, String)> {
-    let failed: Vec<HealthResult> = results.into_iter().filter(|result| result.outcome == crate::cell::CaseOutcome::Fail).collect();
-    let messages = failed.iter().map(|result| format!("{}: {}", result.check, result.message)).collect::<Vec<_>>().join("; ");
-    let details = failed.iter().map(|result| result.detail.as_str()).collect::<Vec<_>>().join("\n");
-    (!failed.is_empty()).then_some((messages, details))
+/// A restart that the manifest rules out.
+fn unasked(when: &str) -> Trouble {
+    Trouble::new(Cause::UnexpectedReboot, format!("{when} restarted the machine, and the manifest says reboot = \"never\""))
 }
 
 fn disk_trouble(error: &std::io::Error) -> Trouble {

@@ -95,7 +95,17 @@ pub fn comparison(pairs: &[Pair<'_>]) -> Comparison {
     }
 }
 
-/// How bad an outcome is, for choosing the worst of several points.
+/// How bad a meaning is, for choosing the worst of several points.
+pub const fn rank(meaning: PairMeaning) -> u8 {
+    match meaning {
+        PairMeaning::Worse | PairMeaning::OtherFailure | PairMeaning::NewFailure => 3,
+        PairMeaning::Unclear => 2,
+        PairMeaning::SameFailure => 1,
+        PairMeaning::Same | PairMeaning::Better | PairMeaning::NotApplicable | PairMeaning::NewPass => 0,
+    }
+}
+
+/// How bad an outcome is, where there is nothing to hold it against.
 pub const fn badness(outcome: CaseOutcome) -> u8 {
     match outcome {
         CaseOutcome::Pass => 0,

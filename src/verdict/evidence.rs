@@ -9,7 +9,7 @@ use crate::id::Name;
 use crate::journal::{CellRecord, PassRecord};
 use crate::plan::PlannedCell;
 
-use super::compare::{Pair, badness};
+use super::compare::{Pair, badness, rank};
 use super::health::SUITE;
 
 /// A suite's name and a case's.
@@ -36,10 +36,16 @@ pub fn keys(cell: &PlannedCell, record: &CellRecord) -> Vec<CaseKey> {
     health.into_iter().chain(planned).collect()
 }
 
-fn worst<'a>(pass: &'a PassRecord, key: &CaseKey, phase: Phase) -> Option<&'a CaseObservation> {
+/// The worst of a side's points. After the patch it is what means most against the baseline: a failure that was there before must
+/// not hide another one that came with a later boot.
+fn worst<'a>(pass: &'a PassRecord, key: &CaseKey, phase: Phase, baseline: Option<&CaseObservation>) -> Option<&'a CaseObservation> {
     let mine = pass.cases.iter().filter(|seen| seen.suite == key.0 && seen.case == key.1 && seen.point.phase() == phase);
+    let weight = |seen: &&CaseObservation| {
+        let against = Pair { baseline, patched: Some(seen) };
+        (baseline.map_or(0, |_| rank(against.meaning())), badness(seen.outcome))
+    };
     // The first of equals: the earliest point at which it showed.
-    mine.rev().max_by_key(|seen| badness(seen.outcome))
+    mine.rev().max_by_key(weight)
 }
 
 /// The pairs of one case: one for each clean pass that tried it, or for each round of twins.
@@ -47,13 +53,16 @@ pub fn pairs<'a>(record: &'a CellRecord, key: &CaseKey) -> Vec<Pair<'a>> {
     let clean = || record.passes.iter().filter(|pass| is_clean(pass));
     let mut pairs: Vec<Pair<'a>> = clean()
         .filter(|pass| matches!(pass.pass, Pass::Main | Pass::Confirm { .. }))
-        .map(|pass| Pair { baseline: worst(pass, key, Phase::Baseline), patched: worst(pass, key, Phase::Patched) })
+        .map(|pass| {
+            let baseline = worst(pass, key, Phase::Baseline, None);
+            Pair { baseline, patched: worst(pass, key, Phase::Patched, baseline) }
+        })
         .filter(|pair| pair.baseline.is_some() || pair.patched.is_some())
         .collect();
     let twin = |wanted: u32, side: Phase| {
         clean().find_map(|pass| match &pass.pass {
             Pass::Twin { suite, case, phase, round } if *suite == key.0 && *case == key.1 && *round == wanted && *phase == side => {
-                worst(pass, key, side)
+                worst(pass, key, side, None)
             }
             _ => None,
         })
@@ -70,5 +79,14 @@ pub fn pairs<'a>(record: &'a CellRecord, key: &CaseKey) -> Vec<Pair<'a>> {
 
 /// The cases whose first pair is bad news: they are tried again before they are believed.
 pub fn suspects(cell: &PlannedCell, record: &CellRecord) -> Vec<CaseKey> {
-    keys(cell, record).into_iter().filter(|key| pairs(record, key).first().is_some_and(Pair::is_suspect)).collect()
+    let bad = |key: &CaseKey| pairs(record, key).first().is_some_and(Pair::is_suspect) || lost_twins(record, key).0 > 0;
+    keys(cell, record).into_iter().filter(bad).collect()
+}
+
+/// How many patched clones of a destructive case were lost to the patch, of those that were tried.
+pub fn lost_twins(record: &CellRecord, key: &CaseKey) -> (u32, u32) {
+    let mine = record.passes.iter().filter(|pass| {
+        is_clean(pass) && matches!(&pass.pass, Pass::Twin { suite, case, phase: Phase::Patched, .. } if *suite == key.0 && *case == key.1)
+    });
+    mine.fold((0, 0), |(lost, all), pass| (lost + u32::from(pass.trouble().is_some()), all + 1))
 }

@@ -8,7 +8,7 @@ use crate::journal::{CellRecord, PassRecord, RunState};
 use crate::plan::PlannedCell;
 
 use super::compare::{Pair, PairMeaning, comparison};
-use super::evidence::{CaseKey, is_clean, keys, pairs};
+use super::evidence::{CaseKey, is_clean, keys, lost_twins, pairs};
 use super::health::SUITE;
 use super::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
 
@@ -18,7 +18,9 @@ pub fn judge(state: &RunState) -> Judgement {
         state.plan.cells.iter().map(|cell| judge_cell(cell, state.cells.get(&cell.id).unwrap_or(&CellRecord::default()))).collect();
     let verdict = match () {
         () if cells.iter().any(|cell| cell.verdict == Verdict::Fail) => Verdict::Fail,
-        () if cells.is_empty() || cells.iter().any(|cell| cell.verdict == Verdict::Inconclusive) => Verdict::Inconclusive,
+        () if !state.is_finished() || cells.is_empty() || cells.iter().any(|cell| cell.verdict == Verdict::Inconclusive) => {
+            Verdict::Inconclusive
+        }
         () => Verdict::Pass,
     };
     Judgement { verdict, finished: state.is_finished(), cells }
@@ -40,7 +42,9 @@ pub fn judge_cell(cell: &PlannedCell, record: &CellRecord) -> CellJudgement {
     for key in keys(cell, record) {
         case(cell, record, &key, explained.as_deref(), &mut judgement);
     }
-    let speaks = |case: &CaseJudgement| matches!(case.comparison, Comparison::Unchanged | Comparison::Fixed | Comparison::New);
+    // Where cases are planned, one of them has to have passed: the health checks alone are no regression test.
+    let counts = |case: &CaseJudgement| cell.cases().next().is_none() || case.suite.as_str() != SUITE;
+    let speaks = |case: &CaseJudgement| counts(case) && case.patched == Some(CaseOutcome::Pass);
     if explained.is_none() && !judgement.cases.iter().any(speaks) {
         judgement.faults.push(fault("no-required-cases", "not one case passed on this cell, so nothing speaks for the patch"));
     }
@@ -85,7 +89,7 @@ fn stages(cell: &PlannedCell, record: &CellRecord, judgement: &mut CellJudgement
                     evidence: trouble.evidence.clone(),
                 }),
                 Blame::Patch if pass.pass == Pass::Main => stage_finding(cell, record, stage, trouble, judgement),
-                Blame::Patch => {}
+                Blame::Patch => later_trouble(record, pass, stage, trouble, judgement),
             }
         }
         for stage in &pass.stages {
@@ -94,6 +98,42 @@ fn stages(cell: &PlannedCell, record: &CellRecord, judgement: &mut CellJudgement
             }
         }
     }
+}
+
+/// Bad news on a clone other than the first: the confirmation of the first one's, a destructive case that loses its machine, or
+/// something that the first clone did not show.
+fn later_trouble(record: &CellRecord, pass: &PassRecord, stage: Stage, trouble: &Trouble, judgement: &mut CellJudgement) {
+    let first = record.passes.iter().find(|pass| pass.pass == Pass::Main && is_clean(pass)).and_then(|pass| pass.trouble());
+    if first.is_some_and(|(same, _)| same == stage) {
+        return;
+    }
+    let shown = Finding {
+        code: trouble.cause.code().to_owned(),
+        message: format!("{stage} ({}): {}", pass.pass, trouble.message),
+        stage: Some(stage),
+        case: None,
+        confirmed: (0, 0),
+        detail: trouble.detail.clone(),
+        evidence: trouble.evidence.clone(),
+    };
+    if let Pass::Twin { suite, case, round, .. } = &pass.pass {
+        let (lost, all) = lost_twins(record, &(suite.clone(), case.clone()));
+        if lost == all && (all > 1 || !record.ended) {
+            if *round == 0 {
+                judgement.findings.push(Finding { case: Some(format!("{suite}/{case}")), confirmed: (lost - 1, all - 1), ..shown });
+            }
+            return;
+        }
+    }
+    judgement.faults.push(Fault {
+        code: "flaky".to_owned(),
+        message: format!("{}; the first clone did not show it", shown.message),
+        stage: Some(stage),
+        case: None,
+        recovered: false,
+        detail: shown.detail,
+        evidence: shown.evidence,
+    });
 }
 
 fn troubles(pass: &PassRecord) -> impl Iterator<Item = (Stage, &Trouble)> {
@@ -150,8 +190,9 @@ fn unconfirmed(what: &str) -> Fault {
 fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Option<&str>, judgement: &mut CellJudgement) {
     let pairs = pairs(record, key);
     let comparison = comparison(&pairs);
-    let bad = pairs.iter().find(|pair| pair.is_suspect());
-    let shown = bad.or(pairs.last());
+    let complete: Vec<&Pair<'_>> = pairs.iter().filter(|pair| pair.meaning() != PairMeaning::Unclear).collect();
+    let bad = complete.iter().find(|pair| pair.is_suspect());
+    let shown = bad.copied().or(pairs.last());
     let place = format!("{}/{}", key.0, key.1);
     let patched = shown.and_then(|pair| pair.patched);
     let baseline = shown.and_then(|pair| pair.baseline);
@@ -169,9 +210,9 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
         baseline_ms: baseline.map(|seen| seen.elapsed_ms),
         patched_ms: patched.map(|seen| seen.elapsed_ms),
     };
-    let suspect = pairs.iter().filter(|pair| pair.is_suspect()).count();
+    let suspect = complete.iter().filter(|pair| pair.is_suspect()).count();
     match comparison {
-        Comparison::Regression | Comparison::ChangedFailure if pairs.len() == 1 && cell.confirmations > 0 && record.ended => {
+        Comparison::Regression | Comparison::ChangedFailure if complete.len() == 1 && cell.confirmations > 0 && record.ended => {
             let found = unconfirmed(&format!("{place}: {}", judged.message));
             judgement.faults.push(Fault { case: Some(place.clone()), detail: judged.detail.clone(), ..found });
         }
@@ -180,7 +221,7 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
             message: format!("{place}: {}", judged.message),
             stage: None,
             case: Some(place),
-            confirmed: (suspect as u32 - 1, pairs.len() as u32 - 1),
+            confirmed: (suspect as u32 - 1, complete.len() as u32 - 1),
             detail: judged.detail.clone(),
             evidence: patched.map(|seen| seen.evidence.clone()).unwrap_or_default(),
         }),
@@ -193,7 +234,7 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
         Comparison::Missing => {
             judgement.faults.push(Fault { case: Some(place.clone()), detail: judged.detail.clone(), ..missing(&place, baseline, patched) })
         }
-        Comparison::New if pairs.first().map(Pair::meaning) == Some(PairMeaning::NewFailure) => judgement.faults.push(Fault {
+        Comparison::New if pairs.iter().any(|pair| pair.meaning() == PairMeaning::NewFailure) => judgement.faults.push(Fault {
             case: Some(place.clone()),
             detail: judged.detail.clone(),
             ..fault("no-baseline", format!("{place}: could not run before the patch and fails after it: {}", judged.message))

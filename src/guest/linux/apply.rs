@@ -87,7 +87,7 @@ pub fn facts_step() -> JobStep {
         command: FACTS.to_owned(),
         folder: None,
         env: BTreeMap::new(),
-        limit: Duration::from_secs(180),
+        limit: Duration::from_secs(900),
         output_cap: FACTS_OUTPUT,
         terminal: false,
         needs: Vec::new(),

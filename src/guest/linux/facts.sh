@@ -11,7 +11,7 @@ optional() {
     section "$1"
     if have "$2"; then
         shift
-        limit 20 "$@" 2>&1 || echo "unavailable: $1 ended with $?"
+        limit 120 "$@" 2>&1 || echo "unavailable: $1 ended with $?"
     else
         echo "unavailable: no $2"
     fi
@@ -70,16 +70,16 @@ collect() {
     optional package-audit dpkg --audit
     section apt-check
     if have apt-get; then
-        limit 20 apt-get -qq check -o Debug::NoLocking=1 2>&1 && echo ok
+        limit 120 apt-get -qq check -o Debug::NoLocking=1 2>&1 && echo ok
     else
         echo "unavailable: no apt-get"
     fi
 
     section units
     if have systemctl; then
-        limit 20 systemctl list-units --all --plain --no-legend --no-pager --full 2>&1 | awk '{ print $1, $2, $3, $4 }'
+        limit 120 systemctl list-units --all --plain --no-legend --no-pager --full 2>&1 | awk '{ print $1, $2, $3, $4 }'
         section restarts
-        limit 20 systemctl show --no-pager -p Id -p NRestarts '*.service' 2>/dev/null |
+        limit 120 systemctl show --no-pager -p Id -p NRestarts '*.service' 2>/dev/null |
             awk -F= '$1 == "NRestarts" { n = $2 } $1 == "Id" { id = $2 } /^$/ { if (n > 0) print id, n; n = 0 } END { if (n > 0) print id, n }'
         section boot-time
         systemctl show --no-pager -p UserspaceTimestampMonotonic -p FinishTimestampMonotonic 2>/dev/null
@@ -101,13 +101,13 @@ collect() {
     section mounts
     cat /proc/mounts
     section fstab
-    if have findmnt; then limit 10 findmnt --verify 2>&1; else echo "unavailable: no findmnt"; fi
+    if have findmnt; then limit 120 findmnt --verify 2>&1; else echo "unavailable: no findmnt"; fi
     optional swaps cat /proc/swaps
 
     optional kernel-log dmesg --level=emerg,alert,crit,err,warn
     section journal
     if have journalctl; then
-        limit 20 journalctl -b -p err -q --no-pager -o short-monotonic --no-hostname 2>&1 | tail -n 3000 | cut -c1-600
+        limit 120 journalctl -b -p err -q --no-pager -o short-monotonic --no-hostname 2>&1 | tail -n 3000 | cut -c1-600
     else
         echo "unavailable: no journalctl"
     fi
@@ -122,7 +122,7 @@ collect() {
 
     section firewall
     if have nft; then
-        limit 10 nft -s list ruleset 2>&1
+        limit 120 nft -s list ruleset 2>&1
     elif have iptables-save; then
         iptables-save 2>&1 | sed 's/\[[0-9]*:[0-9]*\]//; /^#/d'
     else
@@ -150,7 +150,7 @@ collect() {
     # Each service's own opinion of its configuration, where the service is installed.
     for try in 'sshd -t' 'nginx -t -q' 'visudo -cq' 'named-checkconf' 'apache2ctl -t' 'postfix check'; do
         if have "${try%% *}"; then
-            answer=$(limit 10 $try 2>&1) && echo "ok $try" || echo "bad $try: $(echo "$answer" | tail -n 3 | tr '\n' ' ')"
+            answer=$(limit 120 $try 2>&1) && echo "ok $try" || echo "bad $try: $(echo "$answer" | tail -n 3 | tr '\n' ' ')"
         fi
     done
 

@@ -32,8 +32,12 @@ pub fn quiet(state: &Path) {
     if !alone || std::env::var_os("LIBVIRT_LOG_OUTPUTS").is_some() {
         return;
     }
-    let Ok(root) = root_of("qemu:///embed", state).and_then(|root| fs::create_dir_all(&root).and_then(|()| alias(&root))) else { return };
+    let Ok(root) = root_of("qemu:///embed", state).and_then(|root| fs::create_dir_all(&root).map(|()| root)) else { return };
     let log = root.join("libvirt.log");
+    // libvirt's list of outputs is separated by blanks and knows no quoting.
+    if log.to_string_lossy().contains(char::is_whitespace) {
+        return;
+    }
     if fs::metadata(&log).is_ok_and(|log| log.len() > LONGEST_LOG) {
         let _ = fs::remove_file(&log);
     }
@@ -194,6 +198,18 @@ fn holder(pid: &str) -> String {
     }
 }
 
+/// Removes this user's links whose roots are gone: what killed processes left.
+fn sweep_links(homes: &[&str]) {
+    let entries = homes.iter().filter_map(|home| fs::read_dir(home).ok()).flatten().flatten();
+    for link in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("pl-")).map(|entry| entry.path()) {
+        let mine = fs::symlink_metadata(&link).is_ok_and(|about| about.is_symlink() && about.uid() == Uid::effective().as_raw());
+        if mine && !link.exists() {
+            // Somebody else may have been faster.
+            let _ = fs::remove_file(&link);
+        }
+    }
+}
+
 /// A name for `root` short enough for libvirt's sockets: itself, or a link that is always the same for the same root.
 fn alias(root: &Path) -> io::Result<PathBuf> {
     if root.as_os_str().len() <= LONGEST_ROOT {
@@ -201,6 +217,7 @@ fn alias(root: &Path) -> io::Result<PathBuf> {
     }
     let link = format!("pl-{}", Digest::of(root.as_os_str().as_encoded_bytes()).short());
     let homes = if Uid::effective().is_root() { ["/run", "/tmp"] } else { ["/tmp", "/var/tmp"] };
+    sweep_links(&homes);
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for link in homes.iter().map(|home| Path::new(home).join(&link)) {
         match std::os::unix::fs::symlink(root, &link) {

@@ -244,6 +244,12 @@ impl Inner {
             }
             session.undefine(&domain).map_err(|error| refused(tried, &error))?;
         }
+        // Of an embedded libvirt, QEMU's own log is the lab's to remove too.
+        let log = self.machines.with_file_name("libvirt").join("log/qemu").join(format!("{machine}.log"));
+        match std::fs::remove_file(&log) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file(tried, &error)),
+            _ => {}
+        }
         folder::remove(&folder::of(&self.machines, machine)).map_err(|error| file(tried, &error))
     }
 

@@ -1,7 +1,8 @@
 //! The engine: takes a plan through the ports to its end.
 //!
 //! `scheduler` gives cells to a few workers; `runner` takes one cell through its passes, asking [`crate::cell::next`] what comes
-//! next and journaling before and after each effect; `session` watches one machine; `stages` are the effects; `reaper` removes
+//! next and journaling before and after each effect; `session` watches one machine; `stages` are the effects and `observing` what
+//! they look at; `reaper` removes
 //! what a dead controller left. Nothing here decides who is to blame or what a result means: that is `cell` and `verdict`.
 
 pub mod clock;
@@ -10,6 +11,7 @@ pub mod history;
 pub mod images;
 pub mod jobs;
 pub mod media;
+mod observing;
 pub mod patches;
 pub mod reaper;
 pub mod runner;

@@ -1,39 +1,32 @@
 //! The stages' effects. What they give goes to the journal as observations; what cuts them short comes back as a [`Stop`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::jobs::JobEnd;
 use super::runner::{CellRunner, Stop, no_pass};
 use super::session::{Budget, Session};
 use crate::catalog::patch::Reboot;
-use crate::catalog::suite::Case;
-use crate::cell::{CaseObservation, CaseOutcome, Cause, Pass, Phase, Point, Stage, StageOutcome, Trouble};
-use crate::guest::linux::apply::{PatchSteps, facts_step, steps};
+use crate::cell::{Cause, Pass, Point, Stage, StageOutcome, Trouble};
+use crate::guest::linux::apply::{PatchSteps, steps};
 use crate::guest::linux::judge;
-use crate::guest::{JobStep, StepEnd, StepReport};
-use crate::id::Name;
-use crate::journal::{Event, PassRecord};
+use crate::guest::{JobStep, StepReport};
+use crate::journal::PassRecord;
 use crate::verdict::evidence::is_clean;
+use crate::verdict::health;
 use crate::verdict::health::facts::Facts;
-use crate::verdict::health::{self, HealthContext, HealthResult};
-use crate::verdict::results::{self, ScriptEnd, ScriptReport};
-
-/// Bytes kept of a case's output.
-const CASE_OUTPUT: usize = 256 * 1024;
 
 /// What was learnt on the clone under way and is needed later on it.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    baseline: Option<Arc<Facts>>,
+    pub(super) baseline: Option<Arc<Facts>>,
     /// Why the machine will be restarted; `None` when it will not.
-    reboot: Option<String>,
+    pub(super) reboot: Option<String>,
     /// The patch restarted the machine itself.
     restarted_itself: bool,
     /// Why the patch does not fit this build: found before the patch touched anything, told when it is to be applied.
-    misfit: Option<Trouble>,
+    pub(super) misfit: Option<Trouble>,
     /// Where in the pass the guest is.
-    point: Option<Point>,
+    pub(super) point: Option<Point>,
 }
 
 impl CellRunner {
@@ -54,11 +47,11 @@ impl CellRunner {
         }
     }
 
-    fn session(&mut self) -> Result<&mut Session, Stop> {
+    pub(super) fn session(&mut self) -> Result<&mut Session, Stop> {
         self.pass.as_mut().and_then(|pass| pass.session.as_mut()).ok_or_else(|| no_pass().into())
     }
 
-    fn memory(&mut self) -> Result<&mut Memory, Stop> {
+    pub(super) fn memory(&mut self) -> Result<&mut Memory, Stop> {
         self.pass.as_mut().map(|pass| &mut pass.memory).ok_or_else(|| no_pass().into())
     }
 
@@ -107,7 +100,7 @@ impl CellRunner {
     }
 
     /// What tells the watchers how far a stage is, without borrowing the runner.
-    fn teller(&self, stage: Stage) -> impl FnMut(&str) + use<> {
+    pub(super) fn teller(&self, stage: Stage) -> impl FnMut(&str) + use<> {
         let activity = super::Activity {
             cell: self.cell.id.clone(),
             stage,
@@ -280,136 +273,6 @@ impl CellRunner {
         Ok(StageOutcome::Passed)
     }
 
-    /// Takes facts and compares them with the baseline's.
-    async fn look_at_health(&mut self, stage: Stage, point: Point, reboot_pending: bool) -> Result<(), Stop> {
-        let after = self.take_facts(stage, point).await?;
-        let Some(before) = self.memory()?.baseline.clone() else { return Ok(()) };
-        let results = self.compare(&before, &after, point, reboot_pending);
-        self.observe_health(point, results).await
-    }
-
-    /// The failures of a comparison that were not there before, as one message and one detail.
-    fn news(&self, before: &Facts, after: &Facts, point: Point) -> Option<(String, String)> {
-        let known: BTreeMap<_, _> =
-            health::baseline(before, &self.health_context(point, false)).into_iter().map(|seen| (seen.check, seen.fingerprint)).collect();
-        let failed: Vec<HealthResult> = self
-            .compare(before, after, point, false)
-            .into_iter()
-            .filter(|seen| seen.outcome == CaseOutcome::Fail && known.get(&seen.check) != Some(&seen.fingerprint))
-            .collect();
-        let messages = failed.iter().map(|seen| format!("{}: {}", seen.check, seen.message)).collect::<Vec<_>>().join("; ");
-        let details = failed.iter().map(|seen| seen.detail.as_str()).collect::<Vec<_>>().join("\n");
-        (!failed.is_empty()).then_some((messages, details))
-    }
-
-    fn compare(&self, before: &Facts, after: &Facts, point: Point, reboot_pending: bool) -> Vec<HealthResult> {
-        health::compare(before, after, &self.health_context(point, reboot_pending))
-    }
-
-    fn health_context(&self, point: Point, reboot_pending: bool) -> HealthContext {
-        HealthContext {
-            point,
-            reboot_pending,
-            patch: self.plan.patch.clone(),
-            services: self.cell.services.clone(),
-            volatile: self.cell.volatile.clone(),
-        }
-    }
-
-    async fn observe_health(&mut self, point: Point, results: Vec<HealthResult>) -> Result<(), Stop> {
-        let Ok(suite) = health::SUITE.parse::<Name>() else { return Ok(()) };
-        for result in results {
-            let observation = CaseObservation {
-                suite: suite.clone(),
-                case: result.check,
-                point,
-                outcome: result.outcome,
-                elapsed_ms: 0,
-                message: result.message,
-                detail: result.detail,
-                fingerprint: result.fingerprint,
-                evidence: Vec::new(),
-            };
-            self.append(Event::CaseObserved { cell: self.cell.id.clone(), observation: Box::new(observation) }).await?;
-        }
-        Ok(())
-    }
-
-    async fn take_facts(&mut self, stage: Stage, point: Point) -> Result<Arc<Facts>, Stop> {
-        self.tell(stage, "reading the machine's state");
-        let mut step = facts_step();
-        step.env.insert("PATCHLAB_SERVICES".to_owned(), self.cell.services.join(" "));
-        let packages = self.plan.patch.facts.packages.iter().map(|package| package.name.clone()).collect::<Vec<_>>().join(" ");
-        step.env.insert("PATCHLAB_PACKAGES".to_owned(), packages);
-        let report = self.session()?.probe("facts", named(step, "facts")).await?;
-        let bytes = report.result.as_deref().unwrap_or(&report.output);
-        let facts = Facts::parse(bytes).map_err(|reason| {
-            let message = format!("the guest's facts cannot be read: {reason}");
-            Trouble::new(Cause::ProbeFailed, message)
-        })?;
-        let mut digests = BTreeMap::new();
-        match self.lab.evidence.keep("facts", bytes) {
-            Ok(kept) => digests.insert("facts".to_owned(), kept.sha256),
-            Err(error) => return Err(disk_trouble(&error).into()),
-        };
-        self.append(Event::FactsTaken { cell: self.cell.id.clone(), point, facts: digests }).await?;
-        Ok(Arc::new(facts))
-    }
-
-    /// Runs the pass's cases, one job a suite.
-    async fn run_cases(&mut self, stage: Stage, point: Point) -> Result<(), Stop> {
-        let work = self.pass.as_ref().map(|pass| pass.work.cases.clone()).unwrap_or_default();
-        let cases: Vec<(Name, Case)> =
-            work.into_iter().filter_map(|(suite, case)| self.cell.case(&suite, &case).cloned().map(|case| (suite, case))).collect();
-        for chunk in cases.chunk_by(|a, b| a.0 == b.0) {
-            let job: Vec<JobStep> = chunk.iter().map(|(suite, case)| case_step(suite, case, point)).collect();
-            let places: Vec<String> = chunk.iter().map(|(suite, case)| format!("{suite}/{}", case.name)).collect();
-            let mut tell = self.teller(stage);
-            let told = |at: usize| tell(places.get(at).map_or("", String::as_str));
-            let reports = match self.session()?.run("suite", job, told).await? {
-                JobEnd::Done(reports) => reports,
-                JobEnd::Restarted(done) => {
-                    let at = places.get(done.len()).cloned().unwrap_or_default();
-                    let message = format!("the machine restarted by itself during case {at}");
-                    return Err(Trouble::new(Cause::UnexpectedReboot, message).into());
-                }
-            };
-            for ((suite, case), report) in chunk.iter().zip(reports) {
-                self.observe_case(suite, case, point, report).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn observe_case(&mut self, suite: &Name, case: &Case, point: Point, report: StepReport) -> Result<(), Stop> {
-        let end = match report.end {
-            StepEnd::Exit(code) => ScriptEnd::Exit(code),
-            StepEnd::Signal(signal) => ScriptEnd::Signal(signal),
-            StepEnd::TimedOut => ScriptEnd::TimedOut,
-            StepEnd::Asked => ScriptEnd::Asked,
-            StepEnd::Lacks(command) => ScriptEnd::Lacks(command),
-        };
-        let script = ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
-        let read = results::read(case.result, &script);
-        let mut evidence = Vec::new();
-        if read.outcome != CaseOutcome::Pass && !report.output.is_empty() {
-            evidence.push(self.lab.evidence.keep("output", &report.output).map_err(|error| disk_trouble(&error))?);
-        }
-        let observation = CaseObservation {
-            suite: suite.clone(),
-            case: case.name.clone(),
-            point,
-            outcome: read.outcome,
-            elapsed_ms: u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
-            message: read.message,
-            detail: read.detail,
-            fingerprint: read.fingerprint,
-            evidence,
-        };
-        self.append(Event::CaseObserved { cell: self.cell.id.clone(), observation: Box::new(observation) }).await?;
-        Ok(())
-    }
-
     /// Runs steps of the lab's own that must not restart the machine.
     async fn engine_job(&mut self, stage: Stage, what: &str, steps: Vec<JobStep>) -> Result<Vec<StepReport>, Stop> {
         match self.patch_job(stage, what, steps).await? {
@@ -430,41 +293,12 @@ impl CellRunner {
 }
 
 /// The step with its name in the environment, for who reads the guest's process list and for the simulator.
-fn named(mut step: JobStep, what: &str) -> JobStep {
+pub(super) fn named(mut step: JobStep, what: &str) -> JobStep {
     step.env.insert("PATCHLAB_STEP".to_owned(), what.to_owned());
     step
-}
-
-fn case_step(suite: &Name, case: &Case, point: Point) -> JobStep {
-    let phase = match point.phase() {
-        Phase::Baseline => "baseline",
-        Phase::Patched => "patched",
-    };
-    let env = [
-        ("PATCHLAB_SUITE", format!("/run/patchlab/media/suites/{suite}")),
-        ("PATCHLAB_SUITE_NAME", suite.to_string()),
-        ("PATCHLAB_CASE", case.name.to_string()),
-        ("PATCHLAB_PHASE", phase.to_owned()),
-        ("PATCHLAB_FORM", case.result.as_str().to_owned()),
-        ("PATCHLAB_RUN", case.run.clone()),
-    ];
-    JobStep {
-        command: "exec \"$PATCHLAB_SUITE/$PATCHLAB_RUN\"".to_owned(),
-        folder: None,
-        env: env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-        limit: case.time_limit.0,
-        output_cap: CASE_OUTPUT,
-        terminal: false,
-        needs: case.needs.clone(),
-    }
 }
 
 /// A restart that the manifest rules out.
 fn unasked(when: &str) -> Trouble {
     Trouble::new(Cause::UnexpectedReboot, format!("{when} restarted the machine, and the manifest says reboot = \"never\""))
-}
-
-fn disk_trouble(error: &std::io::Error) -> Trouble {
-    let cause = if error.kind() == std::io::ErrorKind::StorageFull { Cause::HostDiskFull } else { Cause::Hypervisor };
-    Trouble::new(cause, format!("could not keep evidence: {error}"))
 }

@@ -1,0 +1,181 @@
+//! What a stage looks at: the guest's facts against those before, and the suites' cases. All of it becomes observations.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::jobs::JobEnd;
+use super::runner::{CellRunner, Stop};
+use super::stages::named;
+use crate::catalog::suite::Case;
+use crate::cell::{CaseObservation, CaseOutcome, Cause, Phase, Point, Stage, Trouble};
+use crate::guest::linux::apply::facts_step;
+use crate::guest::{JobStep, StepEnd, StepReport};
+use crate::id::Name;
+use crate::journal::Event;
+use crate::verdict::health::facts::Facts;
+use crate::verdict::health::{self, HealthContext, HealthResult};
+use crate::verdict::results::{self, ScriptEnd, ScriptReport};
+
+/// Bytes kept of a case's output.
+const CASE_OUTPUT: usize = 256 * 1024;
+
+impl CellRunner {
+    /// Takes facts and compares them with the baseline's.
+    pub(super) async fn look_at_health(&mut self, stage: Stage, point: Point, reboot_pending: bool) -> Result<(), Stop> {
+        let after = self.take_facts(stage, point).await?;
+        let Some(before) = self.memory()?.baseline.clone() else { return Ok(()) };
+        let results = self.compare(&before, &after, point, reboot_pending);
+        self.observe_health(point, results).await
+    }
+
+    /// The failures of a comparison that were not there before, as one message and one detail.
+    pub(super) fn news(&self, before: &Facts, after: &Facts, point: Point) -> Option<(String, String)> {
+        let known: BTreeMap<_, _> =
+            health::baseline(before, &self.health_context(point, false)).into_iter().map(|seen| (seen.check, seen.fingerprint)).collect();
+        let failed: Vec<HealthResult> = self
+            .compare(before, after, point, false)
+            .into_iter()
+            .filter(|seen| seen.outcome == CaseOutcome::Fail && known.get(&seen.check) != Some(&seen.fingerprint))
+            .collect();
+        let messages = failed.iter().map(|seen| format!("{}: {}", seen.check, seen.message)).collect::<Vec<_>>().join("; ");
+        let details = failed.iter().map(|seen| seen.detail.as_str()).collect::<Vec<_>>().join("\n");
+        (!failed.is_empty()).then_some((messages, details))
+    }
+
+    fn compare(&self, before: &Facts, after: &Facts, point: Point, reboot_pending: bool) -> Vec<HealthResult> {
+        health::compare(before, after, &self.health_context(point, reboot_pending))
+    }
+
+    pub(super) fn health_context(&self, point: Point, reboot_pending: bool) -> HealthContext {
+        HealthContext {
+            point,
+            reboot_pending,
+            patch: self.plan.patch.clone(),
+            services: self.cell.services.clone(),
+            volatile: self.cell.volatile.clone(),
+        }
+    }
+
+    pub(super) async fn observe_health(&mut self, point: Point, results: Vec<HealthResult>) -> Result<(), Stop> {
+        let Ok(suite) = health::SUITE.parse::<Name>() else { return Ok(()) };
+        for result in results {
+            let observation = CaseObservation {
+                suite: suite.clone(),
+                case: result.check,
+                point,
+                outcome: result.outcome,
+                elapsed_ms: 0,
+                message: result.message,
+                detail: result.detail,
+                fingerprint: result.fingerprint,
+                evidence: Vec::new(),
+            };
+            self.append(Event::CaseObserved { cell: self.cell.id.clone(), observation: Box::new(observation) }).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn take_facts(&mut self, stage: Stage, point: Point) -> Result<Arc<Facts>, Stop> {
+        self.tell(stage, "reading the machine's state");
+        let mut step = facts_step();
+        step.env.insert("PATCHLAB_SERVICES".to_owned(), self.cell.services.join(" "));
+        let packages = self.plan.patch.facts.packages.iter().map(|package| package.name.clone()).collect::<Vec<_>>().join(" ");
+        step.env.insert("PATCHLAB_PACKAGES".to_owned(), packages);
+        let report = self.session()?.probe("facts", named(step, "facts")).await?;
+        let bytes = report.result.as_deref().unwrap_or(&report.output);
+        let facts = Facts::parse(bytes).map_err(|reason| {
+            let message = format!("the guest's facts cannot be read: {reason}");
+            Trouble::new(Cause::ProbeFailed, message)
+        })?;
+        let mut digests = BTreeMap::new();
+        match self.lab.evidence.keep("facts", bytes) {
+            Ok(kept) => digests.insert("facts".to_owned(), kept.sha256),
+            Err(error) => return Err(disk_trouble(&error).into()),
+        };
+        self.append(Event::FactsTaken { cell: self.cell.id.clone(), point, facts: digests }).await?;
+        Ok(Arc::new(facts))
+    }
+
+    /// Runs the pass's cases, one job a suite.
+    pub(super) async fn run_cases(&mut self, stage: Stage, point: Point) -> Result<(), Stop> {
+        let work = self.pass.as_ref().map(|pass| pass.work.cases.clone()).unwrap_or_default();
+        let cases: Vec<(Name, Case)> =
+            work.into_iter().filter_map(|(suite, case)| self.cell.case(&suite, &case).cloned().map(|case| (suite, case))).collect();
+        for chunk in cases.chunk_by(|a, b| a.0 == b.0) {
+            let job: Vec<JobStep> = chunk.iter().map(|(suite, case)| case_step(suite, case, point)).collect();
+            let places: Vec<String> = chunk.iter().map(|(suite, case)| format!("{suite}/{}", case.name)).collect();
+            let mut tell = self.teller(stage);
+            let told = |at: usize| tell(places.get(at).map_or("", String::as_str));
+            let reports = match self.session()?.run("suite", job, told).await? {
+                JobEnd::Done(reports) => reports,
+                JobEnd::Restarted(done) => {
+                    let at = places.get(done.len()).cloned().unwrap_or_default();
+                    let message = format!("the machine restarted by itself during case {at}");
+                    return Err(Trouble::new(Cause::UnexpectedReboot, message).into());
+                }
+            };
+            for ((suite, case), report) in chunk.iter().zip(reports) {
+                self.observe_case(suite, case, point, report).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn observe_case(&mut self, suite: &Name, case: &Case, point: Point, report: StepReport) -> Result<(), Stop> {
+        let end = match report.end {
+            StepEnd::Exit(code) => ScriptEnd::Exit(code),
+            StepEnd::Signal(signal) => ScriptEnd::Signal(signal),
+            StepEnd::TimedOut => ScriptEnd::TimedOut,
+            StepEnd::Asked => ScriptEnd::Asked,
+            StepEnd::Lacks(command) => ScriptEnd::Lacks(command),
+        };
+        let script = ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
+        let read = results::read(case.result, &script);
+        let mut evidence = Vec::new();
+        if read.outcome != CaseOutcome::Pass && !report.output.is_empty() {
+            evidence.push(self.lab.evidence.keep("output", &report.output).map_err(|error| disk_trouble(&error))?);
+        }
+        let observation = CaseObservation {
+            suite: suite.clone(),
+            case: case.name.clone(),
+            point,
+            outcome: read.outcome,
+            elapsed_ms: u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+            message: read.message,
+            detail: read.detail,
+            fingerprint: read.fingerprint,
+            evidence,
+        };
+        self.append(Event::CaseObserved { cell: self.cell.id.clone(), observation: Box::new(observation) }).await?;
+        Ok(())
+    }
+}
+
+fn case_step(suite: &Name, case: &Case, point: Point) -> JobStep {
+    let phase = match point.phase() {
+        Phase::Baseline => "baseline",
+        Phase::Patched => "patched",
+    };
+    let env = [
+        ("PATCHLAB_SUITE", format!("/run/patchlab/media/suites/{suite}")),
+        ("PATCHLAB_SUITE_NAME", suite.to_string()),
+        ("PATCHLAB_CASE", case.name.to_string()),
+        ("PATCHLAB_PHASE", phase.to_owned()),
+        ("PATCHLAB_FORM", case.result.as_str().to_owned()),
+        ("PATCHLAB_RUN", case.run.clone()),
+    ];
+    JobStep {
+        command: "exec \"$PATCHLAB_SUITE/$PATCHLAB_RUN\"".to_owned(),
+        folder: None,
+        env: env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        limit: case.time_limit.0,
+        output_cap: CASE_OUTPUT,
+        terminal: false,
+        needs: case.needs.clone(),
+    }
+}
+
+fn disk_trouble(error: &std::io::Error) -> Trouble {
+    let cause = if error.kind() == std::io::ErrorKind::StorageFull { Cause::HostDiskFull } else { Cause::Hypervisor };
+    Trouble::new(cause, format!("could not keep evidence: {error}"))
+}

@@ -182,3 +182,7 @@ fn not_applicable(patch: &PlannedPatch, image: &SealedImage) -> Option<String> {
     let names = || patch.facts.packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>().join(", ");
     (!concerns).then(|| format!("none of the patch's packages is installed in its image ({})", names()))
 }
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

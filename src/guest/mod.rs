@@ -38,7 +38,8 @@ pub trait Guest: Send + Sync {
     /// Mounts the media and puts the job runner in place. Needed once after every boot; harmless twice.
     async fn prepare(&self) -> Result<(), GuestError>;
 
-    /// Starts a job and returns at once. The job outlives the agent, but not the boot.
+    /// Starts a job and returns at once. The job outlives the agent, but not the boot. The same job started again, because the first
+    /// answer got lost, is one job; another one of that id is refused.
     async fn start(&self, job: &Job) -> Result<(), GuestError>;
 
     /// How far a job is. Bytes of output come with a step once it ended.

@@ -91,7 +91,11 @@ impl Guest for SimGuest {
             if !matches!(machine.state, State::Up { prepared: true, .. }) {
                 return Err(failed("start a job", "the job runner is not there: the guest was not prepared since it booted"));
             }
-            if machine.start_job(job, fx) { Ok(()) } else { Err(failed("start a job", &format!("there is a job {} already", job.id))) }
+            if machine.start_job(job, fx) {
+                Ok(())
+            } else {
+                Err(failed("start a job", &format!("there is another job {} already", job.id)))
+            }
         })
         .await
     }

@@ -349,11 +349,13 @@ start() {
     id=$1
     shift
     for old; do forget "$old"; done
-    # Asked twice because the first answer got lost: the job is there.
     if mkdir "$jobs/$id" 2>/dev/null; then
         cat >"$jobs/$id/job" || exit 1
         PATCHLAB_MARK=$id.runner. setsid /bin/sh "$0" run "$id" </dev/null >/dev/null 2>&1 &
-    fi
+    elif [ "$(cat)" != "$(cat "$jobs/$id/job")" ]; then
+        echo "another job has the id $id" >&2
+        exit 1
+    fi # else asked twice because the first answer got lost: the job is there
     tries=0
     until [ -s "$jobs/$id/log" ]; do
         [ "$tries" -lt 100 ] || exit 1

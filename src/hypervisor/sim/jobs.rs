@@ -50,11 +50,11 @@ impl Jobs {
 }
 
 impl Machine {
-    /// Starts a job. `false` when there is one of that id already, or the guest is not up.
+    /// Starts a job, once. `false` when another one has that id, or the guest is not up.
     pub fn start_job(&mut self, job: &Job, fx: &mut Effects<'_>) -> bool {
         let State::Up { jobs, .. } = &mut self.state else { return false };
-        if jobs.0.contains_key(&job.id) {
-            return false;
+        if let Some(known) = jobs.0.get(&job.id) {
+            return known.steps == job.steps;
         }
         jobs.0.insert(job.id.clone(), Run { steps: job.steps.clone(), finished: Vec::new(), current: None });
         self.begin_step(&job.id, fx);

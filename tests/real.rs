@@ -1,5 +1,5 @@
 //! Whole runs on real virtual machines through the command line: the verdicts that a careful engineer would give, and what is left
-//! behind (nothing). Needs golden images in `PATCHLAB_TEST_STATE`; `scripts/test` builds them and sets it.
+//! behind (nothing). Needs golden images: `scripts/test` builds them, says in `PATCHLAB_TEST_STATE` where, and runs these too.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -42,7 +42,8 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let slot = Slot::take();
-        let shared = std::env::var("PATCHLAB_TEST_STATE").expect("PATCHLAB_TEST_STATE names a state folder with images; use scripts/test");
+        let shared =
+            std::env::var("PATCHLAB_TEST_STATE").expect("not run: PATCHLAB_TEST_STATE must name a state folder with golden images");
         let state = tempfile::Builder::new().prefix("patchlab-real-").tempdir().expect("a folder");
         std::fs::set_permissions(state.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
         std::os::unix::fs::symlink(Path::new(&shared).join("images"), state.path().join("images")).expect("a link");
@@ -101,6 +102,7 @@ fn refused(patch: &str) {
 }
 
 #[test]
+#[ignore = "needs golden images: scripts/test"]
 fn a_harmless_patch_passes_on_bios_and_uefi_and_leaves_nothing() {
     let lab = Lab::new();
     let (exit, report) = lab.run("good-motd", &["--build", "web", "--hardware", "virtio-bios", "--hardware", "virtio-uefi"]);
@@ -112,26 +114,31 @@ fn a_harmless_patch_passes_on_bios_and_uefi_and_leaves_nothing() {
 }
 
 #[test]
+#[ignore = "needs golden images: scripts/test"]
 fn a_patch_that_breaks_a_service_is_refused() {
     refused("broken-hardening");
 }
 
 #[test]
+#[ignore = "needs golden images: scripts/test"]
 fn a_patch_that_asks_a_question_is_refused() {
     refused("asks-question");
 }
 
 #[test]
+#[ignore = "needs golden images: scripts/test"]
 fn a_patch_that_breaks_the_boot_is_refused() {
     refused("breaks-boot");
 }
 
 #[test]
+#[ignore = "needs golden images: scripts/test"]
 fn a_patch_that_restarts_the_machine_unasked_is_refused() {
     refused("self-reboots");
 }
 
 #[test]
+#[ignore = "needs golden images: scripts/test"]
 fn a_controller_killed_in_the_middle_loses_and_leaves_nothing() {
     let lab = Lab::new();
     let patch = format!("{REPOSITORY}/tests/patches/good-motd");

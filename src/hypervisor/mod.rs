@@ -31,7 +31,7 @@ pub trait Hypervisor: Send + Sync {
     /// Switches the machine on.
     async fn start(&self, machine: &str) -> Result<(), HypervisorError>;
 
-    /// Asks the guest to switch itself off, as a person at the power button would (ACPI).
+    /// Asks the guest to switch itself off, as a person at the power button would (ACPI). A guest that has not settled may not hear it.
     async fn shutdown(&self, machine: &str) -> Result<(), HypervisorError>;
 
     /// Cuts the power at once. The machine stays defined. No error when it is off already.

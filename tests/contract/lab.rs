@@ -1,20 +1,34 @@
 //! The labs that the contract is held against, and how its functions wait.
 
+use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use patchlab::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use patchlab::catalog::image::Os;
 use patchlab::catalog::text::Size;
+use patchlab::guest::agent::AgentGuests;
 use patchlab::guest::sim::SimGuests;
 use patchlab::guest::{Guest, Guests};
+use patchlab::hypervisor::libvirt::Libvirt;
 use patchlab::hypervisor::sim::{Scenario, SimHypervisor, World};
 use patchlab::hypervisor::{Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Tag};
 use patchlab::id::{Digest, RunId};
+use patchlab::lab::media::LABEL;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::{sleep, timeout};
+
+#[path = "../golden/mod.rs"]
+mod golden;
+
+/// The machine that the guest's functions share.
+pub const GUEST: &str = "guest";
+
+/// What the payload's file `word` says.
+pub const PAYLOAD: &str = "payload\n";
 
 /// How long a boot may take on the slowest hypervisor.
 const BOOT: Duration = Duration::from_secs(300);
@@ -46,12 +60,43 @@ pub fn simulated(folder: Option<&Path>) -> Lab {
     }
 }
 
-/// libvirt with a real image, when `PATCHLAB_TEST_IMAGE` names one.
-pub fn libvirt() -> Option<Lab> {
-    let _image = PathBuf::from(std::env::var_os("PATCHLAB_TEST_IMAGE")?);
-    // HOOK: `patchlab::hypervisor::libvirt::Libvirt::open(uri, state, lab_id)` and `patchlab::guest::agent::AgentGuests { hypervisor }`
-    // go here once both adapters are there.
-    panic!("PATCHLAB_TEST_IMAGE is set, and the libvirt adapter is not wired in yet")
+/// libvirt inside the process, with a golden image and payload as the lab would give it.
+pub async fn libvirt() -> Lab {
+    let image = golden::image("acme-desktop").await;
+    let state = Path::new(env!("CARGO_TARGET_TMPDIR")).join("contract");
+    let payload = state.join("payload");
+    fs::create_dir_all(&payload).expect("a folder");
+    fs::write(payload.join("word"), PAYLOAD).expect("written");
+    let media = state.join("media.iso");
+    let made = Command::new("xorrisofs").args(["-quiet", "-V", LABEL, "-R", "-o"]).args([&media, &payload]).status();
+    assert!(made.expect("xorrisofs starts").success());
+    let hypervisor: Arc<dyn Hypervisor> = Arc::new(Libvirt::open("qemu:///embed", &state, "this-lab").expect("libvirt opens"));
+    Lab {
+        guests: Arc::new(AgentGuests { hypervisor: hypervisor.clone() }),
+        hypervisor,
+        neighbour: None,
+        id: "this-lab".to_owned(),
+        image,
+        media: Some(media),
+    }
+}
+
+/// Two labs at libvirt's in-process fake. Nothing boots there.
+pub fn fake(folder: &Path) -> Lab {
+    let image = folder.join("image.qcow2");
+    let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1M").status();
+    assert!(made.expect("qemu-img starts").success());
+    let open =
+        |lab: &str| -> Arc<dyn Hypervisor> { Arc::new(Libvirt::open("test:///default", &folder.join(lab), lab).expect("libvirt opens")) };
+    let hypervisor = open("this-lab");
+    Lab {
+        guests: Arc::new(AgentGuests { hypervisor: hypervisor.clone() }),
+        hypervisor,
+        neighbour: Some((open("next-lab"), "next-lab".to_owned())),
+        id: "this-lab".to_owned(),
+        image,
+        media: None,
+    }
 }
 
 impl Lab {
@@ -85,17 +130,34 @@ impl Lab {
         self.hypervisor.create(&self.spec(name)).await.expect("a machine");
     }
 
-    /// A machine whose guest is up and ready for jobs.
-    pub async fn booted(&self, name: &str) -> Arc<dyn Guest> {
-        self.create(name).await;
-        self.hypervisor.start(name).await.expect("a start");
-        let guest = self.guests.connect(name, Os::Debian);
+    /// The machine [`GUEST`] with its guest up and ready for jobs. It is made if it is not there; a function before may have left it.
+    pub async fn guest(&self) -> Arc<dyn Guest> {
+        let guest = self.guests.connect(GUEST, Os::Debian);
+        if guest.ping().await.is_err() {
+            self.create(GUEST).await;
+            let mut events = self.hypervisor.events();
+            self.hypervisor.start(GUEST).await.expect("a start");
+            until_event(&mut events, GUEST, MachineEventKind::AgentConnected).await;
+        }
         until_up(&*guest).await;
         guest
     }
 
     pub async fn destroy(&self, name: &str) {
         self.hypervisor.destroy(name).await.expect("a removal");
+    }
+
+    /// Removes whatever the lab owns.
+    pub async fn clear(&self) {
+        for (machine, _) in self.owned().await {
+            self.destroy(&machine).await;
+        }
+    }
+
+    /// Nothing but the guests' machine is left, and it goes.
+    pub async fn ends_empty(&self) {
+        self.destroy(GUEST).await;
+        assert_eq!(self.owned().await, []);
     }
 
     /// The names of what the lab owns, and whether each runs.

@@ -99,6 +99,10 @@ pub async fn power_comes_and_goes(lab: &Lab) {
     assert_eq!(on.vitals("power").await.map(|vitals| vitals.running), Ok(false));
     assert_eq!(lab.owned().await, [("power".to_owned(), false)]);
     assert!(!on.console("power", 0).await.expect("the console").is_empty(), "what it said stays");
+
+    on.start("power").await.expect("a second start");
+    until_event(&mut events, "power", MachineEventKind::Started).await;
+    assert_eq!(on.vitals("power").await.map(|vitals| vitals.running), Ok(true));
     lab.destroy("power").await;
 }
 

@@ -6,7 +6,7 @@
 //! confirm     clone - boot - baseline - apply - [reboot] - verify - suites ... up to where the bad news was - teardown
 //! ```
 //! A stage that fails ends its pass with a teardown. A pass that the lab spoilt is repeated a bounded number of times; bad news
-//! that the patch is to blame for is tried again on fresh clones. [`next`] is the only place that decides this.
+//! that the patch is to blame for is tried again on fresh clones. [`next()`] is the only place that decides this.
 
 pub mod boot;
 pub mod cause;

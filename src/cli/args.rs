@@ -105,7 +105,7 @@ pub enum Image {
         #[command(flatten)]
         answer: Answer,
     },
-    /// Bring in the disk files of images that have an [import].
+    /// Bring in the disk files of images whose image.toml has an `import` table.
     Import {
         names: Vec<Name>,
         /// Import again although nothing changed.

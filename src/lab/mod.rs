@@ -1,6 +1,6 @@
 //! The engine: takes a plan through the ports to its end.
 //!
-//! `scheduler` gives cells to a few workers; `runner` takes one cell through its passes, asking [`crate::cell::next`] what comes
+//! `scheduler` gives cells to a few workers; `runner` takes one cell through its passes, asking [`crate::cell::next()`] what comes
 //! next and journaling before and after each effect; `session` watches one machine; `stages` are the effects and `observing` what
 //! they look at; `reaper` removes
 //! what a dead controller left. Nothing here decides who is to blame or what a result means: that is `cell` and `verdict`.

@@ -12,7 +12,7 @@
 //! - A file in the store is complete, read-only and named by the sha256 of its contents; it is never written to again.
 //! - A failure, a deadline or a crash leaves the store as it was. What a crash leaves in `incoming` the next build removes.
 //! - Nothing here prints: progress goes to a [`Watcher`], the rest is in the returned value.
-//! - An imported file is hostile until its header has been read by [`import`]; no tool opens it before that.
+//! - An imported file is hostile until its header has been read by `import`; no tool opens it before that.
 
 mod error;
 mod header;

@@ -35,6 +35,8 @@ pub struct Site {
     pub uefi_code: PathBuf,
     /// UDP ports of the two ends of the NIC's wire.
     pub wire: Wire,
+    /// Whether this libvirt gives files to the user that QEMU runs as (its DAC driver). An unprivileged one has none.
+    pub gives_files: bool,
 }
 
 /// Who executes the guest's code.
@@ -83,6 +85,8 @@ pub struct Domain {
     pub media: Option<PathBuf>,
     pub nic: Nic,
     pub console: PathBuf,
+    /// See [`Site::gives_files`].
+    pub gives_files: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,6 +142,7 @@ pub fn domain(spec: &MachineSpec, site: &Site) -> Domain {
         media: spec.media.clone(),
         nic: Nic { model: hardware.nic, mac: format!("52:54:00:{a:02x}:{b:02x}:{c:02x}"), wire: site.wire },
         console: console(&site.folder),
+        gives_files: site.gives_files,
     }
 }
 
@@ -266,7 +271,7 @@ impl Domain {
         // The chain is spelled out and ends here: a backing file that the image's own header names is never opened.
         let image = element("backingStore").with("type", "file").holding([
             element("format").with("type", "qcow2"),
-            source_as_it_is(&self.disk.image),
+            self.source_as_it_is(&self.disk.image),
             element("backingStore"),
         ]);
         Some(element("disk").with("type", "file").with("device", "disk").holding([
@@ -278,6 +283,12 @@ impl Domain {
         ]))
     }
 
+    /// A file that libvirt must not give to anyone else.
+    fn source_as_it_is(&self, file: &Path) -> Element {
+        let kept = self.gives_files.then(|| element("seclabel").with("model", "dac").with("relabel", "no"));
+        element("source").with("file", path(file)).holding([kept])
+    }
+
     fn media(&self, iso: &Path) -> Element {
         let (device, bus) = match self.chipset {
             Chipset::Pc => ("hdc", "ide"),
@@ -285,7 +296,7 @@ impl Domain {
         };
         element("disk").with("type", "file").with("device", "cdrom").holding([
             element("driver").with("name", "qemu").with("type", "raw"),
-            source_as_it_is(iso),
+            self.source_as_it_is(iso),
             element("target").with("dev", device).with("bus", bus),
             element("readonly"),
         ])
@@ -334,11 +345,6 @@ impl Domain {
             argument(device.to_string()),
         ])
     }
-}
-
-/// A file that libvirt must not give to anyone else.
-fn source_as_it_is(file: &Path) -> Element {
-    element("source").with("file", path(file)).holding([element("seclabel").with("model", "dac").with("relabel", "no")])
 }
 
 /// Paths are UTF-8: the adapter refuses others before it comes here.

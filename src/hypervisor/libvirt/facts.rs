@@ -71,6 +71,11 @@ fn local_accelerator(cpuinfo: &str, kvm: &Result<(), String>) -> Accelerator {
     }
 }
 
+/// Whether the libvirt behind this address works as root: the one in this process as this user, a session's never.
+pub fn is_privileged(uri: &str) -> bool {
+    if uri.contains(":///embed") { nix::unistd::Uid::effective().is_root() } else { !uri.contains("/session") }
+}
+
 /// Whether the hypervisor at this address runs on this host.
 pub fn is_local(uri: &str) -> bool {
     uri.split_once("://").is_some_and(|(driver, rest)| rest.starts_with('/') && !driver.contains('+'))

@@ -162,7 +162,13 @@ impl Libvirt {
             let wire = facts::wire(spec.name.as_bytes()).ok_or_else(|| {
                 failure(HypervisorErrorKind::Refused, tried, "no two free UDP ports in 20000 to 29999", "end what holds them")
             })?;
-            let site = domain::Site { kind: inner.accelerator.kind, folder, uefi_code: uefi_code.unwrap_or_default(), wire };
+            let site = domain::Site {
+                kind: inner.accelerator.kind,
+                folder,
+                uefi_code: uefi_code.unwrap_or_default(),
+                wire,
+                gives_files: facts::is_privileged(&inner.uri),
+            };
             let xml = domain::domain(&spec, &site).to_xml().map_err(|error| file(tried, &error))?;
             let session = inner.session()?;
             let defined = session.connection.define_domain_xml(&xml).and_then(|domain| domain.xml_desc(0));

@@ -35,6 +35,7 @@ fn site() -> Site {
         folder: "/state/machines/m".into(),
         uefi_code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
         wire: Wire { local: 20000, remote: 20001 },
+        gives_files: true,
     }
 }
 
@@ -123,4 +124,11 @@ fn one_name_one_identity() {
     let (a, b) = (domain(&spec, &site()), domain(&other, &site()));
     assert_eq!((a.uuid, &a.nic.mac), (domain(&spec, &site()).uuid, &domain(&spec, &site()).nic.mac));
     assert_ne!((a.uuid, a.nic.mac), (b.uuid, b.nic.mac));
+}
+
+#[test]
+fn an_unprivileged_libvirt_is_not_asked_about_owners() {
+    let spec = spec(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
+    let plain = domain(&spec, &Site { gives_files: false, ..site() }).to_xml().expect("written");
+    assert!(!plain.contains("seclabel") && xml(&spec).contains("seclabel"));
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::event::{Controller, Entry, Event};
 use crate::cell::{CaseObservation, Pass, Point, Stage, StageOutcome};
@@ -28,7 +28,12 @@ pub struct RunState {
     pub ended: Option<(Timestamp, Verdict)>,
     /// Machines that were kept and not yet let go.
     pub kept: Vec<String>,
+    /// Until when each of them is kept, see [`KEEP`].
+    pub leases: BTreeMap<String, Timestamp>,
 }
+
+/// How long a machine is kept for a person to look at. After that it is anybody's to remove.
+pub const KEEP: SignedDuration = SignedDuration::from_hours(24);
 
 /// What happened to one cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +96,7 @@ impl RunState {
             cells,
             ended: None,
             kept: Vec::new(),
+            leases: BTreeMap::new(),
         };
         for entry in rest {
             state.apply(entry)?;
@@ -121,6 +127,7 @@ impl RunState {
                 record.apply(entry).map_err(bad)?;
                 if let (Event::PassEnded { kept: true, .. }, Some(pass)) = (&entry.event, record.passes.last()) {
                     self.kept.push(pass.machine.clone());
+                    self.leases.insert(pass.machine.clone(), entry.at.checked_add(KEEP).unwrap_or(Timestamp::MAX));
                 }
             }
         }

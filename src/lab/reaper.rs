@@ -31,7 +31,7 @@ pub async fn orphans(lab: &Lab) -> Result<Vec<Owned>, ReapError> {
     Ok(owned.into_iter().filter(|one| !kept.contains(&one.machine)).collect())
 }
 
-/// Machines that people keep.
+/// Machines that people keep and whose leases have not run out.
 ///
 /// # Errors
 /// When the journal cannot be read.
@@ -39,7 +39,9 @@ pub async fn kept(lab: &Lab) -> Result<BTreeSet<String>, JournalError> {
     let mut kept = BTreeSet::new();
     for run in lab.journal.runs().await? {
         if let Some(state) = lab.journal.state(run).await? {
-            kept.extend(state.kept);
+            let now = lab.clock.now();
+            let held = |machine: &String| state.leases.get(machine).is_some_and(|until| now < *until);
+            kept.extend(state.kept.iter().filter(|machine| held(machine)).cloned());
         }
     }
     Ok(kept)

@@ -12,6 +12,7 @@ use crate::cell::next::{Work, work};
 use crate::cell::{Blame, Cause, Next, Pass, Stage, StageOutcome, Trouble, blame, next};
 use crate::hypervisor::{MachineSpec, Tag};
 use crate::id::RunId;
+use crate::journal::fold::KEEP;
 use crate::journal::{CellRecord, Event, JournalError};
 use crate::plan::{Plan, PlannedCell};
 use crate::verdict::evidence::{keys, pairs};
@@ -156,7 +157,13 @@ impl CellRunner {
         let cancelled = pass.trouble().is_some_and(|(_, trouble)| trouble.cause == Cause::Cancelled);
         let bad = pass.trouble().is_some() || keys(&self.cell, &self.record).iter().any(|key| pairs_of(pass, key));
         if self.lab.settings.keep_failed && created && bad && !cancelled {
-            return Ok(StageOutcome::Skipped { reason: format!("kept for a look: patchlab shell {} {machine}", self.run) });
+            let until = self
+                .lab
+                .clock
+                .now()
+                .checked_add(KEEP)
+                .map_or_else(|_| "further notice".to_owned(), |until| until.strftime("%F %H:%M UTC").to_string());
+            return Ok(StageOutcome::Skipped { reason: format!("kept until {until}: patchlab shell {} {machine}", self.run) });
         }
         self.lab.hypervisor.destroy(&machine).await.map_err(lab_trouble)?;
         Ok(StageOutcome::Passed)

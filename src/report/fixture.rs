@@ -118,6 +118,7 @@ fn story(plan: Plan, cells: BTreeMap<CellId, CellRecord>, judgements: Vec<CellJu
         cells,
         ended: ended.map(|verdict| (at(742), verdict)),
         kept: Vec::new(),
+        leases: BTreeMap::new(),
     };
     let judgement = Judgement { verdict: ended.unwrap_or(Verdict::Inconclusive), finished: ended.is_some(), cells: judgements };
     Story { run, judgement, files: BTreeMap::new() }

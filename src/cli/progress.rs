@@ -81,7 +81,7 @@ impl Painter {
     fn line(&mut self, cell: &CellId) -> &mut CellLine {
         let bars = &self.bars;
         self.cells.entry(cell.clone()).or_insert_with(|| {
-            let style = ProgressStyle::with_template("{prefix:28} {bar:16} {elapsed:>4} {wide_msg}");
+            let style = ProgressStyle::with_template("{prefix:24} {bar:8} {elapsed:>4} {wide_msg}");
             let bar = bars.add(ProgressBar::new(1)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.set_prefix(cell.to_string());
             bar.enable_steady_tick(Duration::from_millis(500));
@@ -99,7 +99,8 @@ impl Painter {
         line.bar.set_position(line.bar.elapsed().as_secs().min(line.bar.length().unwrap_or(1)));
         let what = if activity.what.is_empty() { String::new() } else { format!(": {}", activity.what) };
         let pass = if line.pass.is_empty() { String::new() } else { format!("({}) ", line.pass) };
-        line.bar.set_message(format!("{pass}{}{what}, usually {} s", activity.stage, activity.expected.as_secs()));
+        // What is cut off on a narrow terminal is the detail, not how long it takes.
+        line.bar.set_message(format!("of about {} s, {pass}{}{what}", activity.expected.as_secs(), activity.stage));
     }
 
     fn entry(&mut self, entry: &Entry) {

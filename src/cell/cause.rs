@@ -143,57 +143,35 @@ impl Cause {
 /// Before the patch everything is the lab's. After it, what the guest does is the patch's, because its twin did better without;
 /// what the host does stays the lab's.
 pub const fn blame(cause: &Cause, side: Side) -> Blame {
-    match (cause, side) {
-        (
-            Cause::Hypervisor
-            | Cause::HostDiskFull
-            | Cause::ImageDamaged
-            | Cause::PayloadDamaged
-            | Cause::ControllerEnded
-            | Cause::Cancelled
-            | Cause::EmulatorDied
-            | Cause::DiskError { nospace: true | false }
-            | Cause::NotApplicable,
-            Side::Before | Side::After,
-        ) => Blame::Lab,
-        (
-            Cause::BootStalled { .. }
-            | Cause::BootLoop
-            | Cause::PoweredOff
-            | Cause::KernelPanic
-            | Cause::AgentLost
-            | Cause::AgentNonsense
-            | Cause::UnexpectedReboot
-            | Cause::ProbeFailed
-            | Cause::GuestDiskFull
-            | Cause::ApplyFailed { .. }
-            | Cause::ApplyTimedOut
-            | Cause::ApplyAsked
-            | Cause::UndeclaredRemovals
-            | Cause::NotEffective
-            | Cause::NotIdempotent
-            | Cause::RollbackFailed,
-            Side::Before,
-        ) => Blame::Lab,
-        (
-            Cause::BootStalled { .. }
-            | Cause::BootLoop
-            | Cause::PoweredOff
-            | Cause::KernelPanic
-            | Cause::AgentLost
-            | Cause::AgentNonsense
-            | Cause::UnexpectedReboot
-            | Cause::ProbeFailed
-            | Cause::GuestDiskFull
-            | Cause::ApplyFailed { .. }
-            | Cause::ApplyTimedOut
-            | Cause::ApplyAsked
-            | Cause::UndeclaredRemovals
-            | Cause::NotEffective
-            | Cause::NotIdempotent
-            | Cause::RollbackFailed,
-            Side::After,
-        ) => Blame::Patch,
+    match cause {
+        Cause::Hypervisor
+        | Cause::HostDiskFull
+        | Cause::ImageDamaged
+        | Cause::PayloadDamaged
+        | Cause::ControllerEnded
+        | Cause::Cancelled
+        | Cause::EmulatorDied
+        | Cause::DiskError { nospace: true | false }
+        | Cause::NotApplicable => Blame::Lab,
+        Cause::BootStalled { .. }
+        | Cause::BootLoop
+        | Cause::PoweredOff
+        | Cause::KernelPanic
+        | Cause::AgentLost
+        | Cause::AgentNonsense
+        | Cause::UnexpectedReboot
+        | Cause::ProbeFailed
+        | Cause::GuestDiskFull
+        | Cause::ApplyFailed { .. }
+        | Cause::ApplyTimedOut
+        | Cause::ApplyAsked
+        | Cause::UndeclaredRemovals
+        | Cause::NotEffective
+        | Cause::NotIdempotent
+        | Cause::RollbackFailed => match side {
+            Side::Before => Blame::Lab,
+            Side::After => Blame::Patch,
+        },
     }
 }
 

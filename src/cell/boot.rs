@@ -42,7 +42,8 @@ impl BootWatch {
 
     /// Takes what the console printed since the last call.
     pub fn feed(&mut self, bytes: &[u8]) {
-        let text = String::from_utf8_lossy(&[self.carry.as_slice(), bytes].concat()).into_owned();
+        let all = [self.carry.as_slice(), bytes].concat();
+        let text = String::from_utf8_lossy(&all);
         for (phase, marks) in MARKS {
             if phase > self.phase && marks.iter().any(|mark| text.contains(mark)) {
                 self.phase = phase;
@@ -54,9 +55,7 @@ impl BootWatch {
         } else if self.dead_end.is_none() {
             self.dead_end = PROMPTS.iter().find(|prompt| text.contains(**prompt)).map(|prompt| DeadEnd::Prompt(prompt));
         }
-        let start = self.carry.len() + bytes.len();
-        let all = [self.carry.as_slice(), bytes].concat();
-        self.carry = all[start.saturating_sub(CARRY)..].to_vec();
+        self.carry = all[all.len().saturating_sub(CARRY)..].to_vec();
     }
 
     /// The machine restarted: everything starts over.

@@ -63,6 +63,12 @@ pub struct Settings {
     pub keep_failed: bool,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self { workers: 1, keep_failed: false }
+    }
+}
+
 /// The files that a plan's digests stand for, checked before the run.
 #[derive(Clone, Debug, Default)]
 pub struct RunFiles {

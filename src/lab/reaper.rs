@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Lab, Settings};
+use super::Lab;
 use crate::cell::{Cause, Next, Stage, StageOutcome, Trouble, next};
 use crate::hypervisor::{HypervisorError, Owned};
 use crate::id::RunId;
@@ -95,10 +95,4 @@ pub async fn take_over(lab: &Lab, state: &RunState) -> Result<(), ReapError> {
 
 async fn append(lab: &Lab, run: RunId, event: Event) -> Result<(), JournalError> {
     lab.journal.append(run, lab.clock.now(), event).await.map(|_| ())
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { workers: 1, keep_failed: false }
-    }
 }

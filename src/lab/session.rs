@@ -99,11 +99,6 @@ impl Session {
         format!("{what}-{}", self.jobs)
     }
 
-    /// How far the boot got.
-    pub fn phase(&self) -> BootPhase {
-        self.boot.phase()
-    }
-
     /// Waits a moment, or less when something happens to the machine.
     async fn pause(&mut self, look: &mut Look) -> Result<(), Trouble> {
         match tokio::time::timeout(LOOK, self.events.recv()).await {
@@ -354,10 +349,6 @@ impl Session {
             trouble.evidence.push(kept);
         }
         trouble
-    }
-
-    pub fn lab(&self) -> &Lab {
-        &self.lab
     }
 }
 

@@ -9,6 +9,9 @@ use super::hardware::Firmware;
 use super::text::Size;
 use crate::id::Digest;
 
+/// The smallest disk on which a Debian with a kernel and boot loaders fits.
+pub const SMALLEST_DISK: Size = Size::mib(1024);
+
 /// How a golden image comes to be: built from a recipe, or imported. Exactly one of the two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

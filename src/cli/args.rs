@@ -102,6 +102,9 @@ pub enum Image {
         /// Build again although nothing changed.
         #[arg(long)]
         rebuild: bool,
+        /// Images at work at once [default: as many as cores].
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+        workers: Option<u16>,
         #[command(flatten)]
         answer: Answer,
     },
@@ -111,6 +114,9 @@ pub enum Image {
         /// Import again although nothing changed.
         #[arg(long)]
         again: bool,
+        /// Images at work at once [default: as many as cores].
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+        workers: Option<u16>,
         #[command(flatten)]
         answer: Answer,
     },

@@ -215,5 +215,6 @@ fn matches(run: RunId, text: &str) -> bool {
 }
 
 pub fn image_failure(error: images::ImageError) -> Failure {
-    Failure::usage(format!("{error}\n  {}", error.hint()))
+    let told = format!("{error}\n  {}", error.hint());
+    if error.is_fault() { Failure::lab(told) } else { Failure::usage(told) }
 }

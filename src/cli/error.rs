@@ -57,6 +57,14 @@ impl Failure {
         Self { exit: Exit::Usage, message: diagnostics.to_string() }
     }
 
+    /// Several as one; none of none. What the lab is to blame for outranks what the person can mend.
+    pub fn all(failures: impl IntoIterator<Item = Self>) -> Option<Self> {
+        failures.into_iter().reduce(|all, one| Self {
+            exit: if all.exit == Exit::Inconclusive { all.exit } else { one.exit },
+            message: format!("{}\n{}", all.message, one.message),
+        })
+    }
+
     /// Something the lab stands on let it down.
     pub fn lab(message: impl fmt::Display) -> Self {
         Self { exit: Exit::Inconclusive, message: format!("error: {message}") }

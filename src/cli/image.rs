@@ -1,22 +1,23 @@
 //! `patchlab image`.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use tokio::sync::watch;
 
 use super::args::{Answer, Format, Image};
+use super::bars::Bars;
 use super::context::{Context, image_failure};
 use super::error::{Exit, Failure};
-use super::print;
+use super::{interrupt, print};
 use crate::catalog::{Catalog, ImageEntry};
 use crate::id::Name;
-use crate::lab::images::{self, Made, Progress, Rebuild, Watcher};
+use crate::lab::images::{self, ImageError, Made, Rebuild};
 
 pub async fn image(context: &Context, verb: &Image) -> Result<Exit, Failure> {
     match verb {
-        Image::Build { names, rebuild, answer } => make(context, names, *rebuild, answer, "recipe").await,
-        Image::Import { names, again, answer } => make(context, names, *again, answer, "import").await,
+        Image::Build { names, rebuild, workers, answer } => make(context, names, *rebuild, *workers, answer, "recipe").await,
+        Image::Import { names, again, workers, answer } => make(context, names, *again, *workers, answer, "import").await,
         Image::List(answer) => list(context, answer),
         Image::Verify { names, answer } => verify(context, names, answer).await,
     }
@@ -31,62 +32,66 @@ fn chosen<'a>(catalog: &'a Catalog, names: &'a [Name]) -> Result<Vec<(&'a Name, 
     Ok(catalog.images.iter().filter(|(name, _)| names.is_empty() || names.contains(name)).collect())
 }
 
-async fn make(context: &Context, names: &[Name], again: bool, answer: &Answer, how: &str) -> Result<Exit, Failure> {
+async fn make(context: &Context, names: &[Name], again: bool, workers: Option<u16>, answer: &Answer, how: &str) -> Result<Exit, Failure> {
     let catalog = context.catalog()?;
     let store = context.images()?;
-    let rebuild = if again { Rebuild::Always } else { Rebuild::WhenChanged };
-    let mut made = Vec::new();
-    for (name, entry) in chosen(&catalog, names)? {
-        let fits = if how == "recipe" { entry.image.recipe.is_some() } else { entry.image.import.is_some() };
-        if !fits {
-            if names.contains(name) {
-                return Err(Failure::usage(format!("image {name} has no [{how}] in its image.toml")));
-            }
-            continue;
-        }
-        let (bar, watcher) = watcher(name);
-        let done = images::make(&store, name, entry, rebuild, &watcher).await;
-        bar.finish_and_clear();
-        let done = done.map_err(image_failure)?;
-        let changed = matches!(done, Made::New { .. });
-        super::say(format_args!("{name}: {}", if changed { "new" } else { "unchanged" }));
-        made.push((done.record().clone(), changed));
+    let fits = |entry: &ImageEntry| if how == "recipe" { entry.image.recipe.is_some() } else { entry.image.import.is_some() };
+    let chosen = chosen(&catalog, names)?;
+    if let Some((name, _)) = chosen.iter().find(|(name, entry)| names.contains(name) && !fits(entry)) {
+        return Err(Failure::usage(format!("image {name} has no [{how}] in its image.toml; nothing was done")));
     }
+    let wanted: Vec<_> = chosen.into_iter().filter(|(_, entry)| fits(entry)).map(|(name, entry)| (name.clone(), entry.clone())).collect();
+
+    let (cancel, cancelled) = watch::channel(false);
+    let farewell = async { super::say("what the builds had under way goes by itself in a few seconds") };
+    let interrupted = interrupt::watch(cancel, "interrupted: ending the builds; once more leaves at once", farewell);
+    let bars = Bars::new(wanted.iter().map(|(name, _)| name));
+    let watcher = bars.watcher(cancelled);
+    let rebuild = if again { Rebuild::Always } else { Rebuild::WhenChanged };
+    let workers = workers.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
+    let mut made = BTreeMap::new();
+    let ended = |name: Name, done: Result<Made, ImageError>| {
+        let how = match &done {
+            Ok(Made::New { .. }) => "new",
+            Ok(Made::Unchanged(_)) => "unchanged",
+            Err(ImageError::Cancelled(_)) => "called off",
+            Err(_) => "failed",
+        };
+        bars.ended(&name, &format!("{name}: {how}"));
+        made.insert(name, done);
+    };
+    images::make(&store, wanted, rebuild, workers, &watcher, ended).await.map_err(image_failure)?;
+    drop(bars);
+
     match answer.format {
         Format::Human => {
-            made.iter().try_for_each(|(record, _)| print(&format!("{}  {}  {} MiB\n", record.image, record.name, record.size >> 20)))?
+            let rows = made.values().flatten().map(Made::record);
+            rows.map(|record| format!("{}  {}  {} MiB\n", record.image, record.name, record.size >> 20)).try_for_each(|row| print(&row))?;
         }
         Format::Json => {
-            let rows = made
-                .iter()
-                .map(|(record, changed)| json!({ "name": record.name, "sha256": record.image, "size": record.size, "changed": changed }));
+            let rows = made.iter().map(|(name, done)| match done {
+                Ok(done) => {
+                    let record = done.record();
+                    let changed = matches!(done, Made::New { .. });
+                    json!({ "name": name, "sha256": record.image, "size": record.size, "changed": changed })
+                }
+                Err(error) => json!({ "name": name, "error": error.to_string() }),
+            });
             print(&format!("{:#}\n", serde_json::Value::from_iter(rows)))?;
         }
     }
-    Ok(Exit::Pass)
+    if interrupted.is_cancelled() {
+        return Ok(Exit::Interrupted);
+    }
+    let failures = made.into_iter().filter_map(|(name, done)| Some(failure_of(&name, done.err()?)));
+    Failure::all(failures).map_or(Ok(Exit::Pass), Err)
 }
 
-/// A bar on a terminal, a line a step elsewhere.
-fn watcher(name: &Name) -> (ProgressBar, Watcher) {
-    use std::io::IsTerminal;
-    let bar = ProgressBar::new(1000);
-    if let Ok(style) = ProgressStyle::with_template("{prefix:16} {bar:20} {percent:>3} % {elapsed:>4} {wide_msg}") {
-        bar.set_style(style);
-    }
-    bar.set_prefix(name.to_string());
-    let (shown, terminal) = (bar.clone(), std::io::stderr().is_terminal());
-    let last = std::sync::Mutex::new(None);
-    let watcher: Watcher = Arc::new(move |progress: Progress| {
-        let title = progress.step.title();
-        shown.set_position((progress.fraction.clamp(0.0, 1.0) * 1000.0) as u64);
-        shown.set_message(format!("{title} {}", progress.detail));
-        let Ok(mut last) = last.lock() else { return };
-        if !terminal && *last != Some(progress.step) {
-            *last = Some(progress.step);
-            super::say(format_args!("{}: {title}", progress.image));
-        }
-    });
-    (bar, watcher)
+/// Many errors name a file or a tool only.
+fn failure_of(name: &Name, error: ImageError) -> Failure {
+    let Failure { exit, message } = image_failure(error);
+    let named = message.contains(&format!("image {name}"));
+    Failure { exit, message: if named { message } else { message.replacen("error: ", &format!("error: image {name}: "), 1) } }
 }
 
 fn list(context: &Context, answer: &Answer) -> Result<Exit, Failure> {
@@ -117,22 +122,23 @@ fn list(context: &Context, answer: &Answer) -> Result<Exit, Failure> {
 async fn verify(context: &Context, names: &[Name], answer: &Answer) -> Result<Exit, Failure> {
     let catalog = context.catalog()?;
     let store = context.images()?;
+    let named = chosen(&catalog, names)?;
+    let bars = Bars::new(named.iter().map(|(name, _)| *name));
+    let (_cancel, cancelled) = watch::channel(false);
+    let watcher = bars.watcher(cancelled);
     let (mut rows, mut bad) = (Vec::new(), Vec::new());
-    for (name, _) in chosen(&catalog, names)? {
-        if names.is_empty() && store.record(name).map_err(image_failure)?.is_none() {
-            continue;
-        }
-        let (bar, watcher) = watcher(name);
-        let verified = store.verify_fully(name, &watcher).await;
-        bar.finish_and_clear();
-        match verified {
+    for (name, _) in named {
+        let unmade = |error: &ImageError| names.is_empty() && matches!(error, ImageError::NotMade(_));
+        match store.verify_fully(name, &watcher).await {
             Ok(sealed) => rows.push(json!({ "name": name, "sha256": sealed.image, "sound": true })),
+            Err(error) if unmade(&error) => {}
             Err(error) => {
                 rows.push(json!({ "name": name, "sound": false, "error": error.to_string() }));
-                bad.push(image_failure(error).message);
+                bad.push(failure_of(name, error));
             }
         }
     }
+    drop(bars);
     match answer.format {
         Format::Human => rows.iter().filter(|row| row["sound"] == true).try_for_each(|row| {
             let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
@@ -140,5 +146,5 @@ async fn verify(context: &Context, names: &[Name], answer: &Answer) -> Result<Ex
         })?,
         Format::Json => print(&format!("{:#}\n", serde_json::Value::Array(rows)))?,
     }
-    if bad.is_empty() { Ok(Exit::Pass) } else { Err(Failure::usage(bad.join("\n"))) }
+    Failure::all(bad).map_or(Ok(Exit::Pass), Err)
 }

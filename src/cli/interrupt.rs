@@ -1,4 +1,4 @@
-//! Ctrl-C: once tears down and says inconclusive, twice leaves at once and says what was left.
+//! Ctrl-C: once tears down, twice leaves at once and says what was left.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use super::error::Exit;
-use crate::hypervisor::Hypervisor;
 
 /// Whether someone interrupted.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +18,8 @@ impl Interrupted {
     }
 }
 
-/// Watches for SIGINT and SIGTERM from now on.
-pub fn watch(cancel: watch::Sender<bool>, hypervisor: Arc<dyn Hypervisor>) -> Interrupted {
+/// Watches for SIGINT and SIGTERM from now on. The first says `first` and cancels; at the second `farewell` has the last word.
+pub fn watch(cancel: watch::Sender<bool>, first: &'static str, farewell: impl Future<Output = ()> + Send + 'static) -> Interrupted {
     let interrupted = Interrupted::default();
     let flag = interrupted.clone();
     tokio::spawn(async move {
@@ -29,13 +28,9 @@ pub fn watch(cancel: watch::Sender<bool>, hypervisor: Arc<dyn Hypervisor>) -> In
         next().await;
         flag.0.store(true, Ordering::Relaxed);
         cancel.send_replace(true);
-        super::say(format_args!("interrupted: removing the machines; once more leaves them behind"));
+        super::say(first);
         next().await;
-        let left = hypervisor.owned().await.unwrap_or_default();
-        for one in &left {
-            super::say(format_args!("left behind: {} ({} MiB)", one.machine, one.bytes >> 20));
-        }
-        super::say(format_args!("`patchlab gc --remove` removes what was left; the same command takes the run up where it was"));
+        farewell.await;
         std::process::exit(Exit::Interrupted.code().into());
     });
     interrupted

@@ -1,6 +1,7 @@
 //! The command line: one file a verb. Here alone the parts are put together.
 
 pub mod args;
+mod bars;
 mod check;
 mod context;
 mod doctor;
@@ -38,7 +39,9 @@ pub fn main() -> u8 {
     if opens && !Target::of(&cli).is_sim() && cli.lab.is_dir() {
         crate::hypervisor::libvirt::quiet(&cli.state_folder());
     }
-    let runtime = match runtime(Target::of(&cli).is_sim()) {
+    // Images are made by real tools, which take real time.
+    let virtual_time = Target::of(&cli).is_sim() && !matches!(cli.verb, Verb::Image(_));
+    let runtime = match runtime(virtual_time) {
         Ok(runtime) => runtime,
         Err(error) => {
             say(format_args!("could not start: {error}"));
@@ -58,8 +61,8 @@ pub fn main() -> u8 {
 }
 
 /// The simulator's time is virtual: it jumps to the next timer when nothing else is to do.
-fn runtime(sim: bool) -> std::io::Result<tokio::runtime::Runtime> {
-    if sim {
+fn runtime(virtual_time: bool) -> std::io::Result<tokio::runtime::Runtime> {
+    if virtual_time {
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()
     } else {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()

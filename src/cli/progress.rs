@@ -21,9 +21,9 @@ pub struct Display {
 impl Display {
     /// Starts showing.
     pub fn start(lab: &Lab, cells: usize) -> Self {
-        let terminal = console_is_terminal();
-        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let bars = MultiProgress::with_draw_target(target);
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
+        // Hidden also on a terminal that cannot move its cursor.
+        let terminal = !bars.is_hidden();
         let mut painter = Painter { bars: bars.clone(), terminal, cells: HashMap::new(), ended: 0, planned: cells };
         let (mut entries, mut activities) = (lab.journal.watch(), lab.activity.subscribe());
         let task = tokio::spawn(async move {
@@ -47,11 +47,6 @@ impl Drop for Display {
         // Bars that cannot be cleared stay on the screen and do no harm.
         let _ = self.bars.clear();
     }
-}
-
-fn console_is_terminal() -> bool {
-    use std::io::IsTerminal;
-    std::io::stderr().is_terminal()
 }
 
 struct Painter {

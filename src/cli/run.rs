@@ -1,6 +1,6 @@
 //! `patchlab plan` and `patchlab run`.
 
-use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -10,10 +10,12 @@ use super::error::{Exit, Failure};
 use super::progress::Display;
 use super::{print, show};
 use crate::catalog::Catalog;
+use crate::hypervisor::Hypervisor;
 use crate::id::RunId;
 use crate::journal::{Controller, Event, RunState};
 use crate::lab::history::History;
 use crate::lab::media::{self, Sources};
+use crate::lab::memory;
 use crate::lab::patches::StoredPatch;
 use crate::lab::{Lab, RunFiles, Settings, reaper, scheduler};
 use crate::plan::{Plan, Request, plan};
@@ -83,7 +85,8 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
         lab.history.plan(&state.plan.cells, lab.settings.workers).as_secs().div_ceil(60)
     }));
     let display = Display::start(&lab, state.plan.cells.len());
-    let interrupted = super::interrupt::watch(cancel, lab.hypervisor.clone());
+    let first = "interrupted: removing the machines; once more leaves them behind";
+    let interrupted = super::interrupt::watch(cancel, first, left_behind(lab.hypervisor.clone()));
     let verdict = scheduler::work(&lab, &state, files).await;
     drop(display);
     let left = reaper::reap(&lab).await;
@@ -99,6 +102,14 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     let exit = finish(context, verb, &state)?;
     tracing::info!(%run, %verdict, "run ended");
     Ok(if interrupted.is_cancelled() { Exit::Interrupted } else { exit })
+}
+
+/// What a controller that leaves at once says of its machines.
+async fn left_behind(hypervisor: Arc<dyn Hypervisor>) {
+    for one in hypervisor.owned().await.unwrap_or_default() {
+        super::say(format_args!("left behind: {} ({} MiB)", one.machine, one.bytes >> 20));
+    }
+    super::say("`patchlab gc --remove` removes what was left; the same command takes the run up where it was");
 }
 
 /// The newest ended run of this very plan with a verdict that speaks for or against the patch.
@@ -207,13 +218,6 @@ fn user() -> String {
 fn workers(asked: Option<u16>, plan: &Plan) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let largest = plan.cells.iter().map(|cell| cell.hardware.profile.memory.0).max().unwrap_or(1);
-    let memory = free_memory(Path::new("/proc/meminfo")).map_or(1, |free| (free / (largest + (512 << 20))) as usize);
+    let memory = (memory::available() / (largest + (512 << 20))) as usize;
     asked.map_or_else(|| cores.min(memory).max(1), usize::from).min(plan.cells.len().max(1))
-}
-
-/// Available memory in bytes, as the kernel estimates it (proc(5), `MemAvailable`, in KiB).
-fn free_memory(meminfo: &Path) -> Option<u64> {
-    let text = std::fs::read_to_string(meminfo).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }

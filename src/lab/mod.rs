@@ -11,6 +11,7 @@ pub mod history;
 pub mod images;
 pub mod jobs;
 pub mod media;
+pub mod memory;
 mod observing;
 pub mod patches;
 pub mod reaper;

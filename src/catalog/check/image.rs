@@ -2,16 +2,13 @@
 
 use super::named_file;
 use crate::catalog::diagnostic::Diagnostic;
-use crate::catalog::image::Image;
+use crate::catalog::image::{Image, SMALLEST_DISK};
 use crate::catalog::inside::plain_absolute;
 use crate::catalog::lists::twice;
 use crate::catalog::load::Found;
 use crate::catalog::source::Source;
 use crate::catalog::text::Size;
 use crate::catalog::tree::{Tree, join};
-
-/// The smallest disk on which a Debian with a kernel and boot loaders fits.
-const SMALLEST_DISK: Size = Size::mib(512);
 
 pub(super) fn check(found: &Found<Image>, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
     let tree = &source.tree;

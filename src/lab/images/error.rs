@@ -43,6 +43,9 @@ pub enum ImageError {
     #[error("the record {} can't be read: {source}", path.display())]
     Record { path: PathBuf, source: serde_json::Error },
 
+    #[error("image {0} was called off; nothing of it was kept")]
+    Cancelled(Name),
+
     #[error("image {image}: expected the digest {expected}, found {found}")]
     Pinned { image: Name, expected: Digest, found: Digest },
 }
@@ -50,6 +53,26 @@ pub enum ImageError {
 impl ImageError {
     pub(super) fn io(doing: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { doing, path: path.as_ref().to_owned(), source }
+    }
+
+    /// Whether the host let the lab down, rather than the description or the files being wrong.
+    pub fn is_fault(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem)
+            }
+            Self::Deadline { .. } | Self::Cancelled(_) => true,
+            Self::Tool { tail, .. } => tail.contains("No space left on device"),
+            Self::Description { .. }
+            | Self::Source { .. }
+            | Self::Refused { .. }
+            | Self::Missing { .. }
+            | Self::NotMade(_)
+            | Self::Damaged { .. }
+            | Self::Busy { .. }
+            | Self::Record { .. }
+            | Self::Pinned { .. } => false,
+        }
     }
 
     /// What the reader can do about it.
@@ -60,6 +83,7 @@ impl ImageError {
             Self::Refused { .. } => {
                 "flatten it first where you trust its origin, for example: qemu-img convert -O qcow2 FILE flat.qcow2".to_owned()
             }
+            Self::Tool { .. } if self.is_fault() => "make room in the temporary folder ($TMPDIR), then run the same command again".to_owned(),
             Self::Tool { .. } => {
                 "the last lines above are the tool's own words; a build that failed for the network's sake can just be run again".to_owned()
             }
@@ -79,6 +103,7 @@ impl ImageError {
             }
             Self::Io { .. } => "check that the path exists and may be read and written".to_owned(),
             Self::Record { path, .. } => format!("remove {} and build the image again", path.display()),
+            Self::Cancelled(_) => "the same command begins it anew".to_owned(),
             Self::Pinned { .. } => {
                 "this is another file than the one image.toml names: fetch the right one, or name the new digest".to_owned()
             }

@@ -73,18 +73,18 @@ pub(super) fn locate(wanted: &Import, folder: &Path) -> Result<PathBuf, ImageErr
 
 /// Checks the source and writes it to `disk` as a qcow2.
 pub(super) async fn convert(file: &Path, format: DiskFormat, disk: &Path, name: &Name, watcher: &Watcher) -> Result<(), ImageError> {
-    watcher(Progress::at(name, Step::Check, 0.0, ""));
+    watcher.tell(Progress::at(name, Step::Check, 0.0, ""))?;
     check_header(file, format).await?;
-    inspect(file, format, name).await?;
+    inspect(file, format, name, watcher).await?;
     if format != DiskFormat::Raw {
-        check(file, qemu_name(format), name).await?;
+        check(file, qemu_name(format), name, watcher).await?;
     }
 
-    watcher(Progress::at(name, Step::Convert, 0.0, ""));
+    watcher.tell(Progress::at(name, Step::Convert, 0.0, ""))?;
     let mut command = Command::new("qemu-img");
     command.args(["convert", "-f", qemu_name(format), "-O", "qcow2", "-c", "-o", "compression_type=zstd"]).arg(file).arg(disk);
-    run_well(command, &Job { image: name, doing: "converting it", limit: CONVERT_LIMIT }, |_| ()).await?;
-    check(disk, "qcow2", name).await
+    run_well(command, &Job { image: name, doing: "converting it", limit: CONVERT_LIMIT, watcher }, |_| ()).await?;
+    check(disk, "qcow2", name, watcher).await
 }
 
 async fn check_header(file: &Path, format: DiskFormat) -> Result<(), ImageError> {
@@ -99,8 +99,8 @@ async fn check_header(file: &Path, format: DiskFormat) -> Result<(), ImageError>
     .await
 }
 
-async fn inspect(file: &Path, format: DiskFormat, name: &Name) -> Result<(), ImageError> {
-    let job = Job { image: name, doing: "looking at it", limit: INFO_LIMIT };
+async fn inspect(file: &Path, format: DiskFormat, name: &Name, watcher: &Watcher) -> Result<(), ImageError> {
+    let job = Job { image: name, doing: "looking at it", limit: INFO_LIMIT, watcher };
     let ended = run(bounded(&["info", "--output=json", "-f", qemu_name(format)], file), &job, |_| ()).await?;
     if !ended.status.success() {
         return Err(refused(file, unreadable(format, &ended)));
@@ -142,8 +142,8 @@ fn judge(info: &Info, format: DiskFormat, file: &Path) -> Option<Objection> {
 }
 
 /// `qemu-img check`: 0 whole, 2 corrupt, 3 whole but with lost space.
-async fn check(file: &Path, format: &'static str, name: &Name) -> Result<(), ImageError> {
-    let job = Job { image: name, doing: "checking it", limit: CHECK_LIMIT };
+async fn check(file: &Path, format: &'static str, name: &Name, watcher: &Watcher) -> Result<(), ImageError> {
+    let job = Job { image: name, doing: "checking it", limit: CHECK_LIMIT, watcher };
     let ended = run(bounded(&["check", "-f", format], file), &job, |_| ()).await?;
     if matches!(ended.status.code(), Some(0 | 3)) {
         return Ok(());

@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use super::error::ImageError;
+use super::progress::Watcher;
 use crate::id::Name;
 
 /// How many of the last lines are kept for the error, and how much of each line.
@@ -28,6 +29,7 @@ pub(super) struct Job<'a> {
     pub image: &'a Name,
     pub doing: &'static str,
     pub limit: Duration,
+    pub watcher: &'a Watcher,
 }
 
 /// How it ended: standard output, and the last lines of standard error.
@@ -64,7 +66,7 @@ impl Drop for Group {
 /// Runs a tool to its end. Each line of standard error goes to `line` as it comes.
 ///
 /// # Errors
-/// The tool can't be started, or the deadline passed. How it ended is in the answer.
+/// The tool can't be started, the deadline passed, or the work was called off. How it ended is in the answer.
 pub(super) async fn run(mut command: Command, job: &Job<'_>, mut line: impl FnMut(&str)) -> Result<Ended, ImageError> {
     let tool = command.as_std().get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).env("LC_ALL", "C.UTF-8");
@@ -74,15 +76,20 @@ pub(super) async fn run(mut command: Command, job: &Job<'_>, mut line: impl FnMu
     let mut group = Group(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
 
     let mut tail = VecDeque::with_capacity(TAIL_LINES);
-    let finished = timeout(job.limit, follow(&mut child, &mut group, &mut tail, &mut line)).await;
-    let tail = Vec::from(tail).join("\n");
+    let finished = tokio::select! {
+        finished = timeout(job.limit, follow(&mut child, &mut group, &mut tail, &mut line)) => finished.map_err(|_| {
+            let tail = Vec::from(std::mem::take(&mut tail)).join("\n");
+            ImageError::Deadline { image: job.image.clone(), doing: job.doing, tool: tool.clone(), limit: job.limit, tail }
+        }),
+        () = job.watcher.cancelled() => Err(ImageError::Cancelled(job.image.clone())),
+    };
     match finished {
-        Ok(Ok((status, output))) => Ok(Ended { status, output, tail }),
+        Ok(Ok((status, output))) => Ok(Ended { status, output, tail: Vec::from(tail).join("\n") }),
         Ok(Err(source)) => Err(ImageError::Missing { tool, source }),
-        Err(_) => {
+        Err(stopped) => {
             group.signal(Signal::SIGTERM);
             let _ = timeout(GRACE, child.wait()).await;
-            Err(ImageError::Deadline { image: job.image.clone(), doing: job.doing, tool, limit: job.limit, tail })
+            Err(stopped)
         }
     }
 }
@@ -145,6 +152,7 @@ async fn next_line(pipe: &mut BufReader<impl AsyncRead + Unpin>) -> Result<Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lab::images::progress::unwatched;
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("sh");
@@ -155,7 +163,7 @@ mod tests {
     #[tokio::test]
     async fn output_lines_and_tail_are_kept() {
         let name = "web".parse().expect("a name");
-        let job = Job { image: &name, doing: "testing", limit: Duration::from_secs(20) };
+        let job = Job { image: &name, doing: "testing", limit: Duration::from_secs(20), watcher: &unwatched() };
         let mut lines = 0;
         let ended = run(shell("seq 1 40 >&2; echo done; exit 3"), &job, |_| lines += 1).await.expect("it runs");
         assert_eq!((ended.status.code(), ended.output.as_slice(), lines), (Some(3), &b"done\n"[..], 40));
@@ -165,7 +173,7 @@ mod tests {
     #[tokio::test]
     async fn a_deadline_ends_the_whole_group() {
         let name = "web".parse().expect("a name");
-        let job = Job { image: &name, doing: "testing", limit: Duration::from_millis(300) };
+        let job = Job { image: &name, doing: "testing", limit: Duration::from_millis(300), watcher: &unwatched() };
         let folder = tempfile::tempdir().expect("a folder");
         let mark = folder.path().join("pid");
         let script = format!("sleep 600 & echo $! > {}; wait", mark.display());
@@ -188,7 +196,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_left_behind_does_not_hold_up_the_end() {
         let name = "web".parse().expect("a name");
-        let job = Job { image: &name, doing: "testing", limit: Duration::from_secs(20) };
+        let job = Job { image: &name, doing: "testing", limit: Duration::from_secs(20), watcher: &unwatched() };
         let ended = run(shell("sleep 600 & echo started >&2"), &job, |_| ()).await.expect("it runs");
         assert_eq!((ended.status.code(), ended.tail.as_str()), (Some(0), "started"));
     }
@@ -196,7 +204,7 @@ mod tests {
     #[tokio::test]
     async fn a_missing_tool_is_named() {
         let name = "web".parse().expect("a name");
-        let job = Job { image: &name, doing: "testing", limit: Duration::from_secs(1) };
+        let job = Job { image: &name, doing: "testing", limit: Duration::from_secs(1), watcher: &unwatched() };
         let error = run(Command::new("no-such-tool-here"), &job, |_| ()).await.err().expect("no such tool");
         assert!(error.to_string().contains("no-such-tool-here"));
     }

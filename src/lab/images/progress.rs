@@ -1,7 +1,11 @@
-//! What a build is doing now, for whoever shows it.
+//! What a build is doing now, for whoever shows it, and whether it is still wanted.
 
+use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
+use super::error::ImageError;
 use crate::id::Name;
 
 /// The parts of making an image, in order. The first six are a recipe's, `Check` and `Convert` an import's.
@@ -72,10 +76,42 @@ impl Progress {
     }
 }
 
-/// Whoever wants to know. Called from several threads, often; it must return at once.
-pub type Watcher = Arc<dyn Fn(Progress) + Send + Sync>;
+/// Whoever waits for images: hears how far they are, and may call the work off.
+#[derive(Clone)]
+pub struct Watcher {
+    hear: Arc<dyn Fn(Progress) + Send + Sync>,
+    cancelled: watch::Receiver<bool>,
+}
+
+impl Watcher {
+    /// `hear` is called from several threads, often; it must return at once. Once `cancelled` holds true, the work ends.
+    pub fn new(cancelled: watch::Receiver<bool>, hear: impl Fn(Progress) + Send + Sync + 'static) -> Self {
+        Self { hear: Arc::new(hear), cancelled }
+    }
+
+    /// # Errors
+    /// [`ImageError::Cancelled`] once the work was called off.
+    pub(super) fn tell(&self, progress: Progress) -> Result<(), ImageError> {
+        let image = progress.image.clone();
+        (self.hear)(progress);
+        if *self.cancelled.borrow() { Err(ImageError::Cancelled(image)) } else { Ok(()) }
+    }
+
+    /// Returns once the work was called off; never if it is not.
+    pub(super) async fn cancelled(&self) {
+        if self.cancelled.clone().wait_for(|cancelled| *cancelled).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watcher").finish_non_exhaustive()
+    }
+}
 
 /// For callers that don't want to know.
 pub fn unwatched() -> Watcher {
-    Arc::new(|_| ())
+    Watcher::new(watch::channel(false).1, |_| ())
 }

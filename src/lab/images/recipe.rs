@@ -17,12 +17,13 @@ use uuid::Uuid;
 use super::error::ImageError;
 use super::process::{Job, run_well};
 use super::progress::{Progress, Step, Watcher};
-use crate::catalog::image::Recipe;
+use crate::catalog::image::{Recipe, SMALLEST_DISK};
 use crate::id::{Digest, Name};
 
 /// How long a build may take: twenty times what it usually takes.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
-const SMALLEST_DISK: u64 = 1 << 30;
+/// What the root of an image may take up besides what its disk holds in the end: the archive's index and the packages' files.
+const BESIDES: u64 = 512 << 20;
 
 const BUILD: &str = include_str!("scripts/build.sh");
 const INSIDE: &str = include_str!("scripts/inside.sh");
@@ -123,20 +124,30 @@ impl Drop for Work {
     }
 }
 
-/// Builds the disk of a recipe.
-pub(super) async fn build(name: &Name, recipe: &Recipe, folder: &Path, source: Digest, watcher: &Watcher) -> Result<Disk, ImageError> {
+/// Builds the disk of a recipe. The root that goes onto it is put together in memory where so much is to spare: the tools flush
+/// what they write again and again, which on a disk takes longer than all else.
+pub(super) async fn build(
+    name: &Name,
+    recipe: &Recipe,
+    folder: &Path,
+    source: Digest,
+    memory: u64,
+    watcher: &Watcher,
+) -> Result<Disk, ImageError> {
     let work = Work::new()?;
-    stage(&work, name, recipe, folder, source)?;
+    let needed = recipe.disk.0.saturating_add(BESIDES);
+    stage(&work, name, recipe, folder, source, (needed <= memory).then_some(needed))?;
 
     let mut command = Command::from(work.root_command());
     command.arg("sh").arg(work.input().join("build.sh")).arg(work.input()).arg(work.output());
-    let job = Job { image: name, doing: "building it", limit: LIMIT };
+    let job = Job { image: name, doing: "building it", limit: LIMIT, watcher };
     let mut listener = Listener::new();
-    watcher(Progress::at(name, Step::Index, 0.0, ""));
+    watcher.tell(Progress::at(name, Step::Index, 0.0, ""))?;
     run_well(command, &job, |line| {
         tracing::debug!(image = %name, line, "image build");
         if let Some((step, within, detail)) = listener.hear(line) {
-            watcher(Progress::at(name, step, within, detail));
+            // That it was called off is for `run_well` to notice.
+            let _ = watcher.tell(Progress::at(name, step, within, detail));
         }
     })
     .await
@@ -156,13 +167,13 @@ fn name_the_tool(error: ImageError) -> ImageError {
 }
 
 /// Puts all that the scripts need where they may read it.
-fn stage(work: &Work, name: &Name, recipe: &Recipe, folder: &Path, source: Digest) -> Result<(), ImageError> {
+fn stage(work: &Work, name: &Name, recipe: &Recipe, folder: &Path, source: Digest, memory: Option<u64>) -> Result<(), ImageError> {
     let refuse =
         |what, expected, found: &str| ImageError::Source { what, file: folder.join("image.toml"), expected, found: found.to_owned() };
     if recipe.suite.is_empty() || !recipe.suite.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-') {
         return Err(refuse("recipe.suite", "a release such as bookworm", &recipe.suite));
     }
-    if recipe.disk.0 < SMALLEST_DISK {
+    if recipe.disk < SMALLEST_DISK {
         return Err(refuse("recipe.disk", "at least 1GiB", &recipe.disk.to_string()));
     }
     for line in &recipe.sources {
@@ -188,7 +199,7 @@ fn stage(work: &Work, name: &Name, recipe: &Recipe, folder: &Path, source: Diges
     work.put("disk.sh", 0o644, DISK)?;
     work.put("packages", 0o644, packages)?;
     work.put("sources.list", 0o644, recipe.sources.join("\n") + "\n")?;
-    work.put("parameters", 0o644, parameters(name, recipe, source))?;
+    work.put("parameters", 0o644, parameters(name, recipe, source, memory))?;
     for (path, mode, contents) in EARLY {
         work.put(&format!("early/{path}"), mode, contents)?;
     }
@@ -206,18 +217,19 @@ fn stage(work: &Work, name: &Name, recipe: &Recipe, folder: &Path, source: Diges
     Ok(())
 }
 
-/// What the scripts are told. File system ids come from the recipe's digest, so that the same recipe gives the same ones.
-fn parameters(name: &Name, recipe: &Recipe, source: Digest) -> String {
+/// What the scripts are told. `memory` is how much the root may take of it, if it is to be there. File system ids come from the recipe's digest, so that the same recipe gives the same ones.
+fn parameters(name: &Name, recipe: &Recipe, source: Digest, memory: Option<u64>) -> String {
     let id = |what: &str| Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{name} {source} {what}").as_bytes());
     let serial = id("esp").simple().to_string()[..8].to_uppercase();
     format!(
-        "IMAGE={name}\nSUITE={}\nDISK_BYTES={}\nDISK_UUID={}\nROOT_UUID={}\nESP_SERIAL={serial}\nESP_UUID={}-{}\n",
+        "IMAGE={name}\nSUITE={}\nDISK_BYTES={}\nDISK_UUID={}\nROOT_UUID={}\nESP_SERIAL={serial}\nESP_UUID={}-{}\nROOT_IN_MEMORY={}\n",
         recipe.suite,
         recipe.disk.0 >> 20 << 20,
         id("disk"),
         id("root"),
         &serial[..4],
         &serial[4..],
+        memory.map_or_else(String::new, |bytes| bytes.to_string()),
     )
 }
 

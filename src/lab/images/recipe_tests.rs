@@ -16,7 +16,7 @@ fn recipe() -> Recipe {
 
 fn staged(recipe: &Recipe, folder: &Path) -> Result<Work, ImageError> {
     let work = Work::new()?;
-    stage(&work, &"web".parse().expect("a name"), recipe, folder, Digest::of("recipe"))?;
+    stage(&work, &"web".parse().expect("a name"), recipe, folder, Digest::of("recipe"), None)?;
     Ok(work)
 }
 
@@ -84,9 +84,11 @@ fn everything_is_staged_where_another_user_may_read_it() {
 #[test]
 fn the_same_recipe_has_the_same_file_system_ids() {
     let name = "web".parse().expect("a name");
-    let one = parameters(&name, &recipe(), Digest::of("a"));
-    assert_eq!(one, parameters(&name, &recipe(), Digest::of("a")));
-    assert_ne!(one, parameters(&name, &recipe(), Digest::of("b")));
+    let one = parameters(&name, &recipe(), Digest::of("a"), None);
+    assert_eq!(one, parameters(&name, &recipe(), Digest::of("a"), None));
+    assert_ne!(one, parameters(&name, &recipe(), Digest::of("b"), None));
+    let ids = |text: &str| text.lines().filter(|line| line.contains("UUID")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(ids(&one), ids(&parameters(&name, &recipe(), Digest::of("a"), Some(1))), "where it is built does not show");
     assert!(one.contains("DISK_BYTES=2147483648\n"), "{one}");
 }
 

@@ -70,15 +70,15 @@ pub(super) fn of_recipe(folder: &Path, procedure: &Digest) -> Result<Digest, Ima
 /// The digest of an import: its format and the source file's contents, which must be the pinned ones.
 pub(super) async fn of_import(wanted: &Import, file: &Path, watcher: &Watcher, name: &Name) -> Result<Digest, ImageError> {
     let (file, watcher, image) = (file.to_owned(), watcher.clone(), name.clone());
-    let found = blocking(move || digest_of(&file, |within| watcher(Progress::at(&image, Step::Read, within, "")))).await?;
+    let found = blocking(move || digest_of(&file, |within| watcher.tell(Progress::at(&image, Step::Read, within, "")))).await?;
     match wanted.sha256 {
         Some(expected) if expected != found => Err(ImageError::Pinned { image: name.clone(), expected, found }),
         _ => Ok(Digest::of_json(&("import/1", wanted.format, found))),
     }
 }
 
-/// The sha256 of a file's contents, telling how far it is (0 to 1).
-pub(super) fn digest_of(path: &Path, mut progress: impl FnMut(f64)) -> Result<Digest, ImageError> {
+/// The sha256 of a file's contents, telling how far it is (0 to 1), and ended by an error of the listener.
+pub(super) fn digest_of(path: &Path, mut progress: impl FnMut(f64) -> Result<(), ImageError>) -> Result<Digest, ImageError> {
     let mut file = fs::File::open(path).map_err(ImageError::io("open", path))?;
     let size = file.metadata().map_err(ImageError::io("look at", path))?.len().max(1);
     let mut sum = Sha256::new();
@@ -91,7 +91,7 @@ pub(super) fn digest_of(path: &Path, mut progress: impl FnMut(f64)) -> Result<Di
         }
         sum.update(&buffer[..count]);
         done += count as u64;
-        progress(done as f64 / size as f64);
+        progress(done as f64 / size as f64)?;
     }
 }
 

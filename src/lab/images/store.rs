@@ -5,7 +5,7 @@
 //! <sha256>.seen    how that file looked when it was last read to its end (a cache; may go at any time)
 //! <name>.json      which disk an image's name stands for, and what it was made from
 //! <name>.packages.tsv  what is installed on that disk, for other tools: package, version, architecture, source package
-//! incoming/        where the one build at a time works; emptied by the next
+//! incoming/        where the one command at a time works, a folder an image; emptied by the next
 //! ```
 //!
 //! Invariants: a `.qcow2` appears only complete, flushed and under the digest of its contents; a record appears only after its
@@ -16,6 +16,7 @@ use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
@@ -81,9 +82,12 @@ struct Look {
     changed: (i64, i64),
 }
 
-/// The right to add to the store, and an empty folder to work in. Dropping it empties the folder.
+/// The right to add to the store, and an empty folder to work in. When the last clone is dropped, the folder is emptied.
+#[derive(Clone, Debug)]
+pub struct Incoming(Arc<Held>);
+
 #[derive(Debug)]
-pub struct Incoming {
+struct Held {
     folder: PathBuf,
     _lock: Flock<File>,
 }
@@ -96,12 +100,15 @@ impl Record {
 }
 
 impl Incoming {
-    pub fn path(&self) -> &Path {
-        &self.folder
+    /// The folder for the work on one image, made if there is none.
+    pub fn folder(&self, name: &Name) -> Result<PathBuf, ImageError> {
+        let folder = self.0.folder.join(name.as_str());
+        fs::create_dir_all(&folder).map_err(ImageError::io("make", &folder))?;
+        Ok(folder)
     }
 }
 
-impl Drop for Incoming {
+impl Drop for Held {
     fn drop(&mut self) {
         // What can't be removed now is removed by the next build, which says so if it can't either.
         let _ = empty(&self.folder);
@@ -175,10 +182,10 @@ impl Store {
     /// # Errors
     /// [`ImageError::Damaged`] if the contents or the mode are not what was sealed; `Io` if there is no such file.
     pub async fn sealed(&self, image: Digest) -> Result<Sealed, ImageError> {
-        self.check(image, |_| ()).await
+        self.check(image, |_| Ok(())).await
     }
 
-    async fn check(&self, image: Digest, progress: impl FnMut(f64) + Send + 'static) -> Result<Sealed, ImageError> {
+    async fn check(&self, image: Digest, progress: impl FnMut(f64) -> Result<(), ImageError> + Send + 'static) -> Result<Sealed, ImageError> {
         let store = self.clone();
         blocking(move || {
             let path = store.path_of(image);
@@ -215,22 +222,23 @@ impl Store {
                 error => ImageError::io("lock", &folder)(error.into()),
             })?;
             empty(&folder)?;
-            Ok(Incoming { folder, _lock: lock })
+            Ok(Incoming(Arc::new(Held { folder, _lock: lock })))
         })
         .await
     }
 
     /// Seals a finished disk: copies or moves it in, hashes it, makes it read-only, flushes it, gives it its name, and only then
-    /// lets the image's name stand for it.
-    pub async fn publish(&self, incoming: Incoming, draft: Draft, watcher: &Watcher) -> Result<Record, ImageError> {
-        let (store, report) = (self.clone(), reporting(&draft.name, watcher));
+    /// lets the image's name stand for it. Several images may be sealed at once, each under another name.
+    pub async fn publish(&self, incoming: &Incoming, draft: Draft, watcher: &Watcher) -> Result<Record, ImageError> {
+        let (store, report, incoming) = (self.clone(), reporting(&draft.name, watcher), incoming.clone());
         blocking(move || {
             let Draft { name, source, disk, packages } = draft;
-            let own = incoming.path().join("sealing.qcow2");
+            let work = incoming.folder(&name)?;
+            let own = work.join("sealing.qcow2");
             if fs::rename(&disk, &own).is_err() || !owned(&own)? {
                 // From another file system, or made by the namespace's root: the store's file must be the lab's own.
                 let from = if own.exists() { &own } else { &disk };
-                let copy = incoming.path().join("copy.qcow2");
+                let copy = work.join("copy.qcow2");
                 fs::copy(from, &copy).map_err(ImageError::io("copy", from))?;
                 fs::rename(&copy, &own).map_err(ImageError::io("name", &own))?;
             }
@@ -244,34 +252,34 @@ impl Store {
             store.flush_folder()?;
             store.remember(image, &look_at(&path)?);
             let size = look_at(&path)?.size;
-            store.write_packages(&name, packages.as_deref(), incoming.path())?;
+            store.write_packages(&name, packages.as_deref(), &work)?;
             let packages = packages.as_deref().map(versions);
             let record = Record { name: name.clone(), image, source, made: Timestamp::now(), size, packages };
-            store.write_record(&record, incoming.path())?;
+            store.write_record(&record, &work)?;
             Ok(record)
         })
         .await
     }
 
-    fn write_record(&self, record: &Record, incoming: &Path) -> Result<(), ImageError> {
+    fn write_record(&self, record: &Record, work: &Path) -> Result<(), ImageError> {
         let path = self.folder.join(format!("{}.json", record.name));
         let mut text = serde_json::to_vec_pretty(record).map_err(|source| ImageError::Record { path: path.clone(), source })?;
         text.push(b'\n');
-        self.replace(&path, &text, incoming)
+        self.replace(&path, &text, work)
     }
 
-    fn write_packages(&self, name: &Name, packages: Option<&str>, incoming: &Path) -> Result<(), ImageError> {
+    fn write_packages(&self, name: &Name, packages: Option<&str>, work: &Path) -> Result<(), ImageError> {
         let path = self.folder.join(format!("{name}.packages.tsv"));
         match (packages, fs::remove_file(&path)) {
-            (Some(text), _) => self.replace(&path, text.as_bytes(), incoming),
+            (Some(text), _) => self.replace(&path, text.as_bytes(), work),
             (None, Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(ImageError::io("remove", &path)(error)),
             (None, _) => Ok(()),
         }
     }
 
     /// Writes a small file as a whole or not at all.
-    fn replace(&self, path: &Path, text: &[u8], incoming: &Path) -> Result<(), ImageError> {
-        let draft = incoming.join("draft");
+    fn replace(&self, path: &Path, text: &[u8], work: &Path) -> Result<(), ImageError> {
+        let draft = work.join("draft");
         let written = File::create(&draft).and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()));
         written.map_err(ImageError::io("write", &draft))?;
         fs::rename(&draft, path).map_err(ImageError::io("name", path))?;
@@ -283,7 +291,7 @@ impl Store {
         flushed.map_err(ImageError::io("flush", &self.folder))
     }
 
-    fn read_to_end(&self, image: Digest, progress: impl FnMut(f64)) -> Result<Sealed, ImageError> {
+    fn read_to_end(&self, image: Digest, progress: impl FnMut(f64) -> Result<(), ImageError>) -> Result<Sealed, ImageError> {
         let path = self.path_of(image);
         check_mode(&path)?;
         // Looked at before reading: a change during the reading is then not taken for seen.
@@ -332,9 +340,9 @@ fn versions(list: &str) -> BTreeMap<String, String> {
     list.lines().filter_map(pair).collect()
 }
 
-fn reporting(name: &Name, watcher: &Watcher) -> impl FnMut(f64) + Send + 'static {
+fn reporting(name: &Name, watcher: &Watcher) -> impl FnMut(f64) -> Result<(), ImageError> + Send + 'static {
     let (name, watcher) = (name.clone(), watcher.clone());
-    move |within| watcher(Progress::at(&name, Step::Seal, within, ""))
+    move |within| watcher.tell(Progress::at(&name, Step::Seal, within, ""))
 }
 
 fn look_at(path: &Path) -> Result<Look, ImageError> {

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes one golden disk. Runs as root, or as root of a user namespace: it mounts nothing of the host and needs no device.
+# Makes one golden disk. Runs in a mount namespace of its own as root, or as root of a user namespace: it mounts nothing of the host
+# and needs no device.
 #
 #   build.sh IN OUT
 #     IN   what to build (read only): parameters, sources.list, packages, files/, setup, inside.sh, disk.sh
@@ -16,12 +17,18 @@ exec 9<&0 </dev/null
 lifeline=$!
 exec 9<&-
 
-trap 'kill "$lifeline" 2>/dev/null; rm -rf "$root" "$out"/*.part' EXIT
+clear_up() {
+    set +e
+    kill "$lifeline"
+    umount --lazy "$root"
+    rm -rf "$root" "$out"/*.part
+}
+trap 'clear_up 2>/dev/null' EXIT
 # Stopped: what mmdebstrap still had mounted in its root goes first. Nobody may be left to remove the rest, and in a namespace this
 # root may not remove all of it either.
 stop() {
     set +e
-    findmnt --raw --noheadings --output TARGET | grep "^$root/" | sort --reverse | xargs --no-run-if-empty umount --lazy
+    findmnt --raw --noheadings --output TARGET | grep "^$root\(/\|$\)" | sort --reverse | xargs --no-run-if-empty umount --lazy
     rm -rf --one-file-system "$root" "$in" "$out"
     rmdir "${in%/*}"
     exit 1
@@ -29,9 +36,14 @@ stop() {
 trap 'stop 2>/dev/null' INT TERM
 
 set -a
-. "$in/parameters" # IMAGE SUITE ROOT_UUID DISK_UUID ESP_SERIAL DISK_BYTES
+. "$in/parameters" # IMAGE SUITE ROOT_UUID DISK_UUID ESP_SERIAL DISK_BYTES ROOT_IN_MEMORY
 set +a
 export in LC_ALL=C.UTF-8
+
+mkdir "$root"
+if [ -n "$ROOT_IN_MEMORY" ]; then
+    mount -t tmpfs -o "size=$ROOT_IN_MEMORY,mode=0755" root "$root"
+fi
 
 # Configuration that has to be there before the first package is set up: it decides what the initramfs holds.
 early='cp -R --no-preserve=ownership "$in/early/." "$1/"'

@@ -10,7 +10,9 @@ use super::text::Size;
 use crate::id::Digest;
 
 /// The smallest disk on which a Debian with a kernel and boot loaders fits.
-pub const SMALLEST_DISK: Size = Size::mib(1024);
+pub const SMALLEST_DISK: Size = Size::mib(1 << 10);
+/// A disk that claims to be larger is a mistake or an attack.
+pub const LARGEST_DISK: Size = Size::mib(4 << 20);
 
 /// How a golden image comes to be: built from a recipe, or imported. Exactly one of the two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -79,4 +81,20 @@ pub enum DiskFormat {
     Raw,
     Vmdk,
     Vhdx,
+}
+
+/// Whether a text can be the name of a release: `bookworm`, `trixie-backports`.
+pub fn is_release(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')
+}
+
+/// Whether a text can be the name of a Debian package (deb-control(5)): no version, no architecture.
+pub fn is_package_name(text: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'+' | b'-' | b'.');
+    text.bytes().next().is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit()) && text.bytes().all(plain)
+}
+
+/// Whether a text can be a line of binary packages in a sources list.
+pub fn is_source_line(text: &str) -> bool {
+    text.starts_with("deb ") && !text.contains(char::is_control)
 }

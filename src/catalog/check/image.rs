@@ -2,7 +2,7 @@
 
 use super::named_file;
 use crate::catalog::diagnostic::Diagnostic;
-use crate::catalog::image::{Image, SMALLEST_DISK};
+use crate::catalog::image::{Image, LARGEST_DISK, SMALLEST_DISK, is_package_name, is_release, is_source_line};
 use crate::catalog::inside::plain_absolute;
 use crate::catalog::lists::twice;
 use crate::catalog::load::Found;
@@ -53,28 +53,27 @@ fn check_recipe(found: &Found<Image>, source: &Source, recipe: &Tree, diagnostic
         named_file(found, source, setup, "recipe.setup", diagnostics);
     }
     for (at, package, item) in recipe.texts_at("packages") {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | ':' | '=' | '~' | '/' | '_');
-        if package.is_empty() || package.starts_with('-') || !package.chars().all(plain) {
+        if !is_package_name(package) {
             let problem = source.error(item, format!("recipe.packages[{at}]"), "not a package name").found(item.describe());
             diagnostics.push(problem.expected("the name of a Debian package, one to an entry"));
         }
     }
     for (at, line, item) in recipe.texts_at("sources") {
-        if line.lines().count() != 1 || !["deb ", "deb-src "].iter().any(|start| line.starts_with(start)) {
+        if !is_source_line(line) {
             let problem = source.error(item, format!("recipe.sources[{at}]"), "not a line of a sources list").found(item.describe());
             diagnostics.push(problem.expected("for example \"deb http://deb.debian.org/debian bookworm main\""));
         }
     }
     if let Some((at, suite)) = recipe.get("suite").and_then(|at| at.text().map(|suite| (at, suite)))
-        && (suite.is_empty() || !suite.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '/')))
+        && !is_release(suite)
     {
         let problem = source.error(at, "recipe.suite", "not the name of a release").found(at.describe());
         diagnostics.push(problem.expected("for example \"bookworm\""));
     }
     if let Some((at, size)) = recipe.get("disk").and_then(|at| Some((at, at.text()?.parse::<Size>().ok()?)))
-        && size < SMALLEST_DISK
+        && !(SMALLEST_DISK..=LARGEST_DISK).contains(&size)
     {
-        let problem = source.error(at, "recipe.disk", "too small a disk for any Debian").found(size.to_string());
-        diagnostics.push(problem.expected(format!("at least {SMALLEST_DISK}")));
+        let problem = if size < SMALLEST_DISK { "too small a disk for any Debian" } else { "too large a disk" };
+        diagnostics.push(source.error(at, "recipe.disk", problem).found(at.describe()).expected("1GiB to 4TiB"));
     }
 }

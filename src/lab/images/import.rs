@@ -17,7 +17,7 @@ use super::header::{Objection, objections};
 use super::process::{Ended, Job, run, run_well};
 use super::progress::{Progress, Step, Watcher};
 use super::source::blocking;
-use crate::catalog::image::{DiskFormat, Import};
+use crate::catalog::image::{DiskFormat, Import, LARGEST_DISK};
 use crate::id::Name;
 
 const INFO_LIMIT: Duration = Duration::from_secs(60);
@@ -25,8 +25,6 @@ const CHECK_LIMIT: Duration = Duration::from_secs(15 * 60);
 const CONVERT_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// What the tools may use to look at a hostile file, as prlimit(1) takes it.
 const BOUNDS: [&str; 2] = ["--as=2147483648", "--cpu=300"];
-/// A disk that claims to be larger is a mistake or an attack.
-const LARGEST: u64 = 4 << 40;
 
 /// `qemu-img info --output=json`, the part that matters here.
 #[derive(Debug, Default, Deserialize)]
@@ -135,7 +133,7 @@ fn judge(info: &Info, format: DiskFormat, file: &Path) -> Option<Objection> {
     if details.is_some_and(|details| details.corrupt == Some(true)) {
         return objection("a whole disk", "one that is marked as corrupt".to_owned());
     }
-    if info.virtual_size == 0 || info.virtual_size > LARGEST {
+    if info.virtual_size == 0 || info.virtual_size > LARGEST_DISK.0 {
         return objection("a disk of up to 4 TiB", format!("{} bytes", info.virtual_size));
     }
     None

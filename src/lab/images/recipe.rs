@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::error::ImageError;
 use super::process::{Job, run_well};
 use super::progress::{Progress, Step, Watcher};
-use crate::catalog::image::{Recipe, SMALLEST_DISK};
+use crate::catalog::image::{LARGEST_DISK, Recipe, SMALLEST_DISK, is_package_name, is_release, is_source_line};
 use crate::id::{Digest, Name};
 
 /// How long a build may take: twenty times what it usually takes.
@@ -170,14 +170,14 @@ fn name_the_tool(error: ImageError) -> ImageError {
 fn stage(work: &Work, name: &Name, recipe: &Recipe, folder: &Path, source: Digest, memory: Option<u64>) -> Result<(), ImageError> {
     let refuse =
         |what, expected, found: &str| ImageError::Source { what, file: folder.join("image.toml"), expected, found: found.to_owned() };
-    if recipe.suite.is_empty() || !recipe.suite.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-') {
+    if !is_release(&recipe.suite) {
         return Err(refuse("recipe.suite", "a release such as bookworm", &recipe.suite));
     }
-    if recipe.disk < SMALLEST_DISK {
-        return Err(refuse("recipe.disk", "at least 1GiB", &recipe.disk.to_string()));
+    if !(SMALLEST_DISK..=LARGEST_DISK).contains(&recipe.disk) {
+        return Err(refuse("recipe.disk", "1GiB to 4TiB", &recipe.disk.to_string()));
     }
     for line in &recipe.sources {
-        if !line.starts_with("deb ") || line.contains(char::is_control) {
+        if !is_source_line(line) {
             return Err(refuse("recipe.sources", "lines such as \"deb http://deb.debian.org/debian bookworm main\"", line));
         }
     }
@@ -186,8 +186,7 @@ fn stage(work: &Work, name: &Name, recipe: &Recipe, folder: &Path, source: Diges
     }
     let mut packages = String::from(PACKAGES);
     for package in &recipe.packages {
-        let good = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'+' | b'-' | b'.');
-        if package.is_empty() || !package.bytes().all(good) {
+        if !is_package_name(package) {
             return Err(refuse("recipe.packages", "names of Debian packages", package));
         }
         packages.push_str(package);

@@ -3,9 +3,9 @@
 //! Invariant: a diagnostic is about one mistake and is complete by itself; its texts hold nothing that moves a terminal's
 //! cursor, whatever the file holds.
 
-use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 use serde::Serialize;
 
@@ -38,6 +38,14 @@ pub struct Diagnostic {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The host let the lab down; nothing is wrong with what the person wrote.
+    #[serde(skip)]
+    pub fault: bool,
+}
+
+/// Whether an error is the host's: no room, or a disk that takes no more writes. Any other comes from what the person named.
+pub fn is_fault(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Where in a text file. Lines and columns count from 1; columns and width count characters.
@@ -79,7 +87,12 @@ impl Diagnostic {
     }
 
     fn new(level: Level, file: PathBuf, problem: String) -> Self {
-        Self { level, file, place: None, key: None, problem, found: None, expected: None, hint: None }
+        Self { level, file, place: None, key: None, problem, found: None, expected: None, hint: None, fault: false }
+    }
+
+    /// What could not be done with a file or folder of the lab itself.
+    pub fn failed(file: impl Into<PathBuf>, problem: &str, error: &io::Error) -> Self {
+        Self { fault: is_fault(error), ..Self::error(file, format!("{problem}: {error}")) }
     }
 
     pub fn at(self, place: Place) -> Self {

@@ -31,7 +31,7 @@ pub enum Outside {
     LinkLeaves,
     #[error("a file that does not exist")]
     Missing,
-    #[error("not a regular file")]
+    #[error("something that is not a regular file")]
     NotAFile,
     #[error("a file that can't be read ({0})")]
     Unreadable(io::Error),
@@ -193,7 +193,7 @@ mod tests {
             ("out", "a link that leaves the folder"),
             ("outdir/secret", "a link that leaves the folder"),
             ("loop", "a file that can't be read"),
-            ("d", "not a regular file"),
+            ("d", "something that is not a regular file"),
             ("gone", "a file that does not exist"),
             ("a/b", "a file that does not exist"),
         ] {

@@ -12,7 +12,7 @@ use crate::catalog::schema;
 pub fn check(lab: &Path, verb: &Check) -> Result<Exit, Failure> {
     if let Some(folder) = &verb.write_schemas {
         for (name, text) in schema::all() {
-            super::show::write(&folder.join(name), &text)?;
+            super::output::write(&folder.join(name), &text)?;
         }
         return Ok(Exit::Pass);
     }
@@ -39,5 +39,9 @@ pub fn check(lab: &Path, verb: &Check) -> Result<Exit, Failure> {
         }
     }
     let mistakes = loading.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
-    if mistakes == 0 { Ok(Exit::Pass) } else { Err(Failure::usage(format!("{mistakes} mistakes in the catalog"))) }
+    if mistakes == 0 {
+        Ok(Exit::Pass)
+    } else {
+        Err(Failure::usage(format!("{mistakes} {} in the catalog", if mistakes == 1 { "mistake" } else { "mistakes" })))
+    }
 }

@@ -98,7 +98,7 @@ impl Context {
     }
 
     pub fn patches(&self) -> Result<PatchStore, Failure> {
-        PatchStore::open(&self.state.folder).map_err(Failure::lab)
+        Ok(PatchStore::open(&self.state.folder)?)
     }
 
     /// The candidate that PATCH names: a folder (which is added to the store), an id or a digest.
@@ -106,14 +106,14 @@ impl Context {
         let store = self.patches()?;
         let folder = PathBuf::from(patch);
         let stored = if folder.join("patch.toml").exists() || (patch.contains('/') && folder.is_dir()) {
-            store.add(&folder).map_err(Failure::mistakes)
+            store.add(&folder)?
         } else {
-            store.get(patch).map_err(Failure::mistakes)
-        }?;
+            store.get(patch)?
+        };
         for warning in &stored.warnings {
             super::say(format_args!("{warning}\n"));
         }
-        store.verify(&stored).map_err(Failure::mistakes)?;
+        store.verify(&stored)?;
         Ok(stored)
     }
 

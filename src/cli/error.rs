@@ -2,6 +2,10 @@
 
 use std::fmt;
 
+use crate::catalog::diagnostic::{Diagnostic, Problems, is_fault};
+use crate::journal::JournalError;
+use crate::lab::state::StateError;
+
 /// The exit codes of the outward contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -52,11 +56,6 @@ impl Failure {
         Self { exit: Exit::Usage, message: format!("error: {message}") }
     }
 
-    /// Mistakes in files, each rendered whole.
-    pub fn mistakes(diagnostics: impl fmt::Display) -> Self {
-        Self { exit: Exit::Usage, message: diagnostics.to_string() }
-    }
-
     /// Several as one; none of none. What the lab is to blame for outranks what the person can mend.
     pub fn all(failures: impl IntoIterator<Item = Self>) -> Option<Self> {
         failures.into_iter().reduce(|all, one| Self {
@@ -82,11 +81,38 @@ macro_rules! failures {
 }
 
 failures! {
-    crate::journal::JournalError => lab,
     crate::lab::reaper::ReapError => lab,
     crate::lab::media::MediaError => lab,
-    crate::lab::state::StateError => usage,
     crate::id::BadId => usage,
+}
+
+impl From<Box<Diagnostic>> for Failure {
+    fn from(diagnostic: Box<Diagnostic>) -> Self {
+        Problems::from(*diagnostic).into()
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        let fault = problems.0.iter().any(|problem| problem.fault);
+        Self { exit: if fault { Exit::Inconclusive } else { Exit::Usage }, message: problems.to_string() }
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        match &error {
+            StateError::Folder { source, .. } if is_fault(source) => Self::lab(error),
+            StateError::Folder { .. } | StateError::Busy { .. } | StateError::Id { .. } => Self::usage(error),
+        }
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        let hint = error.hint().map_or_else(String::new, |hint| format!("\n  {hint}"));
+        Self::lab(format!("{error}{hint}"))
+    }
 }
 
 impl From<crate::hypervisor::HypervisorError> for Failure {

@@ -9,6 +9,7 @@ mod error;
 mod gc;
 mod image;
 mod interrupt;
+mod output;
 mod patch;
 mod progress;
 mod run;

@@ -12,11 +12,11 @@ pub fn patch(context: &Context, verb: &PatchVerb) -> Result<Exit, Failure> {
     let store = context.patches()?;
     match verb {
         PatchVerb::Add { folder, answer } => {
-            let added = store.add(folder).map_err(Failure::mistakes)?;
+            let added = store.add(folder)?;
             show(&added, answer)
         }
         PatchVerb::List(answer) => {
-            let all = store.list().map_err(Failure::mistakes)?;
+            let all = store.list()?;
             match answer.format {
                 Format::Human if all.is_empty() => print("no patches yet; add one: patchlab patch add FOLDER\n")?,
                 Format::Human => all
@@ -26,7 +26,7 @@ pub fn patch(context: &Context, verb: &PatchVerb) -> Result<Exit, Failure> {
             }
             Ok(Exit::Pass)
         }
-        PatchVerb::Show { patch, answer } => show(&store.get(patch).map_err(Failure::mistakes)?, answer),
+        PatchVerb::Show { patch, answer } => show(&store.get(patch)?, answer),
     }
 }
 

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use super::args::{Format, PlanVerb, Run, Selection};
 use super::context::{Context, image_failure};
 use super::error::{Exit, Failure};
+use super::output::Output;
 use super::progress::Display;
-use super::{print, show};
+use super::{output, print, show};
 use crate::catalog::Catalog;
 use crate::hypervisor::Hypervisor;
 use crate::id::RunId;
@@ -19,7 +20,7 @@ use crate::lab::memory;
 use crate::lab::patches::StoredPatch;
 use crate::lab::{Lab, RunFiles, Settings, reaper, scheduler};
 use crate::plan::{Plan, Request, plan};
-use crate::report::plan as plan_report;
+use crate::report::{self, plan as plan_report};
 use crate::verdict::Verdict;
 use crate::verdict::judge::judge;
 
@@ -63,8 +64,12 @@ pub async fn show_plan(context: &Context, verb: &PlanVerb) -> Result<Exit, Failu
 
 /// Validates a patch.
 pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
+    if verb.junit.is_some() && verb.junit == verb.html {
+        return Err(Failure::usage("--junit and --html name the same file; one would overwrite the other"));
+    }
+    // Better known before a long run than after it.
     for file in [&verb.junit, &verb.html].into_iter().flatten() {
-        show::draft(file)?;
+        Output::open(file)?;
     }
     let planned = make_plan(context, &verb.patch, &verb.selection)?;
     if let Some(state) = earlier(context, &planned.plan, verb.reuse).await? {
@@ -128,15 +133,14 @@ async fn earlier(context: &Context, plan: &Plan, reuse: bool) -> Result<Option<R
     Ok(runs.into_iter().find(|state| state.plan_digest == digest && speaks(state)))
 }
 
-/// Writes the reports that were asked for and prints the result.
+/// Prints the result and writes the reports that were asked for: each of them, whatever became of the others.
 fn finish(context: &Context, verb: &Run, state: &RunState) -> Result<Exit, Failure> {
-    show::answer(context, state, verb.answer.format)?;
-    for (file, format) in [(&verb.junit, crate::report::Format::Junit), (&verb.html, crate::report::Format::Html)] {
-        if let Some(file) = file {
-            show::write(file, &show::render(context, state, format)?)?;
-        }
-    }
-    Ok(judge(state).verdict.into())
+    let printed = show::answer(context, state, verb.answer.format);
+    let wanted = [(&verb.junit, report::Format::Junit), (&verb.html, report::Format::Html)];
+    let wanted = wanted.into_iter().filter_map(|(file, format)| Some((file.as_ref()?, format)));
+    let written = wanted.map(|(file, format)| output::write(file, &show::render(context, state, format)?));
+    let failures: Vec<Failure> = std::iter::once(printed).chain(written).filter_map(Result::err).collect();
+    Failure::all(failures).map_or_else(|| Ok(judge(state).verdict.into()), Err)
 }
 
 /// The files behind the plan's digests: images verified, suites and payload on one disk.

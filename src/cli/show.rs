@@ -1,14 +1,11 @@
 //! `patchlab runs`, `show`, `report`.
 
-use std::io::Write;
-use std::path::Path;
-
 use serde_json::json;
 
 use super::args::{Answer, Format, Report, ReportFormat, Show};
 use super::context::Context;
 use super::error::{Exit, Failure};
-use super::{print, print_styled};
+use super::{output, print, print_styled};
 use crate::journal::RunState;
 use crate::report::{self, Source, human};
 use crate::verdict::judge::judge;
@@ -67,7 +64,7 @@ pub async fn report(context: &Context, verb: &Report) -> Result<Exit, Failure> {
     };
     let text = render(context, &state, format)?;
     match &verb.output {
-        Some(file) => write(file, &text)?,
+        Some(file) => output::write(file, &text)?,
         None => print(&text)?,
     }
     Ok(Exit::Pass)
@@ -90,27 +87,4 @@ fn with_source<T>(context: &Context, state: &RunState, tell: impl FnOnce(&Source
     let store = context.evidence()?;
     let judgement = judge(state);
     Ok(tell(&Source { run: state, judgement: &judgement, evidence: &|sha256| store.get(sha256) }))
-}
-
-/// A draft beside a file that is to be written.
-///
-/// # Errors
-/// When nothing can be written there: better known before a long run than after it.
-pub fn draft(file: &Path) -> Result<tempfile::NamedTempFile, Failure> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let failed = |error: std::io::Error| {
-        let reason = error.get_ref().map_or_else(|| error.to_string(), |_| error.kind().to_string());
-        Failure::usage(format!("could not write {}: {reason}; its folder must be there and writable", file.display()))
-    };
-    tempfile::NamedTempFile::new_in(folder).map_err(failed)
-}
-
-/// Writes a file whole or not at all.
-pub fn write(file: &Path, text: &str) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::usage(format!("could not write {}: {error}", file.display()));
-    let mut part = draft(file)?;
-    part.write_all(text.as_bytes()).map_err(failed)?;
-    part.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(failed)?;
-    part.persist(file).map_err(|error| failed(error.error))?;
-    Ok(())
 }

@@ -39,6 +39,23 @@ pub enum JournalError {
     History(#[from] BadHistory),
 }
 
+impl JournalError {
+    /// What the reader can do about it, where the error does not say so itself.
+    pub fn hint(&self) -> Option<&'static str> {
+        let Self::Store { source, .. } = self else { return None };
+        let code = source.as_database_error()?.code()?.parse::<u32>().ok()?;
+        // SQLite's primary result codes; the extended ones add to them from bit 8 on.
+        match code & 0xff {
+            5 | 6 => Some("another program holds it: end that, or run again when it is done"),
+            8 => Some("make the state folder and the journal in it writable"),
+            10 | 13 => Some("make room on its disk and see that the disk is sound, then run the same command again"),
+            11 | 26 => Some("it was damaged: restore it from a backup, or move it away to begin without a history"),
+            14 => Some("it must be a file that may be read and written, in a folder that may be written to"),
+            _ => None,
+        }
+    }
+}
+
 /// An open journal. Clones share one connection pool.
 #[derive(Clone, Debug)]
 pub struct Journal {

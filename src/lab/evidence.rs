@@ -22,7 +22,10 @@ impl EvidenceStore {
     /// When the folder cannot be made.
     pub fn open(state: &Path) -> io::Result<Self> {
         let folder = state.join("evidence");
-        std::fs::create_dir_all(&folder)?;
+        std::fs::create_dir_all(&folder).map_err(|error| {
+            let told = format!("could not make the folder {}: {error}", folder.display());
+            io::Error::new(error.kind(), told)
+        })?;
         Ok(Self { folder })
     }
 

@@ -11,6 +11,8 @@ use thiserror::Error;
 pub enum StateError {
     #[error("could not use the state folder {}: {source}", path.display())]
     Folder { path: PathBuf, source: io::Error },
+    #[error("{} is not what this lab wrote there: expected a UUID, found {found:?}; restore it from a backup: machines are known by it", path.display())]
+    Id { path: PathBuf, found: String },
     #[error("another patchlab (process {holder}) is at work in {}; wait for it, or name another folder with --state", path.display())]
     Busy { path: PathBuf, holder: String },
 }
@@ -28,12 +30,23 @@ impl State {
     /// When the folder cannot be made or written to.
     pub fn open(folder: &Path) -> Result<Self, StateError> {
         let failed = |source| StateError::Folder { path: folder.to_owned(), source };
-        std::fs::create_dir_all(folder).map_err(failed)?;
+        std::fs::create_dir_all(folder).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => failed(io::ErrorKind::NotADirectory.into()),
+            _ => failed(error),
+        })?;
         let folder = folder.canonicalize().map_err(failed)?;
         let id = folder.join("lab-id");
-        let lab = match std::fs::read_to_string(&id) {
-            Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
-            _ => {
+        let known = |bytes: Vec<u8>| {
+            let text = String::from_utf8_lossy(&bytes).trim().chars().take(80).collect::<String>();
+            match uuid::Uuid::try_parse(&text) {
+                Ok(_) => Ok(text),
+                Err(_) => Err(StateError::Id { path: id.clone(), found: text }),
+            }
+        };
+        let lab = match std::fs::read(&id) {
+            Ok(bytes) => known(bytes)?,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(StateError::Folder { path: id, source: error }),
+            Err(_) => {
                 let lab = uuid::Uuid::now_v7().to_string();
                 let mut file = tempfile::NamedTempFile::new_in(&folder).map_err(failed)?;
                 writeln!(file, "{lab}").map_err(failed)?;
@@ -41,7 +54,7 @@ impl State {
                 // Two first starts at once: the one that is there wins.
                 match file.persist_noclobber(&id) {
                     Ok(_) => lab,
-                    Err(_) => std::fs::read_to_string(&id).map_err(failed)?.trim().to_owned(),
+                    Err(_) => known(std::fs::read(&id).map_err(failed)?)?,
                 }
             }
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::catalog::diagnostic::is_fault;
 use crate::id::{Digest, Name};
 
 #[derive(Debug, Error)]
@@ -58,9 +59,7 @@ impl ImageError {
     /// Whether the host let the lab down, rather than the description or the files being wrong.
     pub fn is_fault(&self) -> bool {
         match self {
-            Self::Io { source, .. } => {
-                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem)
-            }
+            Self::Io { source, .. } => is_fault(source),
             Self::Deadline { .. } | Self::Cancelled(_) => true,
             Self::Tool { tail, .. } => tail.contains("No space left on device"),
             Self::Description { .. }
@@ -83,7 +82,9 @@ impl ImageError {
             Self::Refused { .. } => {
                 "flatten it first where you trust its origin, for example: qemu-img convert -O qcow2 FILE flat.qcow2".to_owned()
             }
-            Self::Tool { .. } if self.is_fault() => "make room in the temporary folder ($TMPDIR), then run the same command again".to_owned(),
+            Self::Tool { .. } if self.is_fault() => {
+                "make room in the temporary folder ($TMPDIR), then run the same command again".to_owned()
+            }
             Self::Tool { .. } => {
                 "the last lines above are the tool's own words; a build that failed for the network's sake can just be run again".to_owned()
             }

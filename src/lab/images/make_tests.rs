@@ -55,7 +55,12 @@ async fn what_is_called_off_leaves_nothing() {
     let store = Store::open(folder.path()).expect("a store");
     for at in [Step::Read, Step::Convert, Step::Seal] {
         let (cancel, cancelled) = tokio::sync::watch::channel(false);
-        let watcher = Watcher::new(cancelled, move |progress| drop((progress.step == at).then(|| cancel.send_replace(true))));
+        let watcher = Watcher::new(cancelled, move |progress| {
+            cancel.send_if_modified(|cancelled| {
+                *cancelled |= progress.step == at;
+                *cancelled
+            });
+        });
         let made = made(&store, wanted(folder.path(), &["one", "two"]), &watcher).await;
         for (name, made) in made {
             assert!(matches!(&made, Err(ImageError::Cancelled(image)) if *image == name), "{at:?}: {made:?}");

@@ -185,7 +185,11 @@ impl Store {
         self.check(image, |_| Ok(())).await
     }
 
-    async fn check(&self, image: Digest, progress: impl FnMut(f64) -> Result<(), ImageError> + Send + 'static) -> Result<Sealed, ImageError> {
+    async fn check(
+        &self,
+        image: Digest,
+        progress: impl FnMut(f64) -> Result<(), ImageError> + Send + 'static,
+    ) -> Result<Sealed, ImageError> {
         let store = self.clone();
         blocking(move || {
             let path = store.path_of(image);

@@ -68,7 +68,7 @@ impl PatchStore {
     /// Opens the store, creating its folder where there is none, and removes what dead processes left on its way in.
     pub fn open(state: &Path) -> Result<Self, Box<Diagnostic>> {
         let root = state.join("patches");
-        fs::create_dir_all(&root).map_err(|error| Box::new(Diagnostic::error(&root, format!("can't be created: {error}"))))?;
+        fs::create_dir_all(&root).map_err(|error| Box::new(Diagnostic::failed(&root, "can't be created", &error)))?;
         let store = Self { root };
         store.sweep();
         Ok(store)
@@ -80,7 +80,7 @@ impl PatchStore {
     /// Every mistake of the candidate, or that it would need itself by way of others.
     pub fn add(&self, folder: &Path) -> Result<StoredPatch, Problems> {
         let (_, manifest, _) = candidate::read_manifest(folder, folder)?;
-        let failed = |error: io::Error| Problems::from(Diagnostic::error(&self.root, format!("the candidate can't be stored: {error}")));
+        let failed = |error: io::Error| Problems::from(Diagnostic::failed(&self.root, "the candidate can't be stored", &error));
         let arriving = self.copy(folder, &manifest).map_err(failed)?;
         // What is said from here on is about the copy, which nobody else writes to.
         let StoredPatch { sha256, manifest, facts, mut warnings, .. } = candidate::read(&arriving.path().join(CONTENT), folder)?;

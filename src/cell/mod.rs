@@ -10,6 +10,7 @@
 
 pub mod boot;
 pub mod cause;
+pub mod console;
 pub mod next;
 pub mod observation;
 

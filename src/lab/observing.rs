@@ -35,7 +35,9 @@ impl CellRunner {
         let failed: Vec<HealthResult> = self
             .compare(before, after, point, false)
             .into_iter()
-            .filter(|seen| seen.outcome == CaseOutcome::Fail && known.get(&seen.check) != Some(&seen.fingerprint))
+            .filter(|seen| {
+                matches!(seen.outcome, CaseOutcome::Fail | CaseOutcome::TimedOut) && known.get(&seen.check) != Some(&seen.fingerprint)
+            })
             .collect();
         let messages = failed.iter().map(|seen| format!("{}: {}", seen.check, seen.message)).collect::<Vec<_>>().join("; ");
         let details = failed.iter().map(|seen| seen.detail.as_str()).collect::<Vec<_>>().join("\n");

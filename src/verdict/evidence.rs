@@ -10,7 +10,7 @@ use crate::journal::{CellRecord, PassRecord};
 use crate::plan::PlannedCell;
 
 use super::compare::{Pair, badness, rank};
-use super::health::SUITE;
+use super::health::{CHECKS, SUITE};
 
 /// A suite's name and a case's.
 pub type CaseKey = (Name, Name);
@@ -32,6 +32,8 @@ pub fn keys(cell: &PlannedCell, record: &CellRecord) -> Vec<CaseKey> {
     let seen = record.passes.iter().flat_map(|pass| &pass.cases);
     let health: BTreeSet<CaseKey> =
         seen.filter(|case| case.suite.as_str() == SUITE).map(|case| (case.suite.clone(), case.case.clone())).collect();
+    let mut health: Vec<CaseKey> = health.into_iter().collect();
+    health.sort_by_key(|(_, check)| CHECKS.iter().position(|known| known.name == check.as_str()));
     let planned = cell.cases().map(|(suite, case)| (suite.name.clone(), case.name.clone()));
     health.into_iter().chain(planned).collect()
 }

@@ -1,23 +1,37 @@
 # The state of a Linux guest, for the health checks: sections (`== name`), a record a line. Run as root by sh, environment:
 #   PATCHLAB_RESULT    where the output goes, gzipped; without it: plain, to standard output
-# Rules: no process per file or per process; a tool that is missing gives `unavailable: reason` in its section, never an error;
+# Rules: no process per file or per process; a tool that is missing or fails gives `unavailable: reason` in its section, one that does not
+# end in time `cut-off: reason`, never an error and never half of what it had to say;
 # secrets (password hashes, private keys) leave the machine only as digests. All judging, folding and comparing is done outside.
 export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_COLORS=0 SYSTEMD_PAGER=
 umask 077
 have() { command -v "$1" >/dev/null 2>&1; }
 section() { echo "== $1"; }
+# patience: seconds. Ample, for the tools take seconds on an idle host.
+patience=240
+limit() {
+    if have timeout; then timeout -k 5 "$patience" "$@"; else "$@"; fi
+}
+# ask COMMAND...: runs it, if it is there and ends well: what it says into $said. Else prints why not.
+ask() {
+    have "$1" || { echo "unavailable: no $1" && return 1; }
+    said=$(limit "$@" 2>&1) && return
+    failed "$1" $?
+}
+# failed COMMAND CODE
+failed() {
+    case $2 in
+        124 | 137) echo "cut-off: $1 did not end within $patience seconds" ;;
+        *) echo "unavailable: $1 ended with $2: $(echo "$said" | tail -n 1)" ;;
+    esac
+    return 1
+}
+tell() { [ -z "$said" ] || printf '%s\n' "$said"; }
 # optional NAME COMMAND...: a section by a tool that may be missing or fail.
 optional() {
     section "$1"
-    if have "$2"; then
-        shift
-        limit 120 "$@" 2>&1 || echo "unavailable: $1 ended with $?"
-    else
-        echo "unavailable: no $2"
-    fi
-}
-limit() {
-    if have timeout; then timeout "$@"; else shift; "$@"; fi
+    shift
+    ask "$@" && tell
 }
 
 collect() {
@@ -58,31 +72,30 @@ collect() {
     done </etc/shadow 2>/dev/null
     optional capabilities getcap -r /usr/bin /usr/sbin /usr/local /opt
 
-    section packages
-    if have dpkg-query; then
-        dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag}\n' 2>&1
-    else
-        echo "unavailable: no dpkg-query"
-    fi
+    optional packages dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag}\n'
     section owned
     # Who owns which file: tells the patch's own files from others. `package` lines, then that package's paths.
     (cd /var/lib/dpkg/info 2>/dev/null && grep -H '' -- *.list | sed 's/\.list:/ /')
     optional package-audit dpkg --audit
     section apt-check
     if have apt-get; then
-        limit 120 apt-get -qq check -o Debug::NoLocking=1 2>&1 && echo ok
+        if said=$(limit apt-get -qq check -o Debug::NoLocking=1 2>&1); then said=ok; else
+            code=$?
+            case $code in 124 | 137) said=$(failed apt-get "$code") ;; esac
+        fi
+        tell
     else
         echo "unavailable: no apt-get"
     fi
 
     section units
     if have systemctl; then
-        limit 120 systemctl list-units --all --plain --no-legend --no-pager --full 2>&1 | awk '{ print $1, $2, $3, $4 }'
+        ask systemctl list-units --all --plain --no-legend --no-pager --full && tell | awk '{ print $1, $2, $3, $4 }'
         section restarts
-        limit 120 systemctl show --no-pager -p Id -p NRestarts '*.service' 2>/dev/null |
+        ask systemctl show --no-pager -p Id -p NRestarts '*.service' && tell |
             awk -F= '$1 == "NRestarts" { n = $2 } $1 == "Id" { id = $2 } /^$/ { if (n > 0) print id, n; n = 0 } END { if (n > 0) print id, n }'
         section boot-time
-        systemctl show --no-pager -p UserspaceTimestampMonotonic -p FinishTimestampMonotonic 2>/dev/null
+        limit systemctl show --no-pager -p UserspaceTimestampMonotonic -p FinishTimestampMonotonic 2>/dev/null
     else
         echo "unavailable: no systemctl"
     fi
@@ -101,16 +114,18 @@ collect() {
     section mounts
     cat /proc/mounts
     section fstab
-    if have findmnt; then limit 120 findmnt --verify 2>&1; else echo "unavailable: no findmnt"; fi
+    if have findmnt; then
+        # It exits with 1 when it finds something.
+        said=$(limit findmnt --verify 2>&1)
+        case $? in 124 | 137) failed findmnt 124 ;; *) tell ;; esac
+    else
+        echo "unavailable: no findmnt"
+    fi
     optional swaps cat /proc/swaps
 
     optional kernel-log dmesg --level=emerg,alert,crit,err,warn
     section journal
-    if have journalctl; then
-        limit 120 journalctl -b -p err -q --no-pager -o short-monotonic --no-hostname 2>&1 | tail -n 3000 | cut -c1-600
-    else
-        echo "unavailable: no journalctl"
-    fi
+    ask journalctl -b -p err -q --no-pager -n 3000 -o short-monotonic --no-hostname && tell | cut -c1-600
     section core-dumps
     find /var/lib/systemd/coredump /var/crash /core* -maxdepth 1 -type f 2>/dev/null
 
@@ -122,9 +137,9 @@ collect() {
 
     section firewall
     if have nft; then
-        limit 120 nft -s list ruleset 2>&1
+        ask nft -s list ruleset && tell
     elif have iptables-save; then
-        iptables-save 2>&1 | sed 's/\[[0-9]*:[0-9]*\]//; /^#/d'
+        ask iptables-save && tell | sed 's/\[[0-9]*:[0-9]*\]//; /^#/d'
     else
         echo "unavailable: no nft and no iptables-save"
     fi
@@ -150,7 +165,13 @@ collect() {
     # Each service's own opinion of its configuration, where the service is installed.
     for try in 'sshd -t' 'nginx -t -q' 'visudo -cq' 'named-checkconf' 'apache2ctl -t' 'postfix check'; do
         if have "${try%% *}"; then
-            answer=$(limit 120 $try 2>&1) && echo "ok $try" || echo "bad $try: $(echo "$answer" | tail -n 3 | tr '\n' ' ')"
+            if said=$(limit $try 2>&1); then echo "ok $try"; else
+                code=$?
+                case $code in
+                    124 | 137) failed "$try" "$code" ;;
+                    *) echo "bad $try: $(echo "$said" | tail -n 3 | tr '\n' ' ')" ;;
+                esac
+            fi
         fi
     done
 

@@ -13,7 +13,7 @@ const PEOPLE: u32 = 1000;
 pub(super) fn accounts(view: &View<'_>) -> Outcome {
     let now = contents(view.now);
     if !now.contains_key("/etc/passwd") {
-        return Err("/etc/passwd could not be read".to_owned());
+        return Err("/etc/passwd could not be read".into());
     }
     let mut report = Report::default();
     let Some(change) = &view.change else { return Ok(report) };
@@ -60,9 +60,9 @@ fn records(text: &str) -> BTreeMap<&str, Vec<&str>> {
     text.lines().filter_map(|line| line.split_once(':').map(|(name, rest)| (name, rest.split(':').collect()))).collect()
 }
 
-/// Whether packages of the patch may bring a system account.
+/// Whether the patch may bring a system account: by its packages, or because it says so.
 fn may_add(change: &Change<'_>) -> bool {
-    change.context.patch.manifest.kind == PatchKind::Deb && !change.strict()
+    (change.context.patch.manifest.kind == PatchKind::Deb && !change.strict()) || change.declares(&["/etc/passwd"])
 }
 
 fn users(before: &str, now: &str, change: &Change<'_>, report: &mut Report) {

@@ -44,6 +44,14 @@ pub(super) fn etc(view: &View<'_>) -> Outcome {
         if !path.starts_with("/etc/") || (checked_elsewhere(path) && difference != Difference::Gone) {
             continue;
         }
+        // What update-rc.d writes follows from a unit's being switched on or off.
+        if let Some((level, link)) = path.strip_prefix("/etc/rc").and_then(|rest| rest.split_once(".d/"))
+            && level.len() == 1
+            && let Some(service) = link.get(3..)
+        {
+            report.problem(format!("the start links of {service} in /etc/rc?.d changed"));
+            continue;
+        }
         let masked = now.get(path).is_some_and(|entry| entry.is_link_to("/dev/null"));
         let how = if masked && path.starts_with("/etc/systemd/") { "masks its unit" } else { difference.as_str() };
         report.problem(format!("{path} {how}{}", expected.owner(path)));

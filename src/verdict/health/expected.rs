@@ -189,6 +189,12 @@ impl<'a> Expected<'a> {
             || (self.with_packages && self.comes_with_packages(path))
     }
 
+    /// Whether the manifest names the place, something in it or the folder that it is in.
+    pub(super) fn declares(&self, place: &str) -> bool {
+        let inside = |path: &str| path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.declared.iter().any(|path| inside(path)) || self.patterns.iter().any(|pattern| inside(pattern) || covers(pattern, place))
+    }
+
     /// A folder on the way to a file that the patch puts into place.
     pub(super) fn leads_to_patch(&self, path: &str) -> bool {
         self.declared.iter().any(|target| target.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')))

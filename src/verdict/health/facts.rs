@@ -14,6 +14,21 @@ const LINES: usize = 600_000;
 /// Characters kept of a line.
 const WIDTH: usize = 4096;
 
+/// Why a section of the facts is not there.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("{reason}")]
+pub struct Unmeasured {
+    pub reason: String,
+    /// The guest's tool did not end in time. Then the host may have been busy: no more than that is known.
+    pub cut_off: bool,
+}
+
+impl From<&str> for Unmeasured {
+    fn from(reason: &str) -> Self {
+        Self { reason: reason.to_owned(), cut_off: false }
+    }
+}
+
 /// A guest's state at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
@@ -75,10 +90,27 @@ impl Facts {
     }
 
     /// A section's lines, or why they could not be taken.
-    pub fn measured(&self, section: &str) -> Result<&[String], String> {
-        let Some(lines) = self.sections.get(section) else { return Err(format!("the guest's facts have no section {section}")) };
+    ///
+    /// # Errors
+    /// When the section is missing, its tool is, or its tool failed or was cut off.
+    pub fn measured(&self, section: &str) -> Result<&[String], Unmeasured> {
+        let lines = self.whole(section)?;
         match lines.iter().find_map(|line| line.strip_prefix("unavailable: ")) {
-            Some(reason) => Err(reason.to_owned()),
+            Some(reason) => Err(reason.into()),
+            None => Ok(lines),
+        }
+    }
+
+    /// A section's lines, what its tool said when it failed among them.
+    ///
+    /// # Errors
+    /// When the section is missing or its tool was cut off.
+    pub fn whole(&self, section: &str) -> Result<&[String], Unmeasured> {
+        let Some(lines) = self.sections.get(section) else {
+            return Err(format!("the guest's facts have no section {section}").as_str().into());
+        };
+        match lines.iter().find_map(|line| line.strip_prefix("cut-off: ")) {
+            Some(reason) => Err(Unmeasured { reason: reason.to_owned(), cut_off: true }),
             None => Ok(lines),
         }
     }
@@ -117,7 +149,7 @@ mod tests {
             let facts = Facts::parse(bytes).expect("readable");
             assert_eq!(facts.boot_id(), "abc");
             assert_eq!(facts.lines("units").len(), 1);
-            assert_eq!(facts.measured("listening"), Err("no ss".to_owned()));
+            assert_eq!(facts.measured("listening"), Err("no ss".into()));
         }
         for bad in [&b""[..], b"hello", b"== meta\nboot-id abc\n", &packed[..packed.len() / 2]] {
             assert!(Facts::parse(bad).is_err(), "{bad:?} should be refused");

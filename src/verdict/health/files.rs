@@ -6,6 +6,10 @@ use super::expected::{CHECKED_ELSEWHERE, Expected};
 use super::text::{missing_in, some_of};
 use super::tree::{Difference, Tree};
 use super::{Change, Files, Outcome, Report, View};
+use crate::catalog::patch::PatchKind;
+
+/// Where what is not the distribution's goes.
+const OWN: [&str; 5] = ["/opt", "/srv", "/usr/local", "/var/lib", "/var/opt"];
 
 /// Files of one folder from which on they are told as one.
 const MANY: usize = 5;
@@ -32,10 +36,27 @@ pub(super) fn changes<'a>(change: &Change<'_>, before: &Tree<'a>, now: &Tree<'a>
     for path in
         now.keys().filter(|path| !before.contains_key(*path) && !exempt(path) && (change.strict() || !expected.leads_to_patch(path)))
     {
-        found.push((*path, Difference::New));
+        if !is_its_own(change, path, before, now) {
+            found.push((*path, Difference::New));
+        }
     }
     found.sort_by(|a, b| a.0.cmp(b.0));
     found
+}
+
+/// Whether a new file is one that a script which declares nothing may bring: it lies where no package of the distribution puts any, or
+/// in a new folder of /etc, and it runs with nobody else's rights.
+fn is_its_own(change: &Change<'_>, path: &str, before: &Tree<'_>, now: &Tree<'_>) -> bool {
+    let manifest = &change.context.patch.manifest;
+    let undeclared = manifest.kind == PatchKind::Script && manifest.changes.is_empty() && !change.strict();
+    let apart = OWN.iter().any(|folder| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')));
+    let new_folder = path.strip_prefix("/etc/").and_then(|rest| rest.split('/').next()).is_some_and(|name| {
+        let folder = format!("/etc/{name}");
+        let is_new = !before.contains_key(folder.as_str()) && now.get(folder.as_str()).is_some_and(|entry| entry.kind == "d");
+        // Folders of parts are read by somebody else.
+        is_new && !name.ends_with(".d") && !name.starts_with("cron")
+    });
+    undeclared && (apart || new_folder) && now.get(path).is_some_and(|entry| !entry.privileged())
 }
 
 /// Folders whose contents are volatile and which services need.

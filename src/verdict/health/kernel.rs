@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::text::{joined, unified};
 use super::{Outcome, Report, View};
 use crate::verdict::fold::fold;
-use crate::verdict::health::facts::Facts;
+use crate::verdict::health::facts::{Facts, Unmeasured};
 
 /// What a healthy kernel never says.
 const SERIOUS: [&str; 20] = [
@@ -80,7 +80,7 @@ pub(super) fn errors(view: &View<'_>) -> Outcome {
 }
 
 /// Signatures of what services logged at error or worse, with an example and how often.
-fn complaints(facts: &Facts) -> Result<BTreeMap<String, (String, u32)>, String> {
+fn complaints(facts: &Facts) -> Result<BTreeMap<String, (String, u32)>, Unmeasured> {
     let mut found: BTreeMap<String, (String, u32)> = BTreeMap::new();
     for line in facts.measured("journal")? {
         let Some((_, text)) = line.trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']')) else { continue };
@@ -133,7 +133,7 @@ pub(super) fn core_dumps(view: &View<'_>) -> Outcome {
 type DriverMap = (BTreeMap<String, String>, BTreeMap<String, u32>);
 
 /// Device to driver, of buses whose addresses are the same at every boot; and drivers with their number, of those whose are not.
-fn driver_map(facts: &Facts) -> Result<DriverMap, String> {
+fn driver_map(facts: &Facts) -> Result<DriverMap, Unmeasured> {
     let (mut fixed, mut counted) = (BTreeMap::new(), BTreeMap::new());
     for line in facts.measured("drivers")? {
         let Some((path, link)) = line.split_once(' ') else { continue };
@@ -175,7 +175,7 @@ pub(super) fn drivers(view: &View<'_>) -> Outcome {
 type BootMap<'a> = (BTreeMap<&'a str, u64>, BTreeMap<&'a str, u64>);
 
 /// Kernels and initial RAM disks in /boot, by version, with their sizes.
-fn boot_map(facts: &Facts) -> Result<BootMap<'_>, String> {
+fn boot_map(facts: &Facts) -> Result<BootMap<'_>, Unmeasured> {
     let (mut kernels, mut ramdisks) = (BTreeMap::new(), BTreeMap::new());
     for line in facts.measured("boot-files")? {
         let Some((file, size)) = line.split_once(' ') else { continue };
@@ -226,7 +226,7 @@ pub(super) fn boot_time(view: &View<'_>) -> Outcome {
         let line = facts.lines("boot-time").iter().find_map(|line| line.strip_prefix("FinishTimestampMonotonic="))?;
         line.trim().parse::<u64>().ok().map(|micros| micros / 1_000_000).filter(|seconds| *seconds > 0)
     };
-    let Some(now) = seconds(view.now) else { return Err("systemd has not finished its start".to_owned()) };
+    let Some(now) = seconds(view.now) else { return Err("systemd has not finished its start".into()) };
     let mut report = Report::default();
     if let Some(before) = view.change.as_ref().and_then(|change| seconds(change.before)) {
         // A busy host may take twice as long: this can't be more than a hint.
@@ -237,13 +237,18 @@ pub(super) fn boot_time(view: &View<'_>) -> Outcome {
     Ok(report)
 }
 
+/// The moment of the boot by the guest's clock.
+fn booted(facts: &Facts) -> Option<f64> {
+    Some(facts.number("meta", "realtime")? - facts.number("meta", "uptime")?)
+}
+
 /// Seconds between the guest's clock and its hardware clock, which is the host's.
 fn offset(facts: &Facts) -> Option<f64> {
     Some(facts.number("meta", "realtime")? - facts.number("meta", "rtc")?)
 }
 
 pub(super) fn clock(view: &View<'_>) -> Outcome {
-    let Some(now) = offset(view.now) else { return Err("there is no hardware clock to compare with".to_owned()) };
+    let Some(now) = offset(view.now) else { return Err("there is no hardware clock to compare with".into()) };
     let mut report = Report::default();
     let Some(change) = &view.change else { return Ok(report) };
     if let Some(before) = offset(change.before)
@@ -252,10 +257,23 @@ pub(super) fn clock(view: &View<'_>) -> Outcome {
         report.problem("the clock was moved away from the hardware clock");
         report.detail = format!("offset to the hardware clock: {now:.0} s, before {before:.0} s\n");
     }
+    // The hardware clock can be set too. What time it was at the boot cannot change.
+    if let (false, Some(before), Some(now)) = (change.rebooted(view.now), booted(change.before), booted(view.now))
+        && (now - before).abs() > 30.0
+        && report.problems.is_empty()
+    {
+        report.problem("the clock was set, and the hardware clock with it");
+        report.detail = format!("moved by {:.0} s within one boot\n", now - before);
+    }
     let zone = |facts: &Facts| facts.value("meta", "timezone").unwrap_or_default().to_owned();
     let (before, zone) = (zone(change.before), zone(view.now));
     if before != zone {
-        report.problem(format!("the time zone is {zone:?}, before {before:?}"));
+        let text = format!("the time zone is {zone:?}, before {before:?}");
+        if change.declares(&["/etc/localtime", "/etc/timezone"]) {
+            report.note(text)
+        } else {
+            report.problem(text)
+        }
         report.detail.push_str(&unified("/etc/localtime", &format!("{before}\n"), &format!("{zone}\n")));
     }
     Ok(report)

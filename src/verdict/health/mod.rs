@@ -6,7 +6,8 @@
 //! pre-existing and not a regression.
 //!
 //! Invariants: pure. A check that can't be measured is skipped with its reason; one that could be measured before the patch and can't be
-//! now has failed. A problem's text holds no number, process id or time that differs from clone to clone: its fingerprint is made of it.
+//! now has failed. Where a tool in the guest was cut off, nothing is known: without a measurement from before the check itself has
+//! failed, else it is timed out and has to be so on every clone to count. A problem's text holds no number, process id or time that differs from clone to clone: its fingerprint is made of it.
 
 mod accounts;
 mod configuration;
@@ -28,7 +29,7 @@ use crate::id::{Digest, Name};
 use crate::plan::PlannedPatch;
 
 use expected::Expected;
-pub use facts::Facts;
+pub use facts::{Facts, Unmeasured};
 use text::{capped, some_of};
 use tree::{Tree, tree, unlisted};
 
@@ -93,15 +94,15 @@ struct Change<'a> {
 
 /// Both trees and what may change in them, read once for all checks.
 struct Files<'a> {
-    before: Result<Tree<'a>, String>,
-    now: Result<Tree<'a>, String>,
+    before: Result<Tree<'a>, Unmeasured>,
+    now: Result<Tree<'a>, Unmeasured>,
     expected: Expected<'a>,
     /// File systems that were listed only once.
     unlisted: Vec<String>,
 }
 
 impl Files<'_> {
-    fn trees(&self) -> Result<(&Tree<'_>, &Tree<'_>), String> {
+    fn trees(&self) -> Result<(&Tree<'_>, &Tree<'_>), Unmeasured> {
         Ok((self.before.as_ref().map_err(Clone::clone)?, self.now.as_ref().map_err(Clone::clone)?))
     }
 }
@@ -112,6 +113,11 @@ impl Change<'_> {
         matches!(self.context.point, Point::Reapplied | Point::RolledBack)
     }
 
+    /// Whether the manifest says that the patch changes one of these files or folders.
+    fn declares(&self, places: &[&str]) -> bool {
+        !self.strict() && places.iter().any(|place| self.files.expected.declares(place))
+    }
+
     /// Whether the machine restarted between the two states.
     fn rebooted(&self, now: &Facts) -> bool {
         self.before.boot_id() != now.boot_id()
@@ -119,7 +125,7 @@ impl Change<'_> {
 }
 
 /// What a check found, or why it could not look.
-type Outcome = Result<Report, String>;
+type Outcome = Result<Report, Unmeasured>;
 
 #[derive(Default)]
 struct Report {
@@ -142,7 +148,7 @@ const fn check(name: &'static str, title: &'static str, run: fn(&View<'_>) -> Ou
     Check { name, title, run }
 }
 
-/// Every check, in the order of reports.
+/// Every check, in the order of reports: what says most about a cause first.
 pub const CHECKS: &[Check] = &[
     check("failed-services", "no unit is in the state failed", services::failed),
     check("required-services", "the build's required units are active", services::required),
@@ -169,9 +175,7 @@ pub const CHECKS: &[Check] = &[
     check("patch-effective", "the patch's versions and kernel are in effect", packages::effective),
     check("old-code-running", "no program still runs replaced code", packages::old_code),
     check("reboot-pending", "no reboot is left to do", packages::reboot_pending),
-    check("files-outside-patch", "files outside the patch are unchanged", files::outside),
     check("permissions", "modes, owners and capabilities outside the patch are unchanged", files::permissions),
-    check("etc-changes", "configuration outside the patch is unchanged", configuration::etc),
     check("config-leftovers", "no half-merged configuration is left", configuration::leftovers),
     check("config-syntax", "services accept their configuration", configuration::syntax),
     check("accounts", "accounts, groups, passwords, sudoers and login keys are unchanged", accounts::accounts),
@@ -179,6 +183,8 @@ pub const CHECKS: &[Check] = &[
     check("access-control", "AppArmor and SELinux guard as before", posture::access_control),
     check("ssh-settings", "sshd's effective settings are unchanged", posture::ssh),
     check("kernel-settings", "hardening settings of the kernel are unchanged", posture::kernel_settings),
+    check("files-outside-patch", "files outside the patch are unchanged", files::outside),
+    check("etc-changes", "configuration outside the patch is unchanged", configuration::etc),
 ];
 
 /// The state before the patch by itself.
@@ -205,8 +211,14 @@ fn result(check: &Check, now: Outcome, before: Option<Outcome>) -> HealthResult 
     #[allow(clippy::unwrap_used)]
     let name: Name = check.name.parse().unwrap();
     let (outcome, message, mut report, reference) = match (now, before) {
-        (Err(reason), None | Some(Err(_))) => (CaseOutcome::Skip, format!("not measured: {reason}"), Report::default(), None),
-        (Err(reason), Some(Ok(_))) => {
+        (Err(Unmeasured { reason, cut_off }), None | Some(Err(_))) => {
+            let outcome = if cut_off { CaseOutcome::HarnessError } else { CaseOutcome::Skip };
+            (outcome, format!("not measured: {reason}"), Report::default(), None)
+        }
+        (Err(Unmeasured { reason, cut_off: true }), Some(Ok(_))) => {
+            (CaseOutcome::TimedOut, format!("not measured: {reason}"), Report::default(), None)
+        }
+        (Err(Unmeasured { reason, cut_off: false }), Some(Ok(_))) => {
             let text = format!("could be measured before the patch and can't be now: {reason}");
             (CaseOutcome::Fail, text.clone(), Report { problems: vec![text], ..Report::default() }, None)
         }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::text::{joined, missing_in, unified};
 use super::{Outcome, Report, View};
-use crate::verdict::health::facts::Facts;
+use crate::verdict::health::facts::{Facts, Unmeasured};
 
 /// The first port that programs get by chance.
 const EPHEMERAL: u32 = 32_768;
 
 /// Listening sockets: `tcp 0.0.0.0:80` and the program's name.
-fn sockets(facts: &Facts) -> Result<BTreeMap<String, String>, String> {
+fn sockets(facts: &Facts) -> Result<BTreeMap<String, String>, Unmeasured> {
     let mut sockets = BTreeMap::new();
     for line in facts.measured("listening")? {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -51,7 +51,7 @@ pub(super) fn ports(view: &View<'_>) -> Outcome {
 }
 
 /// Interfaces: name to hardware address and whether it is up.
-fn links(facts: &Facts) -> Result<BTreeMap<String, (String, bool)>, String> {
+fn links(facts: &Facts) -> Result<BTreeMap<String, (String, bool)>, Unmeasured> {
     let mut links = BTreeMap::new();
     for line in facts.measured("links")? {
         let mut words = line.split_whitespace();
@@ -91,7 +91,7 @@ pub(super) fn interfaces(view: &View<'_>) -> Outcome {
 }
 
 /// `ens5 inet 10.0.0.1/24`. Addresses that the kernel makes up for privacy come and go.
-fn address_list(facts: &Facts) -> Result<Vec<String>, String> {
+fn address_list(facts: &Facts) -> Result<Vec<String>, Unmeasured> {
     let lines = facts.measured("addresses")?;
     let mut list: Vec<String> = lines
         .iter()
@@ -113,7 +113,7 @@ pub(super) fn addresses(view: &View<'_>) -> Outcome {
 }
 
 /// Routes and rules that someone set; the kernel's own local table follows from the addresses.
-fn route_list(facts: &Facts) -> Result<Vec<String>, String> {
+fn route_list(facts: &Facts) -> Result<Vec<String>, Unmeasured> {
     let mut list = Vec::new();
     for line in facts.measured("routes")? {
         if line.contains("table local") || line.starts_with("multicast ") || line.starts_with("anycast ") {
@@ -147,7 +147,7 @@ pub(super) fn routes(view: &View<'_>) -> Outcome {
 }
 
 pub(super) fn dns(view: &View<'_>) -> Outcome {
-    let servers = |facts: &Facts| -> Result<Vec<String>, String> {
+    let servers = |facts: &Facts| -> Result<Vec<String>, Unmeasured> {
         let lines = facts.measured("dns")?.iter().map(|line| line.trim().to_owned());
         Ok(lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])).collect())
     };
@@ -163,6 +163,12 @@ pub(super) fn dns(view: &View<'_>) -> Outcome {
     }
     if report.problems.is_empty() && before != now {
         report.problem("/etc/resolv.conf lists its servers in another order");
+    }
+    // Even a patch that says that it changes the file must not leave the build without all servers that it had.
+    let server = |line: &&String| line.starts_with("nameserver");
+    let keeps = !before.iter().any(|line| server(&line)) || before.iter().filter(server).any(|line| now.contains(line));
+    if keeps && change.declares(&["/etc/resolv.conf"]) {
+        report.notes.append(&mut report.problems);
     }
     report.detail = unified("/etc/resolv.conf", &joined(&before), &joined(&now));
     Ok(report)

@@ -6,7 +6,7 @@ use super::expected::declares_packages;
 use super::text::{joined, unified};
 use super::{HealthContext, Outcome, Report, View};
 use crate::cell::Point;
-use crate::verdict::health::facts::Facts;
+use crate::verdict::health::facts::{Facts, Unmeasured};
 
 pub(super) struct Package<'a> {
     pub(super) version: &'a str,
@@ -22,7 +22,7 @@ impl Package<'_> {
 }
 
 /// Packages by name, without the architecture where it is the machine's own.
-pub(super) fn packages(facts: &Facts) -> Result<BTreeMap<&str, Package<'_>>, String> {
+pub(super) fn packages(facts: &Facts) -> Result<BTreeMap<&str, Package<'_>>, Unmeasured> {
     let own = facts.value("meta", "architecture").unwrap_or_default();
     let lines = facts.measured("packages")?;
     Ok(lines
@@ -52,14 +52,14 @@ pub(super) fn state(view: &View<'_>) -> Outcome {
             report.problem(format!("package {name} has to be installed again"));
         }
     }
-    let audit = view.now.lines("package-audit");
+    let audit = view.now.whole("package-audit")?;
     if !audit.is_empty() && !audit.iter().any(|line| line.starts_with("unavailable: no ")) {
         if report.problems.is_empty() {
             report.problem("dpkg --audit finds broken packages");
         }
         report.detail = joined(audit);
     }
-    let check = view.now.lines("apt-check");
+    let check = view.now.whole("apt-check")?;
     if !check.iter().any(|line| line == "ok" || line.starts_with("unavailable: ")) {
         report.problem("apt-get check finds unmet dependencies");
         report.detail.push_str(&joined(check));
@@ -152,7 +152,7 @@ pub(super) fn effective(view: &View<'_>) -> Outcome {
 }
 
 /// Programs that run code of files that are gone: `program path`.
-fn stale(facts: &Facts) -> Result<BTreeSet<String>, String> {
+fn stale(facts: &Facts) -> Result<BTreeSet<String>, Unmeasured> {
     let names: BTreeMap<&str, &str> = facts.lines("processes").iter().filter_map(|line| line.split_once(' ')).collect();
     let lines = facts.measured("deleted-maps")?;
     Ok(lines

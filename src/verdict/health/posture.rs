@@ -3,6 +3,32 @@
 use super::text::{joined, missing_in, unified};
 use super::{Change, Outcome, Report, View, packages};
 
+/// Where firewalls keep their rules.
+const RULES: [&str; 5] = ["/etc/nftables.conf", "/etc/nftables.d", "/etc/iptables", "/etc/ufw", "/etc/firewalld"];
+/// Settings of sshd that nobody may bring, not even a patch that says that it configures sshd: they open the door or shut it for all.
+const UNSAFE_SSH: [&str; 7] = [
+    "permitrootlogin yes",
+    "permitemptypasswords yes",
+    "passwordauthentication yes",
+    "hostbasedauthentication yes",
+    "ignorerhosts no",
+    "strictmodes no",
+    "pubkeyauthentication no",
+];
+/// Settings of the kernel that guard the more the higher they are, and those that guard the more the lower.
+const HIGHER: [&str; 9] = [
+    "kernel/randomize_va_space",
+    "kernel/kptr_restrict",
+    "kernel/dmesg_restrict",
+    "kernel/yama/ptrace_scope",
+    "kernel/unprivileged_bpf_disabled",
+    "kernel/modules_disabled",
+    "fs/protected_hardlinks",
+    "fs/protected_symlinks",
+    "net/ipv4/tcp_syncookies",
+];
+const LOWER: [&str; 4] = ["kernel/sysrq", "fs/suid_dumpable", "net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+
 /// Whether the patch brings a package whose name starts so.
 fn brings(change: &Change<'_>, start: &str) -> bool {
     !change.strict() && packages::declared(change.context).iter().any(|name| name.starts_with(start))
@@ -21,6 +47,9 @@ pub(super) fn firewall(view: &View<'_>) -> Outcome {
     } else if !lost.is_empty() || !new.is_empty() || before != now {
         report.problem("the firewall's rules changed");
     }
+    if !now.is_empty() && change.declares(&RULES) {
+        report.notes.append(&mut report.problems);
+    }
     report.detail = unified("/firewall", &joined(before), &joined(now));
     Ok(report)
 }
@@ -29,7 +58,7 @@ pub(super) fn access_control(view: &View<'_>) -> Outcome {
     let now = view.now.measured("apparmor");
     let selinux = view.now.measured("selinux");
     let now = match (now, &selinux) {
-        (Err(reason), Err(other)) => return Err(format!("{reason}, {other}")),
+        (Err(reason), Err(other)) => return Err(format!("{reason}, {other}").as_str().into()),
         (Ok(lines), _) => lines,
         (Err(_), Ok(_)) => &[],
     };
@@ -92,7 +121,8 @@ pub(super) fn ssh(view: &View<'_>) -> Outcome {
             None => format!("sshd: {line:?} is gone"),
         };
         // A new version of sshd may know other settings.
-        if brings(change, "openssh-server") { report.note(text) } else { report.problem(text) }
+        let meant = change.declares(&["/etc/ssh"]) && !other.is_some_and(|other| UNSAFE_SSH.contains(&other.as_str()));
+        if meant || brings(change, "openssh-server") { report.note(text) } else { report.problem(text) }
     }
     report.detail = unified("/sshd", &joined(&before), &joined(&now));
     Ok(report)
@@ -107,7 +137,14 @@ pub(super) fn kernel_settings(view: &View<'_>) -> Outcome {
         let value = now.iter().find_map(|line| line.split_once(' ').filter(|(other, _)| *other == key)).map(|(_, value)| value);
         let Some(value) = value.filter(|value| *value != before) else { continue };
         let text = format!("{} is {value}, before {before}", key.replace('/', "."));
-        if brings(change, "linux-image-") { report.note(text) } else { report.problem(text) }
+        let meant = change.declares(&["/etc/sysctl.conf", "/etc/sysctl.d"]) && tightened(key, before, value);
+        if meant || brings(change, "linux-image-") { report.note(text) } else { report.problem(text) }
     }
     Ok(report)
+}
+
+/// Whether a setting of the kernel guards more than before.
+fn tightened(key: &str, before: &str, now: &str) -> bool {
+    let (Ok(before), Ok(now)) = (before.trim().parse::<i64>(), now.trim().parse::<i64>()) else { return false };
+    (HIGHER.contains(&key) && now > before) || (LOWER.contains(&key) && now < before && now >= 0)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Outcome, Report, View};
-use crate::verdict::health::facts::Facts;
+use crate::verdict::health::facts::{Facts, Unmeasured};
 
 /// Units that come and go by themselves: started on demand, by a timer or for a session.
 const COMING_AND_GOING: [&str; 30] = [
@@ -47,10 +47,10 @@ struct Unit<'a> {
     sub: &'a str,
 }
 
-fn units(facts: &Facts) -> Result<BTreeMap<&str, Unit<'_>>, String> {
+fn units(facts: &Facts) -> Result<BTreeMap<&str, Unit<'_>>, Unmeasured> {
     let lines = facts.measured("units")?;
     if lines.is_empty() {
-        return Err("systemd lists no unit".to_owned());
+        return Err("systemd lists no unit".into());
     }
     Ok(lines
         .iter()

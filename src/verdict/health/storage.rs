@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::text::missing_in;
 use super::{Change, Outcome, Report, View};
-use crate::verdict::health::facts::Facts;
+use crate::verdict::health::facts::{Facts, Unmeasured};
 
 /// Percent from which on a file system counts as full.
 const FULL: f64 = 95.0;
@@ -35,7 +35,7 @@ pub(super) fn space(view: &View<'_>) -> Outcome {
     let mut report = Report::default();
     let now = rooms(view.now, "disk");
     if now.is_empty() {
-        return Err("df lists no file system".to_owned());
+        return Err("df lists no file system".into());
     }
     for (section, what) in [("disk", "space"), ("inodes", "inodes")] {
         for (mount, room) in rooms(view.now, section) {
@@ -80,7 +80,7 @@ struct Mount<'a> {
 }
 
 /// Mounts that someone set up: of devices and servers, and lasting `tmpfs`.
-fn mount_table(facts: &Facts) -> Result<BTreeMap<&str, Mount<'_>>, String> {
+fn mount_table(facts: &Facts) -> Result<BTreeMap<&str, Mount<'_>>, Unmeasured> {
     let mut table = BTreeMap::new();
     let mut automatic = Vec::new();
     for line in facts.measured("mounts")? {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::verdict::health::facts::Facts;
+use crate::verdict::health::facts::{Facts, Unmeasured};
 
 /// One entry of the file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl Difference {
 }
 
 /// Reads the listing.
-pub(super) fn tree(facts: &Facts) -> Result<Tree<'_>, String> {
+pub(super) fn tree(facts: &Facts) -> Result<Tree<'_>, Unmeasured> {
     let hashes: BTreeMap<&str, &str> =
         facts.lines("hashes").iter().filter_map(|line| line.split_once("  ").map(|(hash, path)| (path, hash))).collect();
     let mut tree = Tree::new();
@@ -58,7 +58,7 @@ pub(super) fn tree(facts: &Facts) -> Result<Tree<'_>, String> {
         tree.insert(path, Entry { kind, mode, owner, size, modified, link, hash: hashes.get(path).copied() });
     }
     if tree.is_empty() {
-        return Err("the listing of files is empty".to_owned());
+        return Err("the listing of files is empty".into());
     }
     Ok(tree)
 }

@@ -297,6 +297,59 @@ fn a_patch_that_restarts_by_itself_is_judged_by_its_manifest() {
     let scenario = "[[fault]]\non={step='apply'}\nafter='2s'\ndoes='reboot'\ntimes=1";
     let never = Story::new(script_patch(Reboot::Never)).scenario(scenario).run();
     assert!(never.findings().contains(&"unexpected-reboot".to_owned()), "{:?} {:?}", never.findings(), never.faults());
+
+    // It says that it restarts the machine. Whether it had come to its end is what it wrote down, or else its own word.
+    let unverified = || {
+        let mut patch = script_patch(Reboot::Required);
+        patch.manifest.verify = None;
+        patch
+    };
+    let ended = |code: u8| {
+        let files: Vec<String> = (1..20).map(|n| format!("'/var/lib/patchlab/ended/apply-{n}-0'=\"{code}\\n\"")).collect();
+        format!("{scenario}\n[files]\n{}", files.join("\n"))
+    };
+    for (patch, scenario, verdict, finding) in [
+        (unverified(), scenario.to_owned(), Verdict::Fail, Some("unexpected-reboot")),
+        (script_patch(Reboot::Required), scenario.to_owned(), Verdict::Pass, None),
+        (unverified(), ended(0), Verdict::Pass, None),
+        (unverified(), ended(3), Verdict::Fail, Some("apply-failed")),
+    ] {
+        let told = Story::new(patch).scenario(&scenario).run();
+        assert_eq!(told.judgement.verdict, verdict, "{scenario}: {:?} {:?}", told.findings(), told.faults());
+        assert_eq!(told.findings().first().map(String::as_str), finding, "{scenario}");
+    }
+}
+
+#[test]
+fn a_restart_between_two_jobs_is_seen() {
+    let scenario = "[[fault]]\non={step='apply'}\nafter='12s'\ndoes='reboot'\ntimes=1";
+    let told = Story::new(script_patch(Reboot::Required)).scenario(scenario).run();
+    assert_eq!(told.judgement.verdict, Verdict::Pass, "{:?} {:?}", told.findings(), told.faults());
+    let told = Story::new(script_patch(Reboot::Never)).scenario(scenario).run();
+    assert_eq!(told.findings(), ["unexpected-reboot"], "{:?}", told.faults());
+}
+
+#[test]
+fn a_failed_confirmation_is_explained_by_the_machines_state() {
+    let scenario = "[[step]]\non={step='confirm'}\nends={exit=1}\n\
+                    [[facts]]\nsection='units'\nfrom='applied'\ndrop='nginx.service'\nadd='nginx.service loaded failed failed'";
+    let told = Story::new(script_patch(Reboot::Never)).scenario(scenario).run();
+    assert_eq!(told.findings().first().map(String::as_str), Some("not-effective"));
+    assert!(told.findings().contains(&"regression".to_owned()), "{:?} {:?}", told.findings(), told.faults());
+}
+
+#[test]
+fn a_tool_that_is_cut_off_is_the_patchs_doing_only_when_it_always_is() {
+    let cut = |when: &str| format!("[[facts]]\nsection='firewall'\n{when}\nadd='cut-off: nft did not end within 240 seconds'");
+    for (when, verdict, code) in [
+        ("from='baseline'", Verdict::Inconclusive, "harness-error"),
+        ("from='applied'\nwhen={nth=[1]}", Verdict::Inconclusive, "flaky"),
+        ("from='applied'", Verdict::Fail, "regression"),
+    ] {
+        let told = Story::new(script_patch(Reboot::Never)).scenario(&cut(when)).run();
+        let all = [told.findings(), told.faults()].concat();
+        assert!(told.judgement.verdict == verdict && all.contains(&code.to_owned()), "{when}: {} {all:?}", told.judgement.verdict);
+    }
 }
 
 #[test]

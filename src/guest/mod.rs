@@ -66,7 +66,7 @@ pub struct Job {
     pub steps: Vec<JobStep>,
 }
 
-/// One command line of a job. Every process that it leaves behind is ended with it; what is meant to stay has to be a service.
+/// One command line of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobStep {
     /// Run by `/bin/sh -c` as root. Paths to the media start with `$PATCHLAB_MEDIA`.
@@ -77,7 +77,8 @@ pub struct JobStep {
     pub limit: Duration,
     /// Bytes of output kept: the first half of it from the start, the rest from the end.
     pub output_cap: usize,
-    /// Whether it gets a terminal. A step that then waits for an answer is ended as [`StepEnd::Asked`].
+    /// Whether it is somebody else's, and run as at a terminal: it gets one, is ended as [`StepEnd::Asked`] when it waits for an
+    /// answer there, and what it leaves in the background goes on. What any other step leaves behind is ended with it.
     pub terminal: bool,
     /// Commands that must exist; else the step ends as [`StepEnd::Lacks`].
     pub needs: Vec<String>,
@@ -131,7 +132,10 @@ pub enum GuestError {
     /// The machine is off or gone.
     #[error("{tried}: the machine is not running ({found})")]
     NotRunning { tried: String, found: String },
-    /// The guest answered that it cannot, or in a way that makes no sense.
+    /// The guest cannot, and says so: a file is not there, a command does not run or fails.
+    #[error("{tried}: {found}")]
+    Refused { tried: String, found: String },
+    /// The guest answered in a way that makes no sense.
     #[error("{tried}: {found}")]
     Failed { tried: String, found: String },
     #[error(transparent)]

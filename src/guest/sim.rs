@@ -89,12 +89,12 @@ impl Guest for SimGuest {
     async fn start(&self, job: &Job) -> Result<(), GuestError> {
         self.call("start a job", |machine, fx| {
             if !matches!(machine.state, State::Up { prepared: true, .. }) {
-                return Err(failed("start a job", "the job runner is not there: the guest was not prepared since it booted"));
+                return Err(refused("start a job", "the job runner is not there: the guest was not prepared since it booted"));
             }
             if machine.start_job(job, fx) {
                 Ok(())
             } else {
-                Err(failed("start a job", &format!("there is another job {} already", job.id)))
+                Err(refused("start a job", &format!("there is another job {} already", job.id)))
             }
         })
         .await
@@ -125,7 +125,7 @@ impl Guest for SimGuest {
                 (None, "/etc/hostname") => "sim\n".to_owned(),
                 (None, "/etc/os-release") => "ID=debian\nVERSION_ID=\"12\"\n".to_owned(),
                 (None, "/proc/sys/kernel/random/boot_id") => machine.boot_id(fx.scenario) + "\n",
-                (None, _) => return Err(failed("read a file", &format!("{path}: No such file or directory"))),
+                (None, _) => return Err(refused("read a file", &format!("{path}: No such file or directory"))),
             };
             Ok((text.bytes().take(cap).collect(), text.len() > cap))
         })
@@ -167,4 +167,8 @@ fn answers(machine: &Machine, tried: &str) -> Result<(), GuestError> {
 
 fn failed(tried: &str, found: &str) -> GuestError {
     GuestError::Failed { tried: tried.to_owned(), found: found.to_owned() }
+}
+
+fn refused(tried: &str, found: &str) -> GuestError {
+    GuestError::Refused { tried: tried.to_owned(), found: found.to_owned() }
 }

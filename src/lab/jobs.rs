@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::session::{AGENT_PATIENCE, Session, guest_trouble};
 use crate::cell::{Cause, Trouble};
+use crate::guest::linux::exit_file;
 use crate::guest::{GuestError, Job, JobState, JobStep, StepEnd, StepReport};
 
 /// Between two polls of a job; a poll costs the guest work.
@@ -33,7 +34,10 @@ impl Session {
         let limit = steps.iter().map(|step| step.limit).sum::<Duration>() + SLACK;
         let job = Job { id: self.job_id(what), steps };
         let guest = self.guest.clone();
-        self.patiently(|| guest.start(&job)).await?;
+        match self.patiently(|| guest.start(&job)).await {
+            Err(trouble) if trouble.cause == Cause::UnexpectedReboot => return Ok(JobEnd::Restarted(Vec::new())),
+            started => started?,
+        }
         let started = Instant::now();
         let mut last_answer = started;
         let mut finished = Vec::new();
@@ -58,8 +62,11 @@ impl Session {
                 }
                 // Gone: with the boot that it ran in, or removed by what it ran.
                 Ok(JobState::Unknown) => {
-                    if self.patiently(|| guest.boot_id()).await? != self.boot_id {
-                        return Ok(JobEnd::Restarted(finished));
+                    match self.patiently(|| guest.boot_id()).await {
+                        Ok(boot) if boot == self.boot_id => {}
+                        Ok(_) => return Ok(JobEnd::Restarted(finished)),
+                        Err(trouble) if trouble.cause == Cause::UnexpectedReboot => return Ok(JobEnd::Restarted(finished)),
+                        Err(trouble) => return Err(trouble),
                     }
                     return Err(Trouble::new(Cause::ProbeFailed, format!("the guest's job runner was removed during {what}")));
                 }
@@ -84,6 +91,31 @@ impl Session {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// The reports of a job of one step on a terminal, after a restart cut it short: the step may have exited and written that down.
+    ///
+    /// # Errors
+    /// When the machine is lost.
+    pub async fn reports_of_old(&mut self, finished: Vec<StepReport>) -> Result<Option<Vec<StepReport>>, Trouble> {
+        if !finished.is_empty() {
+            return Ok(Some(finished));
+        }
+        let (guest, path) = (self.guest.clone(), exit_file(&self.job, 0));
+        let written = self
+            .patiently(|| async {
+                match guest.read(&path, 16).await {
+                    Ok((bytes, _)) => Ok(Some(bytes)),
+                    Err(GuestError::Refused { .. }) => Ok(None),
+                    Err(lost) => Err(lost),
+                }
+            })
+            .await?;
+        let code = written.and_then(|bytes| String::from_utf8_lossy(&bytes).trim().parse::<u8>().ok());
+        Ok(code.map(|code| {
+            let output = b"(what it said was lost with the restart)".to_vec();
+            vec![StepReport { end: StepEnd::Exit(code.into()), elapsed: Duration::ZERO, output, truncated: true, result: None }]
+        }))
     }
 
     /// Runs one step that the lab relies on.

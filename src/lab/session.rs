@@ -17,6 +17,7 @@ use super::Lab;
 use super::evidence::tail;
 use crate::catalog::image::Os;
 use crate::cell::boot::{BootWatch, DeadEnd};
+use crate::cell::console;
 use crate::cell::{BootPhase, Cause, Trouble};
 use crate::guest::{Guest, GuestError};
 use crate::hypervisor::{HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, Vitals};
@@ -69,7 +70,11 @@ pub struct Session {
     events: broadcast::Receiver<MachineEvent>,
     boot: BootWatch,
     console_at: u64,
+    /// Where on the console that began which the lab asked for last.
+    since: u64,
     vitals: Vitals,
+    /// The job that was started last.
+    pub job: String,
     /// Of the boot that is up.
     pub boot_id: String,
     /// What the slowest boot so far took.
@@ -87,16 +92,21 @@ impl Session {
             events: lab.hypervisor.events(),
             boot: BootWatch::new(),
             console_at: 0,
+            since: 0,
             vitals: Vitals::default(),
+            job: String::new(),
             boot_id: String::new(),
             boot_took: None,
             jobs: 0,
         }
     }
 
+    /// A name for a job that begins now.
     pub fn job_id(&mut self, what: &str) -> String {
+        self.since = self.console_at;
         self.jobs += 1;
-        format!("{what}-{}", self.jobs)
+        self.job = format!("{what}-{}", self.jobs);
+        self.job.clone()
     }
 
     /// Waits a moment, or less when something happens to the machine.
@@ -247,8 +257,12 @@ impl Session {
             match ask().await {
                 Ok(answer) => return Ok(answer),
                 Err(GuestError::Unresponsive { .. } | GuestError::NotRunning { .. }) if started.elapsed() < AGENT_PATIENCE => {
-                    if self.look().await?.stopped {
+                    let look = self.look().await?;
+                    if look.stopped {
                         return Err(Trouble::new(Cause::PoweredOff, "the machine switched itself off"));
+                    }
+                    if look.restarts > 0 {
+                        return Err(Trouble::new(Cause::UnexpectedReboot, "the machine restarted by itself"));
                     }
                     tokio::time::sleep(LOOK).await;
                 }
@@ -270,6 +284,7 @@ impl Session {
                 return Err(Trouble::new(Cause::BootStalled { reached: BootPhase::Userspace }, message));
             }
         }
+        self.since = self.console_at;
         let before = self.boot_id.clone();
         self.come_up(budget, tell).await?;
         if self.boot_id == before {
@@ -321,12 +336,14 @@ impl Session {
     pub async fn start(&mut self, budget: Budget, tell: impl FnMut(&str)) -> Result<(), Trouble> {
         // What happened before the machine is switched on is over.
         self.events = self.lab.hypervisor.events();
+        self.since = self.console_at;
         self.boot.restart();
         self.lab.hypervisor.start(&self.machine).await.map_err(lab_trouble)?;
         self.come_up(budget, tell).await
     }
 
-    /// Adds to a trouble what shows it: the console's end, the whole console and the screen as evidence.
+    /// Adds to a trouble what shows it: what its console had not said before the patch, or the console's end; the whole console and
+    /// the screen as evidence.
     pub async fn illustrate(&self, mut trouble: Trouble) -> Trouble {
         let mut console = Vec::new();
         while let Ok(more) = self.lab.hypervisor.console(&self.machine, console.len() as u64).await {
@@ -335,8 +352,17 @@ impl Session {
             }
             console.extend(more);
         }
+        let (before, now) = console.split_at(console.len().min(usize::try_from(self.since).unwrap_or(usize::MAX)));
+        let news = console::news(before, now);
+        if matches!(trouble.cause, Cause::BootStalled { .. } | Cause::BootLoop | Cause::PoweredOff | Cause::KernelPanic) {
+            let told = |line: &&str| !trouble.message.contains(*line);
+            let quoted: Vec<String> = console::telling(&news, 4).into_iter().filter(told).map(|line| format!("\"{line}\"")).collect();
+            if !quoted.is_empty() {
+                trouble.message.push_str(&format!("; new on its console: {}", quoted.join(", ")));
+            }
+        }
         if trouble.detail.is_empty() {
-            trouble.detail = tail(&console, 30, 8 * 1024);
+            trouble.detail = if news.is_empty() { tail(&console, 30, 8 * 1024) } else { console::detail(&news) };
         }
         if !console.is_empty()
             && let Ok(kept) = self.lab.evidence.keep("console", &console)
@@ -369,6 +395,7 @@ pub fn guest_trouble(error: GuestError) -> Trouble {
     match error {
         GuestError::Unresponsive { .. } => Trouble::new(Cause::AgentLost, error.to_string()),
         GuestError::NotRunning { .. } => Trouble::new(Cause::PoweredOff, error.to_string()),
+        GuestError::Refused { .. } => Trouble::new(Cause::ProbeFailed, error.to_string()),
         GuestError::Failed { .. } => Trouble::new(Cause::AgentNonsense, error.to_string()),
         GuestError::Hypervisor(error) => lab_trouble(error),
     }

@@ -142,14 +142,15 @@ impl CellRunner {
         match self.patch_job(Stage::Apply, "apply", patch.apply.clone()).await? {
             JobEnd::Done(reports) => judge::apply(&reports)?,
             JobEnd::Restarted(_) if never => return Err(unasked("applying the patch").into()),
-            JobEnd::Restarted(_) => {
-                self.come_back(Stage::Apply).await?;
-                if patch.confirm.is_empty() {
+            JobEnd::Restarted(finished) => match self.come_back_from(Stage::Apply, finished).await? {
+                Some(reports) => judge::apply(&reports)?,
+                None if patch.confirm.is_empty() => {
                     let message = "applying restarted the machine before it had ended, and the patch brings no `verify` that could tell \
                                    whether it was done";
-                    return Err(Trouble::new(Cause::NotEffective, message).into());
+                    return Err(Trouble::new(Cause::UnexpectedReboot, message).into());
                 }
-            }
+                None => {}
+            },
         }
         let reports = match self.patch_job(Stage::Apply, "reboot-wanted", patch.reboot_wanted.clone()).await? {
             JobEnd::Done(reports) => reports,
@@ -172,7 +173,13 @@ impl CellRunner {
         self.memory()?.reboot = reason.clone();
         // Without a restart the verify stage looks at this very point.
         if reason.is_some() && matches!(self.pass.as_ref().map(|pass| &pass.pass), Some(Pass::Main | Pass::Confirm { .. })) {
-            self.look_at_health(Stage::Apply, point, true).await?;
+            match self.look_at_health(Stage::Apply, point, true).await {
+                Err(Stop::Trouble(trouble)) if trouble.cause == Cause::UnexpectedReboot && !never => {
+                    self.come_back(Stage::Apply).await?;
+                    self.memory()?.point = Some(Point::Rebooted);
+                }
+                looked => looked?,
+            }
         }
         Ok(StageOutcome::Passed)
     }
@@ -188,6 +195,12 @@ impl CellRunner {
         self.session()?.come_up(budget, tell).await?;
         self.memory()?.restarted_itself = true;
         Ok(())
+    }
+
+    /// The same, and what the patch's step that the restart cut short had written down, if it had come to its end.
+    async fn come_back_from(&mut self, stage: Stage, finished: Vec<StepReport>) -> Result<Option<Vec<StepReport>>, Stop> {
+        self.come_back(stage).await?;
+        Ok(self.session()?.reports_of_old(finished).await?)
     }
 
     fn restart_budget(&mut self) -> Budget {
@@ -213,9 +226,16 @@ impl CellRunner {
     async fn verify(&mut self) -> Result<StageOutcome, Stop> {
         let patch = self.patch();
         let reports = self.engine_job(Stage::Verify, "confirm", patch.confirm.clone()).await?;
-        judge::confirm(&patch, &reports)?;
+        let confirmed = judge::confirm(&patch, &reports);
+        // The machine's state may say why a confirmation fails.
         let point = self.memory()?.point.unwrap_or(Point::Applied);
-        self.look_at_health(Stage::Verify, point, false).await?;
+        match self.look_at_health(Stage::Verify, point, false).await {
+            Err(Stop::Journal(error)) => return Err(error.into()),
+            looked => {
+                confirmed?;
+                looked?;
+            }
+        }
         Ok(StageOutcome::Passed)
     }
 
@@ -242,7 +262,11 @@ impl CellRunner {
         match self.patch_job(Stage::Reapply, "reapply", patch.reapply.clone()).await? {
             JobEnd::Done(reports) => judge::reapply(&reports)?,
             JobEnd::Restarted(_) if self.never_restarts() => return Err(unasked("applying the patch again").into()),
-            JobEnd::Restarted(_) => self.come_back(Stage::Reapply).await?,
+            JobEnd::Restarted(finished) => {
+                if let Some(reports) = self.come_back_from(Stage::Reapply, finished).await? {
+                    judge::reapply(&reports)?;
+                }
+            }
         }
         let after = self.take_facts(Stage::Reapply, Point::Reapplied).await?;
         if let Some((message, detail)) = self.news(&before, &after, Point::Reapplied) {
@@ -260,7 +284,11 @@ impl CellRunner {
         match self.patch_job(Stage::Rollback, "rollback", rollback).await? {
             JobEnd::Done(reports) => judge::rollback(&reports)?,
             JobEnd::Restarted(_) if self.never_restarts() => return Err(unasked("taking the patch back").into()),
-            JobEnd::Restarted(_) => self.come_back(Stage::Rollback).await?,
+            JobEnd::Restarted(finished) => {
+                if let Some(reports) = self.come_back_from(Stage::Rollback, finished).await? {
+                    judge::rollback(&reports)?;
+                }
+            }
         }
         let before = self.memory()?.baseline.clone();
         let after = self.take_facts(Stage::Rollback, Point::RolledBack).await?;

@@ -68,7 +68,7 @@ pub async fn jobs_run_to_their_ends(lab: &Lab) {
     guest.start(&once).await.expect("a job");
     guest.start(&once).await.expect("the same job, as when the first answer got lost");
     let other = Job { id: "once".to_owned(), steps: vec![step("echo other")] };
-    assert!(matches!(guest.start(&other).await, Err(GuestError::Failed { .. })), "an id is used once");
+    assert!(matches!(guest.start(&other).await, Err(GuestError::Refused { .. })), "an id is used once");
     let [once] = ended(&*guest, "once").await;
     assert_eq!(once.output, b"once\n");
     assert_eq!(guest.poll("never-begun").await, Ok(JobState::Unknown));
@@ -97,7 +97,7 @@ pub async fn files_are_read_up_to_a_cap(lab: &Lab) {
     assert!(!more && whole.len() > 1, "{whole:?}");
     assert_eq!(guest.read("/etc/hostname", 1).await, Ok((whole[..1].to_vec(), true)));
     assert_eq!(guest.read("/etc/hostname", whole.len()).await, Ok((whole, false)));
-    assert!(matches!(guest.read("/no/such/file", 10).await, Err(GuestError::Failed { .. })));
+    assert!(matches!(guest.read("/no/such/file", 10).await, Err(GuestError::Refused { .. })));
 }
 
 fn step(command: &str) -> JobStep {

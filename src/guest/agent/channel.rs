@@ -140,7 +140,7 @@ impl Channel {
                 closed?;
                 Some(bytes)
             }
-            Err(GuestError::Failed { .. }) => self.read_by_command(tried, path, offset, cap).await?,
+            Err(GuestError::Refused { .. }) => self.read_by_command(tried, path, offset, cap).await?,
             Err(error) => return Err(error),
         };
         Ok(bytes.map(|mut bytes| {
@@ -213,7 +213,7 @@ fn guest_error(tried: &str, error: AgentError) -> GuestError {
     let tried = tried.to_owned();
     match error {
         AgentError::Unresponsive(found) => GuestError::Unresponsive { tried, found },
-        AgentError::Refused(found) => GuestError::Failed { tried, found: excerpt(&found) },
+        AgentError::Refused(found) => GuestError::Refused { tried, found: excerpt(&found) },
         AgentError::NotRunning(found) => GuestError::NotRunning { tried, found },
         AgentError::Hypervisor(error) => GuestError::Hypervisor(error),
     }

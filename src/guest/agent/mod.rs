@@ -72,7 +72,7 @@ impl AgentGuest {
 
     async fn whole(&self, tried: &str, path: &str, cap: usize) -> Result<(Vec<u8>, bool), GuestError> {
         let read = self.channel.read(tried, path, 0, cap).await?;
-        read.ok_or_else(|| failed(tried, format!("there is no file {path} that can be opened")))
+        read.ok_or_else(|| refused(tried, format!("there is no file {path} that can be opened")))
     }
 
     /// Whether the runner still is the process that the log named.
@@ -80,7 +80,7 @@ impl AgentGuest {
         match self.channel.read(tried, &format!("/proc/{}/stat", runner.pid), 0, 4096).await {
             Ok(stat) => Ok(stat.and_then(|(bytes, _)| start_time(&bytes)) == Some(runner.started)),
             // It ended between the opening and the reading.
-            Err(GuestError::Failed { .. }) => Ok(false),
+            Err(GuestError::Refused { .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -193,9 +193,13 @@ impl Guest for AgentGuest {
 fn succeeded(tried: &str, ended: &channel::Ended) -> Result<(), GuestError> {
     match ended.code {
         Some(0) => Ok(()),
-        Some(code) => Err(failed(tried, format!("exit code {code}: {}", ended.printed()))),
-        None => Err(failed(tried, format!("ended by a signal: {}", ended.printed()))),
+        Some(code) => Err(refused(tried, format!("exit code {code}: {}", ended.printed()))),
+        None => Err(refused(tried, format!("ended by a signal: {}", ended.printed()))),
     }
+}
+
+fn refused(tried: &str, found: String) -> GuestError {
+    GuestError::Refused { tried: tried.to_owned(), found }
 }
 
 /// The start time in a `/proc/PID/stat` (proc(5), field 22) whose process still runs.

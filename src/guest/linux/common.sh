@@ -11,8 +11,8 @@ end() {
 }
 # A writable copy of the payload, for patches that write beside themselves. Media know no permission bits that can be trusted.
 stage() {
-    rm -rf "$work/payload" && mkdir -p "$work/payload" || end $cannot "cannot make $work/payload"
-    cp -R "$PATCHLAB_MEDIA/payload/." "$work/payload/" || end $cannot "cannot copy the payload to $work/payload"
+    why=$({ rm -rf "$work/payload" && mkdir -p "$work/payload" && cp -R "$PATCHLAB_MEDIA/payload/." "$work/payload/"; } 2>&1) ||
+        end $cannot "the payload cannot be copied to $work: $(echo "$why" | head -n 1)"
     chmod -R u=rwX,go=rX "$work/payload"
     find "$work/payload" -type f | while IFS= read -r file; do
         case $(head -c 2 "$file" | tr -d '\000') in '#!') chmod 755 "$file" ;; esac

@@ -10,6 +10,13 @@ const UNDECLARED_REMOVALS: i64 = 65;
 const NOT_EFFECTIVE: i64 = 66;
 const CANNOT: i64 = 67;
 
+/// How `common.sh` begins to say that a vendor's command was not even started.
+const NO_PAYLOAD: &str = "the payload cannot be copied";
+
+/// How lines of dpkg's own begin.
+const DPKGS: [&str; 8] =
+    ["Setting up ", "Preparing to unpack ", "Unpacking ", "Selecting ", "Removing ", "Processing triggers ", "(Reading database", "dpkg: "];
+
 /// Bytes of output that a trouble shows.
 const DETAIL: usize = 8 * 1024;
 /// Characters of a message's quotation.
@@ -62,6 +69,7 @@ pub fn confirm(steps: &PatchSteps, reports: &[StepReport]) -> Result<(), Trouble
         }
         let said = last_words(report);
         let message = match &report.end {
+            StepEnd::Exit(CANNOT) if said.starts_with(NO_PAYLOAD) => format!("{who} could not be started: {said}"),
             StepEnd::Exit(NOT_EFFECTIVE) if !is_vendors(step) => format!("the patch is not effective: {said}"),
             StepEnd::Exit(exit) => format!("{who} ended with exit code {exit}: {said}"),
             end => format!("{who} {}: {said}", ended(end)),
@@ -116,7 +124,10 @@ fn applied(report: &StepReport) -> Result<(), Trouble> {
             Some(cause) => Err(trouble(cause, format!("applying filled the guest's disk (exit code {exit}): {said}"), report)),
             None => Err(trouble(
                 Cause::ApplyFailed { exit: *exit },
-                format!("applying ended with exit code {exit}: {}", culprit(report).unwrap_or(said)),
+                match culprit(report) {
+                    None if *exit == CANNOT && said.starts_with(NO_PAYLOAD) => format!("applying could not begin: {said}"),
+                    culprit => format!("applying ended with exit code {exit}: {}", culprit.unwrap_or(said)),
+                },
                 report,
             )),
         },
@@ -172,10 +183,16 @@ fn full(report: &StepReport) -> Option<Cause> {
 /// The package that dpkg or apt blames, with its reason.
 fn culprit(report: &StepReport) -> Option<String> {
     let text = String::from_utf8_lossy(&report.output);
-    let mut lines = text.lines().map(str::trim_end);
-    let blamed = lines.find(|line| line.starts_with("dpkg: error processing"))?;
-    let reason = lines.next().map(str::trim).unwrap_or_default();
-    Some(one_line(&format!("{} {reason}", blamed.trim_start_matches("dpkg: error "))))
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let at = lines.iter().position(|line| line.starts_with("dpkg: error processing"))?;
+    let blamed = lines[at].trim_start_matches("dpkg: error ");
+    let reason = lines.get(at + 1).copied().unwrap_or_default();
+    // Its maintainer script's own last words, where it had any.
+    let words = lines[..at].last().filter(|line| !line.is_empty() && !DPKGS.iter().any(|start| line.starts_with(start)));
+    Some(one_line(&match words {
+        Some(words) => format!("{blamed} {reason}; it said: {words}"),
+        None => format!("{blamed} {reason}"),
+    }))
 }
 
 fn trouble(cause: Cause, message: String, report: &StepReport) -> Trouble {
@@ -221,6 +238,18 @@ mod tests {
                 dpkg,
                 Cause::ApplyFailed { exit: 100 },
                 "applying ended with exit code 100: processing package nginx (--configure): installed nginx package post-installation script returned error exit status 1",
+            ),
+            (
+                StepEnd::Exit(100),
+                "Setting up x\nacme: table customers is locked\ndpkg: error processing package x (--configure):\n exit status 1\n",
+                Cause::ApplyFailed { exit: 100 },
+                "applying ended with exit code 100: processing package x (--configure): exit status 1; it said: acme: table customers is locked",
+            ),
+            (
+                StepEnd::Exit(CANNOT),
+                "the payload cannot be copied to /x: rm: Read-only file system",
+                Cause::ApplyFailed { exit: CANNOT },
+                "applying could not begin: the payload cannot be copied to /x: rm: Read-only file system",
             ),
             (
                 StepEnd::Exit(1),

@@ -18,8 +18,13 @@ mod tests;
 /// Where the runner, the media and the jobs of this boot are; `runner.sh` has the same default.
 pub const RUNNER_ROOT: &str = "/run/patchlab";
 
-/// What outlives a boot: `keep` (`$PATCHLAB_KEEP`) and, while a step runs, its scratch folder.
+/// What outlives a boot: `keep` (`$PATCHLAB_KEEP`), how steps on a terminal exited and, while a step runs, its scratch folder.
 pub const STATE_FOLDER: &str = "/var/lib/patchlab";
+
+/// The file that says with which code the step `at` of a job exited, if it had a terminal and got that far.
+pub fn exit_file(job: &str, at: usize) -> String {
+    format!("{STATE_FOLDER}/ended/{job}-{at}")
+}
 
 /// Bytes that the outputs of one job may have together, and again its results; more is cut from all its steps in proportion. The
 /// tmpfs holds 64 MiB.

@@ -1,5 +1,12 @@
 # Whether the guest wants a reboot: a line `reboot: reason` for each reason. The absence of one proves nothing on a minimal system, so
-# several witnesses are heard.
+# several witnesses are heard. A machine that is on its way down already is not kept from it: the lab sees it restart.
+if [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; then
+    echo "reboot: the machine is going down already"
+    sleep 240
+fi
+if [ -e /run/systemd/shutdown/scheduled ] && grep -q '^MODE=reboot' /run/systemd/shutdown/scheduled; then
+    echo "reboot: a restart is scheduled"
+fi
 if [ -e /run/reboot-required ]; then
     echo "reboot: /run/reboot-required is there ($(tr '\n' ' ' </run/reboot-required.pkgs 2>/dev/null))"
 fi

@@ -10,9 +10,11 @@
 # A job is a list of calls of the function `step`, all its words in single quotes. What happens goes to jobs/ID/log, which only
 # grows: a header, `step N` when one begins, `end N ...` with the bytes of its output when it ended, `done`.
 #
-# - Everything that a step started ends with it, whether it has a parent left or not; what is meant to stay has to be a service.
+# - Everything that a step started ends with it, whether it has a parent left or not. What a step on a terminal leaves in the
+#   background goes on: it is somebody else's, and ending it would hide what it is up to. When its time is up, all of it ends.
 #   The processes of a step are those of its control group, or, on a guest without cgroup v2, those that bear its mark in their
 #   environment (weaker: a process can take the mark off).
+# - How a step on a terminal exited is also written to the disk, for it may have asked the machine to restart.
 # - Output is drained for as long as the step lives, in bounded memory, and kept in a tmpfs of its own. A process that escaped and
 #   still holds the pipe does not hold up the step's end.
 # - Times are taken from /proc/uptime: a patch may set the clock.
@@ -26,8 +28,10 @@ groups=/sys/fs/cgroup/patchlab
 groups=${PATCHLAB_GROUPS:-$groups}
 patience=${PATCHLAB_PATIENCE:-5} # samples, a second apart, that a question has to stand
 
-# What a step on a terminal begins with: the terminal's own end is no part of the step. (`join` is the same for the other steps.)
+# What a step on a terminal begins with: the terminal's own end is no part of the step, nor does it end what is left behind. (`join` is
+# the same for the other steps.)
 inner='
+trap "" HUP
 if [ -n "$PATCHLAB_GROUP" ]; then echo 0 >"$PATCHLAB_GROUP/cgroup.procs" || exit 125; fi
 { echo 0 >/proc/self/oom_score_adj; } 2>/dev/null
 stty rows 24 cols 80
@@ -272,7 +276,7 @@ step() {
     kill "$watcher" 2>/dev/null
     wait "$watcher"
 
-    # The last words of a pipe's far end, then the end of all.
+    # The last words of a pipe's far end, then the end of all that may not stay.
     members
     tries=0
     while [ -n "$members" ] && [ "$tries" -lt 4 ]; do
@@ -280,7 +284,7 @@ step() {
         members
         tries=$((tries + 1))
     done
-    kill_members
+    [ "$terminal" = 1 ] || kill_members
     tries=0
     while ! gone "$relay"; do
         if [ "$tries" -ge 20 ]; then kill -KILL "$relay"; else sleep 0.05; fi
@@ -307,6 +311,9 @@ step() {
         kind=$why code=0
     elif [ "$code" -gt 128 ] && [ "$code" -lt 160 ]; then
         kind=signal code=$((code - 128))
+    fi
+    if [ "$terminal" = 1 ] && [ "$kind" = exit ]; then
+        { mkdir -p "$state/ended" && echo "$code" >"$state/ended/$id-$at" && sync "$state/ended/$id-$at"; } 2>/dev/null
     fi
     record "$kind" "$code" "$kept" "$rest" "$truncated" "$got" "$@"
     rm -rf --one-file-system "$work" "$result" ${scratch:+"$scratch"}
@@ -335,7 +342,7 @@ run() {
 
 # forget ID: a job that has ended.
 forget() {
-    rm -rf "${jobs:?}/$1"
+    rm -rf "${jobs:?}/$1" "$state/ended/$1-"*
     tries=0
     # A group can be removed once its last process is not only ended but gone.
     while [ -d "$groups/$1" ] && [ "$tries" -lt 10 ]; do

@@ -218,6 +218,22 @@ fn what_is_left_behind_is_ended_and_holds_nothing_up() {
 }
 
 #[test]
+fn what_a_stranger_leaves_in_the_background_goes_on_until_the_job_is_ended() {
+    let bench = Bench::plain();
+    let reports = bench.run(vec![on_terminal("sleep 7657.1 & echo done; exit 7"), on_terminal("sleep 7657.2 & kill -9 $$")]);
+    assert_eq!((reports[0].end.clone(), text(&reports[0])), (StepEnd::Exit(7), "done\r\n".into()));
+    assert_eq!(reports[1].end, StepEnd::Signal(9));
+    assert!(runs("sleep 7657.1") && runs("sleep 7657.2"));
+    // It may have asked for a restart before it exited.
+    let written = |at| std::fs::read_to_string(bench.folder.path().join(format!("state/ended/{}-{at}", bench.job)));
+    assert_eq!(written(0).unwrap(), "7\n");
+    assert!(written(1).is_err(), "a step that was killed has not ended by itself");
+    bench.runner(&["kill", &bench.job], "");
+    assert!(!runs("sleep 7657.1") && !runs("sleep 7657.2"));
+    assert!(written(0).is_err());
+}
+
+#[test]
 fn questions_on_the_terminal_are_seen() {
     let questions = [
         "printf 'Continue? '; read answer; echo \"got $answer\"",

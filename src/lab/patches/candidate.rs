@@ -32,7 +32,7 @@ pub struct StoredPatch {
 impl StoredPatch {
     /// The candidate as plans hold it.
     pub fn planned(&self) -> PlannedPatch {
-        PlannedPatch { sha256: self.sha256, manifest: self.manifest.clone(), facts: self.facts.clone() }
+        PlannedPatch { sha256: self.sha256, manifest: self.manifest.clone(), facts: self.facts.clone(), brings: false }
     }
 }
 

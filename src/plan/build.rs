@@ -51,7 +51,8 @@ fn reasons(excluded: &[Exclusion]) -> String {
 /// All reasons at once: names that do not exist, images that are not built; or that nothing is left.
 pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, SealedImage>, patch: &PlannedPatch) -> Result<Plan, Vec<NoPlan>> {
     let mut problems = unknown(request, catalog);
-    let mut plan = Plan { version: VERSION, patch: patch.clone(), cells: Vec::new(), excluded: Vec::new(), lint: Vec::new() };
+    let patch = PlannedPatch { brings: brings(patch, images), ..patch.clone() };
+    let mut plan = Plan { version: VERSION, patch, cells: Vec::new(), excluded: Vec::new(), lint: Vec::new() };
     for (customer, entry) in &catalog.customers {
         if !wanted(&request.customers, customer) {
             continue;
@@ -174,11 +175,20 @@ impl Place<'_> {
     }
 }
 
+/// Whether none of the patch's packages is on any image of the lab, as far as is known: then it is no update for somebody else.
+fn brings(patch: &PlannedPatch, images: &BTreeMap<Name, SealedImage>) -> bool {
+    let mut known = images.values().filter_map(|image| image.packages.as_ref()).peekable();
+    patch.manifest.kind == PatchKind::Deb && known.peek().is_some() && known.all(|installed| !updates(patch, installed))
+}
+
+fn updates(patch: &PlannedPatch, installed: &BTreeMap<String, String>) -> bool {
+    patch.facts.packages.iter().any(|package| installed.contains_key(&package.name))
+}
+
 /// Why this build has no use for the patch, where that is known before a machine is started.
 fn not_applicable(patch: &PlannedPatch, image: &SealedImage) -> Option<String> {
     let installed = image.packages.as_ref()?;
-    let concerns =
-        patch.manifest.kind != PatchKind::Deb || patch.facts.packages.iter().any(|package| installed.contains_key(&package.name));
+    let concerns = patch.manifest.kind != PatchKind::Deb || patch.brings || updates(patch, installed);
     let names = || patch.facts.packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>().join(", ");
     (!concerns).then(|| format!("none of the patch's packages is installed in its image ({})", names()))
 }

@@ -136,7 +136,11 @@ fn a_package_that_is_not_in_the_image_concerns_nobody() {
     let deb = planned("deb");
     let fits = plan(&Request::default(), &catalog(), &sealed(Some(&[("nginx", "1.0")])), &deb).expect("a plan");
     assert_eq!(fits.cells.len(), 1);
-    let problems = plan(&Request::default(), &catalog(), &sealed(Some(&[("vim", "9")])), &deb).expect_err("no plan");
+    let mut images = sealed(Some(&[("vim", "9")]));
+    let brought = plan(&Request::default(), &catalog(), &images, &deb).expect("a plan");
+    assert!(brought.cells.len() == 1 && brought.patch.brings && brought.lint.iter().any(|lint| lint.code == "new-packages"));
+    images.extend(sealed(Some(&[("nginx", "1.0")])).into_values().map(|image| (name("other"), image)));
+    let problems = plan(&Request::default(), &catalog(), &images, &deb).expect_err("no plan: it is another build's update");
     assert!(problems[0].to_string().contains("none of the patch's packages is installed"), "{}", problems[0]);
     assert_eq!(plan(&Request::default(), &catalog(), &sealed(None), &deb).map(|plan| plan.cells.len()), Ok(1), "unknown is not absent");
 }

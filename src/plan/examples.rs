@@ -64,5 +64,6 @@ pub(crate) fn planned(kind: &str) -> PlannedPatch {
             changes: vec![],
         },
         facts,
+        brings: false,
     }
 }

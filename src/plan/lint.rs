@@ -29,6 +29,17 @@ pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>
     if patch.kind == PatchKind::Script && patch.verify.is_none() {
         say("no-verify", "the patch brings no `verify`: that it took effect is not confirmed".to_owned());
     }
+    if patch.kind == PatchKind::Script && patch.changes.is_empty() {
+        say(
+            "no-changes",
+            "the patch declares no `changes`: new files of its own in /opt, /srv, /usr/local and the like are let pass, all else that \
+             it changes is a finding"
+                .to_owned(),
+        );
+    }
+    if plan.patch.brings {
+        say("new-packages", "no image has any of the patch's packages: they are installed anew, which is no update".to_owned());
+    }
     if patch.kind == PatchKind::Script && patch.uninstall.is_none() {
         say("no-uninstall", "the patch brings no `uninstall`: its rollback is the image's revert and is not tried".to_owned());
     }

@@ -52,6 +52,9 @@ pub struct PlannedPatch {
     pub sha256: Digest,
     pub manifest: Patch,
     pub facts: PayloadFacts,
+    /// Kind `deb`: none of its packages is on any image of the lab, so that it is no update but brings them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub brings: bool,
 }
 
 /// What the payload itself says. It outranks the manifest.

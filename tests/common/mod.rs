@@ -51,7 +51,7 @@ pub fn script_patch(reboot: Reboot) -> PlannedPatch {
         removes: Vec::new(),
         changes: Vec::new(),
     };
-    PlannedPatch { sha256: Digest::of("sample"), manifest, facts: PayloadFacts::default() }
+    PlannedPatch { sha256: Digest::of("sample"), manifest, facts: PayloadFacts::default(), brings: false }
 }
 
 /// A patch of one package.

@@ -122,6 +122,7 @@ fn environment(patch: &PlannedPatch) -> BTreeMap<String, String> {
                 lines(patch.facts.packages.iter().map(|p| format!("{} {} {} {}", p.file, p.name, p.version, p.architecture)).collect()),
             ),
             ("removes", manifest.removes.join(" ")),
+            ("brings", u8::from(patch.brings).to_string()),
         ],
         PatchKind::Files => {
             vec![("files", lines(manifest.files.iter().map(|f| [&*f.source, &*f.target, &*f.mode, &*f.owner].join("\t")).collect()))]

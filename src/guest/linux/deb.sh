@@ -1,4 +1,4 @@
-# Kind deb. `packages` holds a line a package: file, name, version, architecture (blank-separated; none can hold a blank).
+# Kind deb. `brings` is 1 when the packages are none that anybody has. `packages` holds a line a package: file, name, version, architecture (blank-separated; none can hold a blank).
 export DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true NEEDRESTART_MODE=l UCF_FORCE_CONFFOLD=1 APT_LISTCHANGES_FRONTEND=none
 # Nothing may be downloaded, and nothing but the payload may be chosen: apt knows no sources. (--no-download cannot be used: apt then hands
 # local files to dpkg by their bare names.)
@@ -33,6 +33,10 @@ deb_preflight() {
 $packages
 LIST
     [ -s "$list.all" ] || end $not_applicable "no package of the payload is for this architecture ($(dpkg --print-architecture)):$others"
+    if [ $here -eq 0 ] && [ "$brings" = 1 ]; then
+        cp "$list.all" "$list"
+        here=1 newer=1
+    fi
     [ $here -gt 0 ] || end $not_applicable "none of the payload's packages is installed here"
     [ $newer -gt 0 ] || end $not_applicable "no package of the payload is newer than what is installed here"
     # What is installed is upgraded; the payload's other packages come along only where those need them.

@@ -19,6 +19,15 @@ files_preflight() {
     }
     targets
 }
+# Settings of the kernel that a file brings, as they are now, in the form of such a file.
+settings() {
+    case $2 in
+        /etc/sysctl.conf | /etc/sysctl.d/*) ;;
+        *) return ;;
+    esac
+    sed -n 's/^[[:space:]]*-\{0,1\}\([A-Za-z0-9_./-]*\)[[:space:]]*=.*/\1/p' "$PATCHLAB_MEDIA/payload/$1" |
+        while IFS= read -r key; do sysctl -e "$key" 2>/dev/null; done
+}
 files_apply() {
     number=0 paths=''
     mkdir -p "$saved"
@@ -33,6 +42,7 @@ files_apply() {
                 echo "$folder" >>"$saved/$number.folders"
                 folder=$(dirname "$folder")
             done
+            settings "$1" "$2" >"$saved/$number.settings"
             : >"$saved/$number.kept"
         fi
         mkdir -p "$(dirname "$2")" && install -T -m "$3" -o "${4%%:*}" -g "${4##*:}" "$PATCHLAB_MEDIA/payload/$1" "$2.patchlab-new" && mv -T "$2.patchlab-new" "$2" ||
@@ -62,7 +72,9 @@ files_rollback() {
         echo "restored: $2"
     }
     targets
-    rm -rf "$saved"
     each() { touched "$2"; }
     targets
+    # Files that are gone take no setting back.
+    cat "$saved"/*.settings | sysctl -q -p - || true
+    rm -rf "$saved"
 }

@@ -322,11 +322,14 @@ fn a_patch_that_restarts_by_itself_is_judged_by_its_manifest() {
 
 #[test]
 fn a_restart_between_two_jobs_is_seen() {
-    let scenario = "[[fault]]\non={step='apply'}\nafter='12s'\ndoes='reboot'\ntimes=1";
-    let told = Story::new(script_patch(Reboot::Required)).scenario(scenario).run();
-    assert_eq!(told.judgement.verdict, Verdict::Pass, "{:?} {:?}", told.findings(), told.faults());
-    let told = Story::new(script_patch(Reboot::Never)).scenario(scenario).run();
-    assert_eq!(told.findings(), ["unexpected-reboot"], "{:?}", told.faults());
+    // Around the end of applying: in it, after it, while the next job starts, in that.
+    for after in (11_500..14_000).step_by(250) {
+        let scenario = format!("[[fault]]\non={{step='apply'}}\nafter='{after}ms'\ndoes='reboot'\ntimes=1");
+        let told = Story::new(script_patch(Reboot::Required)).scenario(&scenario).run();
+        assert_eq!(told.judgement.verdict, Verdict::Pass, "after {after} ms: {:?} {:?}", told.findings(), told.faults());
+        let told = Story::new(script_patch(Reboot::Never)).scenario(&scenario).run();
+        assert_eq!(told.findings(), ["unexpected-reboot"], "after {after} ms: {:?}", told.faults());
+    }
 }
 
 #[test]

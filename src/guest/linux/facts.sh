@@ -158,9 +158,13 @@ collect() {
     section kernel-settings
     for key in kernel/randomize_va_space kernel/kptr_restrict kernel/dmesg_restrict kernel/yama/ptrace_scope kernel/unprivileged_bpf_disabled \
         kernel/sysrq kernel/modules_disabled fs/suid_dumpable fs/protected_hardlinks fs/protected_symlinks net/ipv4/ip_forward \
-        net/ipv4/conf/all/rp_filter net/ipv4/tcp_syncookies net/ipv6/conf/all/forwarding net/ipv6/conf/all/disable_ipv6; do
+        net/ipv4/conf/all/rp_filter net/ipv4/tcp_syncookies net/ipv6/conf/all/forwarding net/ipv6/conf/all/disable_ipv6 \
+        kernel/hostname kernel/core_pattern kernel/modprobe kernel/pid_max fs/file-max fs/nr_open vm/overcommit_memory vm/max_map_count \
+        net/core/somaxconn net/ipv4/ip_local_port_range; do
         [ -r "/proc/sys/$key" ] && read -r value <"/proc/sys/$key" && echo "$key $value"
     done
+    section boot-options
+    tr ' ' '\n' </proc/cmdline | grep -v -e '^BOOT_IMAGE=' -e '^root=' -e '^initrd='
     section syntax
     # Each service's own opinion of its configuration, where the service is installed.
     for try in 'sshd -t' 'nginx -t -q' 'visudo -cq' 'named-checkconf' 'apache2ctl -t' 'postfix check'; do

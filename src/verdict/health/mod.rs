@@ -182,7 +182,7 @@ pub const CHECKS: &[Check] = &[
     check("firewall", "the firewall's rules are unchanged", posture::firewall),
     check("access-control", "AppArmor and SELinux guard as before", posture::access_control),
     check("ssh-settings", "sshd's effective settings are unchanged", posture::ssh),
-    check("kernel-settings", "hardening settings of the kernel are unchanged", posture::kernel_settings),
+    check("kernel-settings", "the kernel's boot options, hardening settings and limits are unchanged", posture::kernel_settings),
     check("files-outside-patch", "files outside the patch are unchanged", files::outside),
     check("etc-changes", "configuration outside the patch is unchanged", configuration::etc),
 ];

@@ -15,6 +15,9 @@ const UNSAFE_SSH: [&str; 7] = [
     "strictmodes no",
     "pubkeyauthentication no",
 ];
+/// Options of the kernel that take a guard away, by how they start.
+const UNSAFE_BOOT: [&str; 9] =
+    ["mitigations=off", "apparmor=0", "selinux=0", "enforcing=0", "nokaslr", "init=", "systemd.unit=", "single", "audit=0"];
 /// Settings of the kernel that guard the more the higher they are, and those that guard the more the lower.
 const HIGHER: [&str; 9] = [
     "kernel/randomize_va_space",
@@ -137,14 +140,34 @@ pub(super) fn kernel_settings(view: &View<'_>) -> Outcome {
         let value = now.iter().find_map(|line| line.split_once(' ').filter(|(other, _)| *other == key)).map(|(_, value)| value);
         let Some(value) = value.filter(|value| *value != before) else { continue };
         let text = format!("{} is {value}, before {before}", key.replace('/', "."));
-        let meant = change.declares(&["/etc/sysctl.conf", "/etc/sysctl.d"]) && tightened(key, before, value);
+        let meant = match key {
+            "kernel/hostname" => change.declares(&["/etc/hostname"]),
+            _ => change.declares(&["/etc/sysctl.conf", "/etc/sysctl.d"]) && !weakened(key, before, value),
+        };
         if meant || brings(change, "linux-image-") { report.note(text) } else { report.problem(text) }
     }
+    boot_options(view, change, &mut report);
     Ok(report)
 }
 
-/// Whether a setting of the kernel guards more than before.
-fn tightened(key: &str, before: &str, now: &str) -> bool {
-    let (Ok(before), Ok(now)) = (before.trim().parse::<i64>(), now.trim().parse::<i64>()) else { return false };
-    (HIGHER.contains(&key) && now > before) || (LOWER.contains(&key) && now < before && now >= 0)
+/// What the kernel was started with.
+fn boot_options(view: &View<'_>, change: &Change<'_>, report: &mut Report) {
+    let (before, now) = (change.before.lines("boot-options"), view.now.lines("boot-options"));
+    let meant = change.declares(&["/etc/default/grub", "/boot/grub/grub.cfg"]);
+    for (options, fate) in [(missing_in(before, now), "without"), (missing_in(now, before), "with")] {
+        for option in options {
+            let unsafe_now = fate == "with" && UNSAFE_BOOT.iter().any(|start| option.starts_with(start));
+            let text = format!("the kernel was started {fate} {option}");
+            if meant && !unsafe_now { report.note(text) } else { report.problem(text) }
+        }
+    }
+}
+
+/// Whether a setting of the kernel guards less than before, or cannot be told to guard as much.
+fn weakened(key: &str, before: &str, now: &str) -> bool {
+    let (higher, lower) = (HIGHER.contains(&key), LOWER.contains(&key));
+    match (before.trim().parse::<i64>(), now.trim().parse::<i64>()) {
+        (Ok(before), Ok(now)) => (higher && now < before) || (lower && (now > before || now < 0)),
+        _ => higher || lower,
+    }
 }

@@ -208,6 +208,8 @@ fn harm_is_seen_and_named() {
             &["kernel/randomize_va_space 2 => kernel/randomize_va_space 0"],
             &[("kernel-settings", "kernel.randomize_va_space is 0, before 2")],
         ),
+        (&["+boot-options mitigations=off"], &[("kernel-settings", "the kernel was started with mitigations=off")]),
+        (&["kernel/hostname web => kernel/hostname evil"], &[("kernel-settings", "kernel.hostname is evil, before web")]),
         (
             &[
                 "/sys/bus/pci/devices/0000:00:03.0/driver ../../drivers/e1000e => /sys/bus/pci/devices/0000:00:03.0/driver ../../drivers/vfio-pci",
@@ -472,7 +474,7 @@ fn a_tool_that_was_cut_off_is_no_failure() {
 #[test]
 fn what_a_patch_declares_it_may_do_as_long_as_it_is_safe() {
     let sshd = "permitrootlogin no => permitrootlogin no\nmaxauthtries 3";
-    let tables: [(&[&str], &[&str], &[(&str, &str)]); 9] = [
+    let tables: [(&[&str], &[&str], &[(&str, &str)]); 12] = [
         (&["/etc/sysctl.d/50-x.conf"], &["kernel/randomize_va_space 2 => kernel/randomize_va_space 3"], &[]),
         (
             &["/etc/sysctl.d"],
@@ -484,6 +486,9 @@ fn what_a_patch_declares_it_may_do_as_long_as_it_is_safe() {
             &["kernel/randomize_va_space 2 => kernel/randomize_va_space 3"],
             &[("kernel-settings", "kernel.randomize_va_space is 3, before 2")],
         ),
+        (&["/etc/default/grub"], &["+boot-options quiet"], &[]),
+        (&["/etc/default/grub"], &["+boot-options mitigations=off"], &[("kernel-settings", "the kernel was started with mitigations=off")]),
+        (&["/etc/hostname"], &["kernel/hostname web => kernel/hostname shop"], &[]),
         (&["/etc/ssh/sshd_config.d/x.conf"], &[sshd], &[]),
         (
             &["/etc/ssh"],

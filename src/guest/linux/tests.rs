@@ -192,13 +192,18 @@ fn a_time_out_ends_all_that_the_step_started() {
     time_out_ends_all(&Bench::plain(), "7654.1");
 }
 
-#[test]
-fn a_time_out_ends_the_control_group() {
+/// Where control groups can be made here.
+fn control_groups() -> Option<&'static Path> {
     let found =
         ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(Path::new).into_iter().find(|path| path.join("cgroup.controllers").exists());
-    match found {
-        Some(groups) if nix::unistd::geteuid().is_root() => time_out_ends_all(&Bench::new(groups), "7654.2"),
-        _ => eprintln!("no cgroup v2 to test with here"),
+    found.filter(|_| nix::unistd::geteuid().is_root())
+}
+
+#[test]
+fn a_time_out_ends_the_control_group() {
+    match control_groups() {
+        Some(groups) => time_out_ends_all(&Bench::new(groups), "7654.2"),
+        None => eprintln!("no cgroup v2 to test with here"),
     }
 }
 
@@ -217,20 +222,27 @@ fn what_is_left_behind_is_ended_and_holds_nothing_up() {
     }
 }
 
-#[test]
-fn what_a_stranger_leaves_in_the_background_goes_on_until_the_job_is_ended() {
-    let bench = Bench::plain();
-    let reports = bench.run(vec![on_terminal("sleep 7657.1 & echo done; exit 7"), on_terminal("sleep 7657.2 & kill -9 $$")]);
+fn a_stranger_leaves_what_goes_on(bench: &Bench, sign: &str) {
+    let leaving = |end: &str| on_terminal(&format!("sleep {sign} & echo done; {end}"));
+    let reports = bench.run(vec![leaving("exit 7"), leaving("kill -9 $$"), on_terminal("exit 0")]);
     assert_eq!((reports[0].end.clone(), text(&reports[0])), (StepEnd::Exit(7), "done\r\n".into()));
-    assert_eq!(reports[1].end, StepEnd::Signal(9));
-    assert!(runs("sleep 7657.1") && runs("sleep 7657.2"));
+    assert_eq!((reports[1].end.clone(), reports[2].end.clone()), (StepEnd::Signal(9), StepEnd::Exit(0)));
+    assert_eq!(processes(&format!("sleep {sign}")).len(), 2);
     // It may have asked for a restart before it exited.
     let written = |at| std::fs::read_to_string(bench.folder.path().join(format!("state/ended/{}-{at}", bench.job)));
     assert_eq!(written(0).unwrap(), "7\n");
     assert!(written(1).is_err(), "a step that was killed has not ended by itself");
     bench.runner(&["kill", &bench.job], "");
-    assert!(!runs("sleep 7657.1") && !runs("sleep 7657.2"));
+    assert!(!runs(&format!("sleep {sign}")));
     assert!(written(0).is_err());
+}
+
+#[test]
+fn what_a_stranger_leaves_in_the_background_goes_on_until_the_job_is_ended() {
+    a_stranger_leaves_what_goes_on(&Bench::plain(), "7657.1");
+    if let Some(groups) = control_groups() {
+        a_stranger_leaves_what_goes_on(&Bench::new(groups), "7657.2");
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may name. Adapters are rooms of their own.
-const TABLE: [(&str, &[&str]); 16] = [
+const TABLE: [(&str, &[&str]); 17] = [
     ("id", &[]),
     ("catalog", &["id"]),
     ("plan", &["catalog", "id"]),
@@ -13,6 +13,7 @@ const TABLE: [(&str, &[&str]); 16] = [
     ("journal", &["cell", "id", "plan", "verdict"]),
     ("hypervisor", &["catalog", "id", "journal"]),
     ("hypervisor/libvirt", &["catalog", "hypervisor", "id", "journal"]),
+    ("hypervisor/segments", &["hypervisor", "id"]),
     ("hypervisor/sim", &["catalog", "cell", "guest", "hypervisor", "id", "journal"]),
     ("guest", &["catalog", "cell", "hypervisor", "plan"]),
     ("guest/agent", &["catalog", "guest", "hypervisor", "id", "journal"]),

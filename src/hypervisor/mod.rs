@@ -1,9 +1,11 @@
 //! The port to the machines: what the lab needs of a hypervisor. Adapters: `libvirt` (the only place that names `virt`) and `sim`.
+//! [`segments`] is the network between machines on this host.
 //!
 //! Invariants: every object an adapter makes bears the [`Tag`] it was given; `destroy` is idempotent and removes all that
 //! `create` made, half-made machines included; a machine is addressed by name, never by a handle that can go stale.
 
 pub mod libvirt;
+pub mod segments;
 pub mod sim;
 
 use std::path::PathBuf;

@@ -30,6 +30,12 @@ impl Name {
     /// The pattern that the JSON Schemas carry for names.
     pub const PATTERN: &'static str = "^[a-z0-9][a-z0-9._-]{0,63}$";
 
+    /// A name that is written in the source.
+    pub(crate) fn constant(name: &'static str) -> Self {
+        debug_assert!(name.parse::<Self>().is_ok(), "{name:?} is no name");
+        Self(name.to_owned())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -146,6 +152,11 @@ impl CellId {
         Self(format!("{customer}.{build}@{hardware}"))
     }
 
+    /// Of an environment at a patch level: hardware profiles and patched roles joined by `+`.
+    pub fn of_level(customer: &Name, environment: &Name, hardware: &str, level: &str) -> Self {
+        Self(format!("{customer}.{environment}@{hardware}:{level}"))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -155,9 +166,12 @@ impl FromStr for CellId {
     type Err = BadId;
 
     fn from_str(text: &str) -> Result<Self, BadId> {
-        let bad = || BadId { expected: "a cell id such as acme.web@virtio-bios", found: text.to_owned() };
-        let (owner, hardware) = text.split_once('@').ok_or_else(bad)?;
-        let known = owner.contains('.') && owner.parse::<Name2>().is_ok() && hardware.parse::<Name>().is_ok();
+        let bad = || BadId { expected: "a cell id such as acme.web@virtio-bios or acme.office@virtio-bios:server", found: text.to_owned() };
+        let (owner, place) = text.split_once('@').ok_or_else(bad)?;
+        let (hardware, level) = place.split_once(':').map_or((place, None), |(hardware, level)| (hardware, Some(level)));
+        let names = |text: &str| text.split('+').all(|name| name.parse::<Name>().is_ok());
+        let hardware_fits = if level.is_some() { names(hardware) } else { hardware.parse::<Name>().is_ok() };
+        let known = owner.contains('.') && owner.parse::<Name2>().is_ok() && hardware_fits && level.is_none_or(names);
         if known { Ok(Self(text.to_owned())) } else { Err(bad()) }
     }
 }
@@ -268,7 +282,10 @@ mod tests {
         let id = CellId::new(&name("acme"), &name("web"), &name("virtio-bios"));
         assert_eq!(id.as_str(), "acme.web@virtio-bios");
         assert_eq!(id.as_str().parse(), Ok(id));
-        for bad in ["", "acme", "acme@x", "acme.web", "../x.y@z", "a.b@c/d"] {
+        let level = CellId::of_level(&name("acme"), &name("office"), "bios+uefi", "server");
+        assert_eq!(level.as_str(), "acme.office@bios+uefi:server");
+        assert_eq!(level.as_str().parse(), Ok(level));
+        for bad in ["", "acme", "acme@x", "acme.web", "../x.y@z", "a.b@c/d", "a.b@c+d", "a.b@c:", "a.b@:d", "a.b@c:d:e"] {
             assert!(bad.parse::<CellId>().is_err(), "{bad:?} should be refused");
         }
     }

@@ -20,6 +20,23 @@ pub struct Customer {
     #[serde(default = "Customer::default_attempts")]
     #[schemars(range(min = 1, max = 5))]
     pub attempts: u32,
+    /// The patch levels of an environment that are tried: each role patched alone and all together, further also every pair or every
+    /// choice of roles.
+    #[serde(default)]
+    pub levels: Levels,
+}
+
+/// Which roles of an environment are patched together, on the way from none to all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Levels {
+    /// Each role alone, and all.
+    #[default]
+    Each,
+    /// Also every pair.
+    Pairs,
+    /// Every choice of roles.
+    Every,
 }
 
 impl Customer {
@@ -60,4 +77,13 @@ pub struct Build {
 pub enum Role {
     Server,
     Client,
+}
+
+impl Role {
+    pub fn name(self) -> Name {
+        Name::constant(match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        })
+    }
 }

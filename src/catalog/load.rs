@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::build::{Build, Customer};
 use super::diagnostic::Diagnostic;
+use super::environment::Environment;
 use super::hardware::Hardware;
 use super::image::Image;
 use super::schema::Kind;
@@ -18,6 +19,9 @@ use super::source::{self, Reading};
 use super::suite::Suite;
 use super::{Catalog, CustomerEntry, ImageEntry, SuiteEntry, check, inside};
 use crate::id::{Digest, Name};
+
+/// How the file name of an environment ends.
+const ENVIRONMENT: &str = ".environment.toml";
 
 /// What loading a lab directory gave: the catalog if nothing is wrong, and everything that there is to say.
 #[derive(Debug)]
@@ -41,6 +45,7 @@ pub(super) struct Found<T> {
 pub(super) struct FoundCustomer {
     pub customer: Found<Customer>,
     pub builds: BTreeMap<Name, Found<Build>>,
+    pub environments: BTreeMap<Name, Found<Environment>>,
 }
 
 /// Everything that lies in a lab directory, unchecked.
@@ -81,7 +86,9 @@ impl RawCatalog {
         let images = self.images.into_iter().filter_map(|(name, found)| Some((name, found.reading.value?, found.folder)));
         let customers = self.customers.into_iter().filter_map(|(name, found)| {
             let builds = found.builds.into_iter().filter_map(|(name, found)| Some((name, found.reading.value?)));
-            Some((name, CustomerEntry { customer: found.customer.reading.value?, builds: builds.collect() }))
+            let environments = found.environments.into_iter().filter_map(|(name, found)| Some((name, found.reading.value?)));
+            let (builds, environments) = (builds.collect(), environments.collect());
+            Some((name, CustomerEntry { customer: found.customer.reading.value?, builds, environments }))
         });
         let suites = self.suites.into_iter().filter_map(|(name, (found, sha256))| {
             Some((name, SuiteEntry { suite: found.reading.value?, folder: found.folder, sha256: sha256? }))
@@ -145,7 +152,7 @@ impl Walk<'_> {
     }
 
     fn hardware(&mut self, shown: &Path, raw: &mut RawCatalog) {
-        for (name, entry) in self.named_files(shown) {
+        for (name, entry) in self.named_files(shown, ".toml") {
             if name.as_str() == "customer" {
                 let problem = Diagnostic::error(entry.shown, "no customer can be called \"hardware\": builds/hardware/ holds the profiles");
                 self.diagnostics.push(problem.hint("rename the customer's folder"));
@@ -159,13 +166,15 @@ impl Walk<'_> {
     fn customer(&mut self, shown: &Path) -> FoundCustomer {
         let customer = self.described(shown, "customer.toml", Kind::Customer);
         let mut builds = BTreeMap::new();
-        for (name, entry) in self.named_files(shown) {
+        for (name, entry) in self.named_files(shown, ".toml") {
             if name.as_str() != "customer" {
                 let found = self.found(&entry.shown, shown, Kind::Build);
                 builds.insert(name, found);
             }
         }
-        FoundCustomer { customer, builds }
+        let environments = self.named_files(shown, ENVIRONMENT).into_iter();
+        let environments = environments.map(|(name, entry)| (name, self.found(&entry.shown, shown, Kind::Environment))).collect();
+        FoundCustomer { customer, builds, environments }
     }
 
     /// The folders in one of the lab's folders, by their names.
@@ -186,17 +195,13 @@ impl Walk<'_> {
         named
     }
 
-    /// The TOML files in a folder, by their names without the ending.
-    fn named_files(&mut self, shown: &Path) -> Vec<(Name, Entry)> {
-        let files: Vec<_> = self.entries(shown).into_iter().filter(|entry| entry.name.ends_with(".toml")).collect();
+    /// The files in a folder with this ending, by their names without it. Environments are files of their own kind.
+    fn named_files(&mut self, shown: &Path, ending: &str) -> Vec<(Name, Entry)> {
+        let mine = |entry: &Entry| entry.name.ends_with(ending) && (ending == ENVIRONMENT || !entry.name.ends_with(ENVIRONMENT));
+        let files: Vec<_> = self.entries(shown).into_iter().filter(mine).collect();
         let mut named = Vec::new();
         for entry in files {
-            if entry.name.ends_with(".environment.toml") {
-                let problem = Diagnostic::error(entry.shown, "environments are not supported yet by this version");
-                self.diagnostics.push(problem.hint("move the file out of builds/ until then"));
-                continue;
-            }
-            match entry.name.trim_end_matches(".toml").parse::<Name>() {
+            match entry.name.strip_suffix(ending).unwrap_or_default().parse::<Name>() {
                 Ok(name) => named.push((name, entry)),
                 Err(bad) => self.diagnostics.push(bad_name(&entry, bad.expected)),
             }

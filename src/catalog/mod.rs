@@ -3,6 +3,7 @@
 pub mod build;
 mod check;
 pub mod diagnostic;
+pub mod environment;
 pub mod hardware;
 pub mod image;
 pub mod inside;
@@ -11,6 +12,7 @@ pub mod load;
 pub mod patch;
 pub mod schema;
 pub mod source;
+pub mod step;
 mod structure;
 pub mod suite;
 pub mod text;
@@ -41,6 +43,7 @@ pub struct ImageEntry {
 pub struct CustomerEntry {
     pub customer: build::Customer,
     pub builds: BTreeMap<Name, build::Build>,
+    pub environments: BTreeMap<Name, environment::Environment>,
 }
 
 #[derive(Clone, Debug)]

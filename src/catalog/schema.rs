@@ -13,6 +13,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value};
 
 use super::build::{Build, Customer};
+use super::environment::Environment;
 use super::hardware::Hardware;
 use super::image::Image;
 use super::patch::Patch;
@@ -28,12 +29,14 @@ pub enum Kind {
     Hardware,
     Customer,
     Build,
+    Environment,
     Suite,
     Patch,
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] = [Self::Image, Self::Hardware, Self::Customer, Self::Build, Self::Suite, Self::Patch];
+    pub const ALL: [Self; 7] =
+        [Self::Image, Self::Hardware, Self::Customer, Self::Build, Self::Environment, Self::Suite, Self::Patch];
 
     /// The name of its schema's file.
     pub const fn file_name(self) -> &'static str {
@@ -42,6 +45,7 @@ impl Kind {
             Self::Hardware => "hardware.schema.json",
             Self::Customer => "customer.schema.json",
             Self::Build => "build.schema.json",
+            Self::Environment => "environment.schema.json",
             Self::Suite => "suite.schema.json",
             Self::Patch => "patch.schema.json",
         }
@@ -49,14 +53,15 @@ impl Kind {
 
     /// Its schema.
     pub fn schema(self) -> &'static Value {
-        static SCHEMAS: LazyLock<[Value; 6]> =
-            LazyLock::new(|| [of::<Image>(), of::<Hardware>(), of::<Customer>(), of::<Build>(), of::<Suite>(), of::<Patch>()]);
+        static SCHEMAS: LazyLock<[Value; 7]> = LazyLock::new(|| {
+            [of::<Image>(), of::<Hardware>(), of::<Customer>(), of::<Build>(), of::<Environment>(), of::<Suite>(), of::<Patch>()]
+        });
         &SCHEMAS[self as usize]
     }
 
     /// The validator of its schema. `None` is a mistake in a type's schema attributes, which a test holds impossible.
     pub(super) fn validator(self) -> Option<&'static Validator> {
-        static VALIDATORS: LazyLock<[Option<Validator>; 6]> =
+        static VALIDATORS: LazyLock<[Option<Validator>; 7]> =
             LazyLock::new(|| Kind::ALL.map(|kind| jsonschema::validator_for(kind.schema()).ok()));
         VALIDATORS[self as usize].as_ref()
     }

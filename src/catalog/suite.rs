@@ -4,10 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::build::Role;
+use super::step::Step;
 use super::text::Span;
 use crate::id::Name;
 
-/// A set of cases that run on one machine.
+/// A set of cases: on one machine, or between several.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Suite {
@@ -15,6 +16,9 @@ pub struct Suite {
     #[schemars(length(min = 1))]
     pub title: String,
     pub kind: SuiteKind,
+    /// The roles of the machines that an interoperability suite speaks of, for example `["server", "client"]`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<Name>,
     /// The cases, in the order in which they run.
     #[serde(rename = "case")]
     #[schemars(length(min = 1))]
@@ -26,6 +30,8 @@ pub struct Suite {
 pub enum SuiteKind {
     /// Cases on one machine.
     Regression,
+    /// Cases between the machines of an environment.
+    Interoperability,
 }
 
 /// One check.
@@ -38,8 +44,12 @@ pub struct Case {
     pub title: String,
     /// The script in the suite's folder, run as root by the interpreter that its first line names, in a scratch folder of its own.
     /// `$PATCHLAB_SUITE` is the suite's folder, `$PATCHLAB_PHASE` is `baseline` or `patched`, `$PATCHLAB_RESULT` is where a JUnit file goes,
-    /// `$PATCHLAB_KEEP` a folder on disk that outlives reboots.
-    pub run: String,
+    /// `$PATCHLAB_KEEP` a folder on disk that outlives reboots. Regression cases only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// What happens where, one step after the other. Interoperability cases only.
+    #[serde(default, rename = "step", skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
     /// How the script says what it found.
     #[serde(default)]
     pub result: ResultForm,
@@ -77,6 +87,10 @@ pub enum ResultForm {
 }
 
 impl ResultForm {
+    pub const fn is_exit(&self) -> bool {
+        matches!(self, Self::Exit)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exit => "exit",

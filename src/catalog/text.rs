@@ -59,10 +59,11 @@ impl fmt::Display for Size {
     }
 }
 
+/// A type that is written as text: in TOML, in JSON, and in the schemas by a pattern.
 macro_rules! as_text {
     ($kind:ty, $pattern:literal, $description:literal) => {
-        impl fmt::Debug for $kind {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Debug for $kind {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, "{self}")
             }
         }
@@ -90,6 +91,8 @@ macro_rules! as_text {
         }
     };
 }
+
+pub(crate) use as_text;
 
 as_text!(Span, "^[0-9]+ ?(ms|s|m|h|d)( ?[0-9]+ ?(ms|s|m|h|d))*$", "A duration such as \"90s\" or \"5m\".");
 as_text!(Size, "^[0-9]+ ?(B|[KMGT]i?B)$", "A size such as \"768MiB\" or \"2GiB\".");

@@ -7,17 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use super::lint::lint;
-use super::{Exclusion, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedPatch, PlannedSuite, VERSION};
+use super::environment::Surroundings;
+use super::{Exclusion, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedPatch, PlannedSuite, Subject, VERSION};
 use crate::catalog::build::Build;
+use crate::catalog::image::Os;
 use crate::catalog::patch::PatchKind;
+use crate::catalog::text::Span;
 use crate::catalog::{Catalog, CustomerEntry};
 use crate::id::{CellId, Digest, Name};
 
-/// What someone asks to have validated. An empty list means all.
+/// What someone asks to have validated. An empty list means all; builds alone mean no environment, and the other way round.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     pub customers: Vec<Name>,
     pub builds: Vec<Name>,
+    pub environments: Vec<Name>,
     pub hardware: Vec<Name>,
     pub suites: Vec<Name>,
 }
@@ -57,9 +61,17 @@ pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, Sealed
         if !wanted(&request.customers, customer) {
             continue;
         }
+        let only_environments = request.builds.is_empty() && !request.environments.is_empty();
         for (name, build) in &entry.builds {
-            if wanted(&request.builds, name) {
+            if wanted(&request.builds, name) && !only_environments {
                 let place = Place { catalog, request, images, customer, entry, name, build };
+                place.plan(&mut plan, &mut problems);
+            }
+        }
+        let only_builds = request.environments.is_empty() && !request.builds.is_empty();
+        for (name, environment) in &entry.environments {
+            if wanted(&request.environments, name) && !only_builds {
+                let place = Surroundings { catalog, request, images, customer, entry, name, environment };
                 place.plan(&mut plan, &mut problems);
             }
         }
@@ -74,15 +86,17 @@ pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, Sealed
     Ok(plan)
 }
 
-fn wanted(list: &[Name], name: &Name) -> bool {
+pub(super) fn wanted(list: &[Name], name: &Name) -> bool {
     list.is_empty() || list.contains(name)
 }
 
 fn unknown(request: &Request, catalog: &Catalog) -> Vec<NoPlan> {
     let builds: BTreeSet<&Name> = catalog.customers.values().flat_map(|entry| entry.builds.keys()).collect();
-    let kinds: [(&'static str, &[Name], Vec<&Name>); 4] = [
+    let environments: BTreeSet<&Name> = catalog.customers.values().flat_map(|entry| entry.environments.keys()).collect();
+    let kinds: [(&'static str, &[Name], Vec<&Name>); 5] = [
         ("customer", &request.customers, catalog.customers.keys().collect()),
         ("build", &request.builds, builds.into_iter().collect()),
+        ("environment", &request.environments, environments.into_iter().collect()),
         ("hardware profile", &request.hardware, catalog.hardware.keys().collect()),
         ("suite", &request.suites, catalog.suites.keys().collect()),
     ];
@@ -110,10 +124,7 @@ struct Place<'a> {
 impl Place<'_> {
     fn plan(&self, plan: &mut Plan, problems: &mut Vec<NoPlan>) {
         let Some(sealed) = self.images.get(&self.build.image) else {
-            let imported = self.catalog.images.get(&self.build.image).is_some_and(|entry| entry.image.import.is_some());
-            let verb = if imported { "import" } else { "build" };
-            let (image, customer, build) = (self.build.image.clone(), self.customer.clone(), self.name.clone());
-            problems.push(NoPlan::NoImage { image, customer, build, verb });
+            problems.push(no_image(self.catalog, self.customer, self.name, self.build));
             return;
         };
         if let Some(reason) = not_applicable(&plan.patch, sealed) {
@@ -138,17 +149,15 @@ impl Place<'_> {
                 plan.excluded.push(leave("the image does not boot on this profile's firmware"));
                 continue;
             }
+            let profile = PlannedHardware { name: hardware.clone(), sha256: Digest::of_json(profile), profile: profile.clone() };
+            let machine = machine(self.build.role.name(), self.name, self.build, image.image.os, sealed, profile);
             plan.cells.push(PlannedCell {
                 id,
                 customer: self.customer.clone(),
-                build: self.name.clone(),
-                role: self.build.role,
-                os: image.image.os,
-                image: PlannedImage { name: self.build.image.clone(), sha256: sealed.sha256 },
-                hardware: PlannedHardware { name: hardware.clone(), sha256: Digest::of_json(profile), profile: profile.clone() },
+                subject: Subject::Build(self.name.clone()),
+                machines: vec![machine],
+                segments: Vec::new(),
                 suites: suites.clone(),
-                services: self.build.services.clone(),
-                volatile: self.build.volatile.clone(),
                 confirmations: self.entry.customer.confirmations,
                 attempts: self.entry.customer.attempts,
             });
@@ -169,7 +178,7 @@ impl Place<'_> {
                 excluded.push(Exclusion { what: format!("{place}/{}", case.name), reason: "it is meant for another role".to_owned() });
             }
             let cases = entry.suite.cases.iter().filter(fits).cloned().collect();
-            planned.push(PlannedSuite { name: name.clone(), sha256: entry.sha256, cases });
+            planned.push(PlannedSuite { name: name.clone(), sha256: entry.sha256, cast: BTreeMap::new(), cases });
         }
         planned
     }
@@ -185,8 +194,32 @@ fn updates(patch: &PlannedPatch, installed: &BTreeMap<String, String>) -> bool {
     patch.facts.packages.iter().any(|package| installed.contains_key(&package.name))
 }
 
+/// A patched machine without a network.
+pub(super) fn machine(role: Name, name: &Name, build: &Build, os: Os, sealed: &SealedImage, hardware: PlannedHardware) -> PlannedMachine {
+    PlannedMachine {
+        role,
+        build: name.clone(),
+        os,
+        image: PlannedImage { name: build.image.clone(), sha256: sealed.sha256 },
+        hardware,
+        patched: true,
+        services: build.services.clone(),
+        volatile: build.volatile.clone(),
+        nics: Vec::new(),
+        names: Vec::new(),
+        ready: Vec::new(),
+        ready_within: Span::secs(0),
+    }
+}
+
+pub(super) fn no_image(catalog: &Catalog, customer: &Name, name: &Name, build: &Build) -> NoPlan {
+    let imported = catalog.images.get(&build.image).is_some_and(|entry| entry.image.import.is_some());
+    let verb = if imported { "import" } else { "build" };
+    NoPlan::NoImage { image: build.image.clone(), customer: customer.clone(), build: name.clone(), verb }
+}
+
 /// Why this build has no use for the patch, where that is known before a machine is started.
-fn not_applicable(patch: &PlannedPatch, image: &SealedImage) -> Option<String> {
+pub(super) fn not_applicable(patch: &PlannedPatch, image: &SealedImage) -> Option<String> {
     let installed = image.packages.as_ref()?;
     let concerns = patch.manifest.kind != PatchKind::Deb || patch.brings || updates(patch, installed);
     let names = || patch.facts.packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>().join(", ");

@@ -4,23 +4,28 @@
 //! planned, whatever happens to the files meanwhile.
 
 pub mod build;
+mod environment;
 #[cfg(test)]
 pub(crate) mod examples;
 pub mod lint;
 
 pub use build::{NoPlan, Request, SealedImage, plan};
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::build::Role;
+use crate::catalog::environment::{Ready, Subnet};
 use crate::catalog::hardware::Hardware;
 use crate::catalog::image::Os;
 use crate::catalog::patch::Patch;
 use crate::catalog::suite::Case;
+use crate::catalog::text::Span;
 use crate::id::{CellId, Digest, Name};
 
 /// The version of the plan's form. It goes into the digest.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Everything that one run will do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,29 +85,119 @@ pub struct Package {
     pub file: String,
 }
 
-/// One line of the plan: this machine on this hardware, unpatched and then patched, with these suites.
+/// One line of the plan: these machines on this hardware at this patch level, unpatched and then patched, with these suites.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PlannedCell {
     pub id: CellId,
     pub customer: Name,
-    pub build: Name,
-    pub role: Role,
-    pub os: Os,
-    pub image: PlannedImage,
-    pub hardware: PlannedHardware,
+    pub subject: Subject,
+    /// In the order in which they are started. A build's cell has one.
+    pub machines: Vec<PlannedMachine>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub segments: Vec<PlannedSegment>,
     pub suites: Vec<PlannedSuite>,
-    /// Units that must be active.
-    pub services: Vec<String>,
-    /// Paths that change by themselves (shell patterns).
-    pub volatile: Vec<String>,
     /// Fresh clones on which bad news is tried again.
     pub confirmations: u32,
     /// Attempts at a pass that the lab itself spoils.
     pub attempts: u32,
 }
 
+/// What a cell validates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    Build(Name),
+    Environment(Name),
+}
+
+/// One machine of a cell.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PlannedMachine {
+    pub role: Name,
+    pub build: Name,
+    pub os: Os,
+    pub image: PlannedImage,
+    pub hardware: PlannedHardware,
+    /// Whether the patch goes onto it.
+    pub patched: bool,
+    /// Units that must be active.
+    pub services: Vec<String>,
+    /// Paths that change by themselves (shell patterns).
+    pub volatile: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nics: Vec<PlannedNic>,
+    /// Names that the others find it under, besides its role.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// What must hold before the next machine is started.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ready: Vec<Ready>,
+    pub ready_within: Span,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PlannedNic {
+    pub segment: Name,
+    pub address: Ipv4Addr,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PlannedSegment {
+    pub name: Name,
+    pub subnet: Subnet,
+}
+
 impl PlannedCell {
+    /// The build's or environment's name.
+    pub fn subject_name(&self) -> &Name {
+        match &self.subject {
+            Subject::Build(name) | Subject::Environment(name) => name,
+        }
+    }
+
+    pub fn is_environment(&self) -> bool {
+        matches!(self.subject, Subject::Environment(_))
+    }
+
+    /// The machines that the patch goes onto, by their place in the cell.
+    pub fn patched(&self) -> impl Iterator<Item = usize> + use<'_> {
+        self.machines.iter().enumerate().filter(|(_, machine)| machine.patched).map(|(at, _)| at)
+    }
+
+    /// The patched roles in a word: `server`, `client+db`, `all`.
+    pub fn level(&self) -> String {
+        if self.machines.iter().all(|machine| machine.patched) {
+            return "all".to_owned();
+        }
+        self.patched().filter_map(|at| self.machines.get(at)).map(|machine| machine.role.as_str()).collect::<Vec<_>>().join("+")
+    }
+
+    /// The hardware profiles in a word: one where all machines have the same.
+    pub fn hardware_label(&self) -> String {
+        let mut names: Vec<&str> = self.machines.iter().map(|machine| machine.hardware.name.as_str()).collect();
+        if names.windows(2).all(|pair| pair.first() == pair.last()) {
+            names.truncate(1);
+        }
+        names.join("+")
+    }
+
+    /// Whether a patched machine's hardware profile asks for a second cold boot.
+    pub fn second_cold_boot(&self) -> bool {
+        self.machines.iter().any(|machine| machine.patched && machine.hardware.profile.second_cold_boot)
+    }
+
+    /// The names of a pass's machines in the hypervisor, in the order of the cell: the pass's own, or with the role where there are several.
+    pub fn machine_names(&self, pass: &str) -> Vec<String> {
+        match self.machines.as_slice() {
+            [_] => vec![pass.to_owned()],
+            several => several.iter().map(|machine| format!("{pass}-{}", machine.role)).collect(),
+        }
+    }
+
     /// Each case with its suite, in the order of the plan. The health suite's checks are not among them: every cell has them.
     pub fn cases(&self) -> impl Iterator<Item = (&PlannedSuite, &Case)> {
         self.suites.iter().flat_map(|suite| suite.cases.iter().map(move |case| (suite, case)))
@@ -134,6 +229,9 @@ pub struct PlannedSuite {
     pub name: Name,
     /// Over every file of the suite's folder, so that a changed script is another suite.
     pub sha256: Digest,
+    /// Who plays the suite's roles: role of the suite, role of the machine. Empty for a build's cell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cast: BTreeMap<Name, Name>,
     /// The cases that apply to the cell's role.
     pub cases: Vec<Case>,
 }

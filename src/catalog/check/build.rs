@@ -7,6 +7,7 @@ use crate::catalog::diagnostic::{Diagnostic, did_you_mean, one_of};
 use crate::catalog::lists::{patterns, twice};
 use crate::catalog::load::{Found, RawCatalog};
 use crate::catalog::source::Source;
+use crate::catalog::suite::SuiteKind;
 use crate::catalog::tree::{Data, Tree};
 use crate::id::Name;
 
@@ -24,6 +25,11 @@ pub(super) fn check(raw: &RawCatalog, found: &Found<Build>, source: &Source, dia
             diagnostics.push(source.error(item, key, "the health suite always runs and is not listed").hint("remove it"));
         } else {
             known(source, item, &key, "suite", "test-suites", &raw.suites, diagnostics);
+            let suite = name.parse::<Name>().ok().and_then(|name| raw.suites.get(&name)).and_then(|(found, _)| found.reading.value.as_ref());
+            if suite.is_some_and(|suite| suite.kind == SuiteKind::Interoperability) {
+                let problem = source.error(item, &key, format!("the suite {name:?} needs several machines"));
+                diagnostics.push(problem.expected("a suite of kind regression").hint("name it in an environment's file"));
+            }
         }
     }
     twice(source, tree, "hardware", diagnostics);
@@ -45,7 +51,7 @@ pub(super) fn check(raw: &RawCatalog, found: &Found<Build>, source: &Source, dia
 }
 
 /// Reports a name that nothing in the catalog has.
-fn known<T>(source: &Source, at: &Tree, key: &str, what: &str, folder: &str, names: &BTreeMap<Name, T>, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn known<T>(source: &Source, at: &Tree, key: &str, what: &str, folder: &str, names: &BTreeMap<Name, T>, diagnostics: &mut Vec<Diagnostic>) {
     let Some(name) = at.text().and_then(|text| text.parse::<Name>().ok()) else { return };
     if !names.contains_key(&name) {
         let words = || names.keys().map(Name::as_str);
@@ -97,9 +103,14 @@ pub(super) fn customers(raw: &RawCatalog, diagnostics: &mut Vec<Diagnostic>) {
         if found.builds.is_empty() {
             diagnostics.push(Diagnostic::warning(&found.customer.shown, format!("the customer {:?} has no builds", customer.as_str())));
         }
-        for build in found.builds.keys() {
+        for both in found.environments.keys().filter(|name| found.builds.contains_key(name)) {
+            let file = found.customer.shown.join(format!("{both}.environment.toml"));
+            let problem = format!("a build of this customer is called {:?} too", both.as_str());
+            diagnostics.push(Diagnostic::error(file, problem).hint("rename one of the two: their cells would have the same ids"));
+        }
+        for build in found.builds.keys().chain(found.environments.keys()) {
             let cell = format!("{customer}.{build}");
-            if let Some((other_customer, other_build)) = cells.insert(cell.clone(), (customer, build)) {
+            if let Some((other_customer, other_build)) = cells.insert(cell.clone(), (customer, build)).filter(|(other, _)| *other != customer) {
                 let file = found.customer.shown.join(format!("{build}.toml"));
                 let problem = format!("its cells would have the same ids as those of builds/{other_customer}/{other_build}.toml");
                 diagnostics.push(Diagnostic::error(file, problem).found(format!("{cell:?}")).hint("rename one of the two"));
@@ -112,7 +123,9 @@ pub(super) fn customers(raw: &RawCatalog, diagnostics: &mut Vec<Diagnostic>) {
 pub(super) fn unused(raw: &RawCatalog, diagnostics: &mut Vec<Diagnostic>) {
     let trees = || raw.customers.values().flat_map(|customer| customer.builds.values()).filter_map(|b| b.reading.source.as_ref());
     let images: BTreeSet<_> = trees().filter_map(|source| source.tree.get("image")?.text()).collect();
-    let suites: BTreeSet<_> = trees().flat_map(|source| source.tree.texts_at("suites").map(|(_, name, _)| name)).collect();
+    let environments = raw.customers.values().flat_map(|customer| customer.environments.values());
+    let users = trees().chain(environments.filter_map(|found| found.reading.source.as_ref()));
+    let suites: BTreeSet<_> = users.flat_map(|source| source.tree.texts_at("suites").map(|(_, name, _)| name)).collect();
     for (name, found) in &raw.images {
         if !images.contains(name.as_str()) {
             diagnostics.push(Diagnostic::warning(&found.shown, format!("no build uses the image {:?}", name.as_str())));
@@ -120,7 +133,7 @@ pub(super) fn unused(raw: &RawCatalog, diagnostics: &mut Vec<Diagnostic>) {
     }
     for (name, (found, _)) in &raw.suites {
         if !suites.contains(name.as_str()) {
-            diagnostics.push(Diagnostic::warning(&found.shown, format!("no build runs the suite {:?}", name.as_str())));
+            diagnostics.push(Diagnostic::warning(&found.shown, format!("no build or environment runs the suite {:?}", name.as_str())));
         }
     }
 }

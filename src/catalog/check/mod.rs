@@ -4,6 +4,7 @@
 //! refused is passed over in silence.
 
 mod build;
+mod environment;
 mod image;
 mod suite;
 
@@ -26,6 +27,11 @@ pub(super) fn check(raw: &RawCatalog, diagnostics: &mut Vec<Diagnostic>) {
     }
     for found in raw.customers.values().flat_map(|customer| customer.builds.values()) {
         each(found, diagnostics, |found, source, diagnostics| build::check(raw, found, source, diagnostics));
+    }
+    for customer in raw.customers.values() {
+        for found in customer.environments.values() {
+            each(found, diagnostics, |found, source, diagnostics| environment::check(raw, customer, found, source, diagnostics));
+        }
     }
     build::customers(raw, diagnostics);
     let mut builds = raw.customers.values().flat_map(|customer| customer.builds.values());

@@ -7,12 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::named_file;
-use crate::catalog::diagnostic::Diagnostic;
-use crate::catalog::lists::time_limit;
+use crate::catalog::diagnostic::{Diagnostic, one_of};
+use crate::catalog::lists::{time_limit, twice};
 use crate::catalog::load::Found;
 use crate::catalog::source::Source;
-use crate::catalog::suite::Suite;
-use crate::catalog::tree::Tree;
+use crate::catalog::step::Action;
+use crate::catalog::suite::{Case, Suite, SuiteKind};
+use crate::catalog::tree::{Tree, join};
 
 pub(super) fn check(found: &Found<Suite>, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
     let mut names = BTreeMap::new();
@@ -25,19 +26,119 @@ pub(super) fn check(found: &Found<Suite>, source: &Source, diagnostics: &mut Vec
             let problem = source.error(name_at, format!("{path}.name"), format!("two cases are called {name:?}"));
             diagnostics.push(problem.expected("a name of its own for each case").hint(format!("the other one is case[{first}]")));
         }
-        if let Some(run) = case.get("run") {
-            let key = format!("{path}.run");
-            if let Some(file) = named_file(found, source, run, &key, diagnostics) {
-                runnable(source, run, &key, &file, diagnostics);
-            }
-        }
-        for (at, command, item) in case.texts_at("needs") {
-            if command.is_empty() || command.chars().any(|c| c.is_whitespace() || c.is_control()) {
-                let problem = source.error(item, format!("{path}.needs[{at}]"), "not the name of a command").found(item.describe());
-                diagnostics.push(problem.expected("one command to an entry, for example \"curl\""));
-            }
-        }
+        script(found, source, case, "run", &path, diagnostics);
+        commands(source, case, &path, diagnostics);
         time_limit(source, case, &path, "time-limit", diagnostics);
+        for (at, step) in case.get("step").map_or(&[][..], Tree::items).iter().enumerate() {
+            let path = format!("{path}.step[{at}]");
+            for key in ["run", "start", "expect"] {
+                script(found, source, step, key, &path, diagnostics);
+            }
+            commands(source, step, &path, diagnostics);
+            time_limit(source, step, &path, "within", diagnostics);
+        }
+    }
+    if let Some(suite) = &found.reading.value {
+        kind(suite, source, diagnostics);
+    }
+}
+
+/// Reports what does not fit the suite's kind.
+fn kind(suite: &Suite, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
+    let interoperability = suite.kind == SuiteKind::Interoperability;
+    let at = |key: &str| source.tree.get(key).unwrap_or(&source.tree);
+    if interoperability && suite.roles.len() < 2 {
+        let problem = source.error(at("roles"), "roles", "an interoperability suite is about two machines or more");
+        diagnostics.push(problem.expected("for example roles = [\"server\", \"client\"]"));
+    } else if !interoperability && !suite.roles.is_empty() {
+        let problem = source.error(at("roles"), "roles", "a regression suite runs on one machine and has no roles");
+        diagnostics.push(problem.hint("remove it, or write kind = \"interoperability\""));
+    }
+    twice(source, &source.tree, "roles", diagnostics);
+    let cases = source.tree.get("case").map_or(&[][..], Tree::items);
+    for (index, (case, tree)) in suite.cases.iter().zip(cases).enumerate() {
+        let path = format!("case[{index}]");
+        if interoperability {
+            for key in ["run", "result", "role", "needs"] {
+                if let Some(entry) = tree.entry(key) {
+                    let problem = source.error(&entry.value, join(&path, key), format!("{key} belongs to the steps of an interoperability case"));
+                    diagnostics.push(problem.hint("write it into [[case.step]]"));
+                }
+            }
+            if case.steps.is_empty() {
+                let problem = source.error(tree, join(&path, "step"), "an interoperability case without a step");
+                diagnostics.push(problem.expected("at least one [[case.step]]"));
+            }
+            steps(suite, case, tree, source, &path, diagnostics);
+        } else if let Some(entry) = tree.entry("step") {
+            let problem = source.error(&entry.value, join(&path, "step"), "a regression case is one script and has no steps");
+            diagnostics.push(problem.hint("name the script by `run`, or write kind = \"interoperability\""));
+        } else if case.run.is_none() {
+            let problem = source.error(tree, join(&path, "run"), format!("{path} lacks the key \"run\""));
+            diagnostics.push(problem.expected("the script in the suite's folder that is the case"));
+        }
+    }
+}
+
+fn steps(suite: &Suite, case: &Case, tree: &Tree, source: &Source, path: &str, diagnostics: &mut Vec<Diagnostic>) {
+    let mut started: Vec<(&str, bool)> = Vec::new();
+    let mut checks = false;
+    for (index, (step, tree)) in case.steps.iter().zip(tree.get("step").map_or(&[][..], Tree::items)).enumerate() {
+        let path = format!("{path}.step[{index}]");
+        let action = match step.action() {
+            Ok(action) => action,
+            Err(problem) => {
+                diagnostics.push(source.error(tree, &path, problem));
+                continue;
+            }
+        };
+        if let Some(role) = step.role.as_ref().filter(|role| !suite.roles.contains(role)) {
+            let problem = source.error(tree.get("role").unwrap_or(tree), join(&path, "role"), format!("the suite has no role {:?}", role.as_str()));
+            diagnostics.push(problem.expected(one_of(suite.roles.iter().map(crate::id::Name::as_str))).hint("add it to `roles`, or correct it"));
+        }
+        checks |= matches!(action, Action::Run { .. } | Action::Expect { .. } | Action::Wait(_));
+        let named: &[crate::id::Name] = match action {
+            Action::Start { name, .. } => {
+                if started.iter().any(|(other, _)| *other == name) {
+                    let problem = source.error(tree, join(&path, "name"), format!("another step of the case started {name:?}"));
+                    diagnostics.push(problem.hint("give this one a `name` of its own"));
+                }
+                started.push((name, step.ready));
+                &[]
+            }
+            Action::Stop(name) | Action::Wait(name) => std::slice::from_ref(name),
+            Action::Barrier(names) => names,
+            Action::Run { .. } | Action::Expect { .. } | Action::Network(_) => &[],
+        };
+        for name in named.iter().filter(|name| !started.iter().any(|(other, _)| *other == name.as_str())) {
+            let problem = source.error(tree, &path, format!("no step before this one started {:?}", name.as_str()));
+            diagnostics.push(problem.expected(one_of(started.iter().map(|(name, _)| *name))));
+        }
+        if (step.ready || step.name.is_some()) && step.start.is_none() {
+            diagnostics.push(source.error(tree, &path, "`name` and `ready` are for steps that start something").hint("remove them"));
+        }
+    }
+    if !checks && !case.steps.is_empty() {
+        let problem = source.error(tree, path, "no step of the case can fail: it checks nothing");
+        diagnostics.push(problem.expected("at least one `run`, `expect` or `wait`"));
+    }
+}
+
+/// Reports a script that is not there or that no guest could start.
+fn script(found: &Found<Suite>, source: &Source, table: &Tree, key: &str, path: &str, diagnostics: &mut Vec<Diagnostic>) {
+    let Some(at) = table.get(key) else { return };
+    let key = join(path, key);
+    if let Some(file) = named_file(found, source, at, &key, diagnostics) {
+        runnable(source, at, &key, &file, diagnostics);
+    }
+}
+
+fn commands(source: &Source, table: &Tree, path: &str, diagnostics: &mut Vec<Diagnostic>) {
+    for (at, command, item) in table.texts_at("needs") {
+        if command.is_empty() || command.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            let problem = source.error(item, format!("{path}.needs[{at}]"), "not the name of a command").found(item.describe());
+            diagnostics.push(problem.expected("one command to an entry, for example \"curl\""));
+        }
     }
 }
 

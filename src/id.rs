@@ -64,6 +64,10 @@ impl Digest {
         Self(bytes)
     }
 
+    pub const fn bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
     /// The digest of these bytes.
     pub fn of(bytes: impl AsRef<[u8]>) -> Self {
         Self(Sha256::digest(bytes).into())

@@ -49,6 +49,7 @@ fn spec(name: &str) -> MachineSpec {
         image: "/image".into(),
         image_digest: Digest::of("image"),
         media: None,
+        nics: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::Digest;
+use crate::id::{Digest, Name};
 
 /// Whether the patch had touched the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -75,6 +75,8 @@ pub enum Cause {
     BootLoop,
     /// The machine switched itself off instead of coming up.
     PoweredOff,
+    /// The machine came up and did not become what its peers wait for.
+    NotReady,
     /// The kernel panicked.
     KernelPanic,
     /// The guest agent stopped answering while the machine ran on.
@@ -120,6 +122,7 @@ impl Cause {
             Self::BootStalled { .. } => "boot-stalled",
             Self::BootLoop => "boot-loop",
             Self::PoweredOff => "powered-off",
+            Self::NotReady => "not-ready",
             Self::KernelPanic => "kernel-panic",
             Self::AgentLost => "agent-lost",
             Self::AgentNonsense => "agent-nonsense",
@@ -156,6 +159,7 @@ pub const fn blame(cause: &Cause, side: Side) -> Blame {
         Cause::BootStalled { .. }
         | Cause::BootLoop
         | Cause::PoweredOff
+        | Cause::NotReady
         | Cause::KernelPanic
         | Cause::AgentLost
         | Cause::AgentNonsense
@@ -182,6 +186,9 @@ pub struct Trouble {
     pub cause: Cause,
     /// What was tried, what was expected, what was found.
     pub message: String,
+    /// The machine that it happened on, by its role, where the cell has several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Name>,
     /// The end of the console or of the output that shows it. Guest text: capped, never trusted.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
@@ -192,7 +199,16 @@ pub struct Trouble {
 
 impl Trouble {
     pub fn new(cause: Cause, message: impl Into<String>) -> Self {
-        Self { cause, message: message.into(), detail: String::new(), evidence: Vec::new() }
+        Self { cause, message: message.into(), role: None, detail: String::new(), evidence: Vec::new() }
+    }
+
+    /// On this machine of several.
+    pub fn on(mut self, role: &Name) -> Self {
+        if self.role.is_none() {
+            self.message = format!("{role}: {}", self.message);
+            self.role = Some(role.clone());
+        }
+        self
     }
 
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {

@@ -47,17 +47,16 @@ pub fn next(cell: &PlannedCell, record: &CellRecord) -> Next {
 /// The stages and cases of a pass.
 pub fn work(cell: &PlannedCell, record: &CellRecord, pass: &Pass) -> Work {
     let wanted: Vec<Stage> = match pass {
-        Pass::Main => Stage::ALL.to_vec(),
+        Pass::Main => main_stages(cell),
         Pass::Twin { phase: Phase::Baseline, .. } => vec![Stage::Clone, Stage::Boot, Stage::Baseline, Stage::Teardown],
         Pass::Twin { phase: Phase::Patched, .. } => {
             vec![Stage::Clone, Stage::Boot, Stage::Apply, Stage::Reboot, Stage::Suites, Stage::Teardown]
         }
         Pass::Confirm { .. } => {
             let last = furthest_bad_stage(cell, record);
-            Stage::ALL.into_iter().filter(|stage| *stage <= last || *stage == Stage::Teardown).collect()
+            main_stages(cell).into_iter().filter(|stage| *stage <= last || *stage == Stage::Teardown).collect()
         }
     };
-    let stages = wanted.into_iter().filter(|stage| *stage != Stage::ColdBoot || cell.hardware.profile.second_cold_boot).collect();
     let suspects: BTreeSet<CaseKey> = suspects(cell, record).into_iter().collect();
     // A machine that was lost while cases ran may have been lost to any of them.
     let lost_in_cases = record
@@ -71,7 +70,17 @@ pub fn work(cell: &PlannedCell, record: &CellRecord, pass: &Pass) -> Work {
     };
     let cases =
         cell.cases().filter(|(suite, case)| belongs(&suite.name, case)).map(|(suite, case)| (suite.name.clone(), case.name.clone()));
-    Work { stages, cases: cases.collect() }
+    Work { stages: wanted, cases: cases.collect() }
+}
+
+/// The stages of a main pass. Applying again and taking back are tried on each build by itself, not once more among its peers.
+pub fn main_stages(cell: &PlannedCell) -> Vec<Stage> {
+    let fits = |stage: &Stage| match stage {
+        Stage::ColdBoot => cell.second_cold_boot(),
+        Stage::Reapply | Stage::Rollback => !cell.is_environment(),
+        Stage::Clone | Stage::Boot | Stage::Baseline | Stage::Apply | Stage::Reboot | Stage::Verify | Stage::Suites | Stage::Teardown => true,
+    };
+    Stage::ALL.into_iter().filter(fits).collect()
 }
 
 /// The last stage that a confirming pass has to reach.

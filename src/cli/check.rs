@@ -7,6 +7,7 @@ use super::error::{Exit, Failure};
 use super::print;
 use crate::catalog::load::load;
 use crate::catalog::schema;
+use crate::report::text::count;
 
 /// Reads the whole catalog and reports every mistake in it.
 pub fn check(lab: &Path, verb: &Check) -> Result<Exit, Failure> {
@@ -27,14 +28,16 @@ pub fn check(lab: &Path, verb: &Check) -> Result<Exit, Failure> {
                 print(&format!("{diagnostic}\n\n"))?;
             }
             if let Some(catalog) = &loading.catalog {
-                let builds: usize = catalog.customers.values().map(|customer| customer.builds.len()).sum();
-                print(&format!(
-                    "the catalog is sound: {} customers, {builds} builds, {} hardware profiles, {} images, {} suites\n",
-                    catalog.customers.len(),
-                    catalog.hardware.len(),
-                    catalog.images.len(),
-                    catalog.suites.len()
-                ))?;
+                let customers = || catalog.customers.values();
+                let parts = [
+                    count(catalog.customers.len(), "customer"),
+                    count(customers().map(|customer| customer.builds.len()).sum(), "build"),
+                    count(customers().map(|customer| customer.environments.len()).sum(), "environment"),
+                    count(catalog.hardware.len(), "hardware profile"),
+                    count(catalog.images.len(), "image"),
+                    count(catalog.suites.len(), "suite"),
+                ];
+                print(&format!("the catalog is sound: {}\n", parts.join(", ")))?;
             }
         }
     }

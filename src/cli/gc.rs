@@ -55,7 +55,7 @@ async fn stale_images(context: &Context, lab: &Lab) -> Result<Vec<(PathBuf, u64)
     let store = context.images()?;
     let runs = context.runs(&lab.journal).await?;
     let needed = runs.iter().filter(|run| !run.is_finished() || !run.kept.is_empty()).flat_map(|run| &run.plan.cells);
-    let needed: Vec<PathBuf> = needed.map(|cell| store.path_of(cell.image.sha256)).collect();
+    let needed: Vec<PathBuf> = needed.flat_map(|cell| &cell.machines).map(|machine| store.path_of(machine.image.sha256)).collect();
     let stale = store.nameless().map_err(image_failure)?.into_iter().filter(|path| !needed.contains(path));
     let sized = |path: PathBuf| {
         let bytes = path.metadata().map_or(0, |file| file.len());

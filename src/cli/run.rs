@@ -32,14 +32,12 @@ struct Planned {
 }
 
 fn make_plan(context: &Context, patch: &str, selection: &Selection) -> Result<Planned, Failure> {
-    if !selection.environment.is_empty() {
-        return Err(Failure::usage("environments are not supported by this version; leave --environment out"));
-    }
     let catalog = context.catalog()?;
     let patch = context.patch(patch)?;
     let request = Request {
         customers: selection.customer.clone(),
         builds: selection.build.clone(),
+        environments: selection.environment.clone(),
         hardware: selection.hardware.clone(),
         suites: selection.suite.clone(),
     };
@@ -54,7 +52,7 @@ pub async fn show_plan(context: &Context, verb: &PlanVerb) -> Result<Exit, Failu
     let journal = context.journal().await?;
     let mut history = History::default();
     context.runs(&journal).await?.iter().for_each(|run| history.learn(run));
-    let estimate = history.plan(&planned.plan.cells, workers(None, &planned.plan));
+    let estimate = history.plan(&planned.plan.cells, slots(None, &planned.plan));
     match verb.answer.format {
         Format::Human => print(&plan_report::human(&planned.plan, estimate))?,
         Format::Json => print(&plan_report::json(&planned.plan, estimate).map_err(Failure::lab)?)?,
@@ -80,14 +78,14 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
         return finish(context, verb, &state);
     }
     let _lock = context.state.lock()?;
-    let settings = Settings { workers: workers(verb.workers, &planned.plan), keep_failed: verb.keep_failed };
+    let settings = Settings { slots: slots(verb.workers, &planned.plan), keep_failed: verb.keep_failed };
     let (lab, cancel) = context.lab(settings).await?;
     clean_up(context, &lab).await?;
     let files = files(context, &planned).await?;
     let state = take(&lab, planned.plan, context).await?;
     let run = state.run;
-    super::say(format_args!("run {run}: {} cells, {} at once, about {} min", state.plan.cells.len(), lab.settings.workers, {
-        lab.history.plan(&state.plan.cells, lab.settings.workers).as_secs().div_ceil(60)
+    super::say(format_args!("run {run}: {}, {} at once, about {} min", crate::report::text::count(state.plan.cells.len(), "cell"), crate::report::text::count(lab.settings.slots, "machine"), {
+        lab.history.plan(&state.plan.cells, lab.settings.slots).as_secs().div_ceil(60)
     }));
     let display = Display::start(&lab, state.plan.cells.len());
     let first = "interrupted: removing the machines; once more leaves them behind";
@@ -147,15 +145,15 @@ fn finish(context: &Context, verb: &Run, state: &RunState) -> Result<Exit, Failu
 async fn files(context: &Context, planned: &Planned) -> Result<RunFiles, Failure> {
     let mut files = RunFiles::default();
     if context.hypervisor.is_sim() {
-        for cell in &planned.plan.cells {
-            files.images.insert(cell.image.sha256, "/nonexistent".into());
+        for machine in planned.plan.machines() {
+            files.images.insert(machine.image.sha256, "/nonexistent".into());
         }
         return Ok(files);
     }
     let store = context.images()?;
-    for cell in &planned.plan.cells {
-        if !files.images.contains_key(&cell.image.sha256) {
-            let sealed = store.sealed(cell.image.sha256).await.map_err(image_failure)?;
+    for machine in planned.plan.machines() {
+        if !files.images.contains_key(&machine.image.sha256) {
+            let sealed = store.sealed(machine.image.sha256).await.map_err(image_failure)?;
             files.images.insert(sealed.image, sealed.path);
         }
     }
@@ -218,10 +216,10 @@ fn user() -> String {
     std::env::var("SUDO_USER").ok().or_else(named).unwrap_or_else(|| format!("uid {uid}"))
 }
 
-/// As many cells at once as were asked for, or as cores and memory bear: one core each, and memory for guest and emulator.
-fn workers(asked: Option<u16>, plan: &Plan) -> usize {
+/// As many machines at once as were asked for, or as cores and memory bear: one core each, and memory for guest and emulator.
+fn slots(asked: Option<u16>, plan: &Plan) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let largest = plan.cells.iter().map(|cell| cell.hardware.profile.memory.0).max().unwrap_or(1);
+    let largest = plan.machines().map(|machine| machine.hardware.profile.memory.0).max().unwrap_or(1);
     let memory = (memory::available() / (largest + (512 << 20))) as usize;
-    asked.map_or_else(|| cores.min(memory).max(1), usize::from).min(plan.cells.len().max(1))
+    asked.map_or_else(|| cores.min(memory).max(1), usize::from).min(plan.machines().count().max(1))
 }

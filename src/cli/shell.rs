@@ -11,8 +11,9 @@ use super::error::{Exit, Failure};
 use super::print;
 use crate::catalog::image::Os;
 use crate::guest::{Guest, Job, JobState, JobStep, StepEnd, StepReport};
-use crate::journal::{Event, RunState};
+use crate::journal::{Event, PassRecord, RunState};
 use crate::lab::Settings;
+use crate::plan::PlannedCell;
 
 /// What of a command's output is shown.
 const OUTPUT: usize = 4 * 1024 * 1024;
@@ -108,9 +109,13 @@ fn choose(state: &RunState, named: Option<&str>) -> Result<String, Failure> {
 
 fn os_of(state: &RunState, machine: &str) -> Os {
     let cells = state.plan.cells.iter();
-    let mut owner =
-        cells.filter(|cell| state.cells.get(&cell.id).is_some_and(|record| record.passes.iter().any(|pass| pass.machine == machine)));
-    owner.next().map_or(Os::Debian, |cell| cell.os)
+    let passes = |cell: &PlannedCell| state.cells.get(&cell.id).map(|record| record.passes.as_slice()).unwrap_or_default().iter();
+    let of = |cell: &PlannedCell, pass: &PassRecord| {
+        let at = cell.machine_names(&pass.machine).iter().position(|name| name == machine)?;
+        cell.machines.get(at).map(|machine| machine.os)
+    };
+    let found = cells.flat_map(|cell| passes(cell).filter_map(|pass| of(cell, pass)).collect::<Vec<_>>()).next();
+    found.unwrap_or(Os::Debian)
 }
 
 /// Removes a run's kept machines.

@@ -45,7 +45,10 @@ pub trait Guest: Send + Sync {
     /// How far a job is. Bytes of output come with a step once it ended.
     async fn poll(&self, job: &str) -> Result<JobState, GuestError>;
 
-    /// Ends a job and all its processes.
+    /// Asks the processes of a job to end themselves. How the job ended can be polled as ever.
+    async fn interrupt(&self, job: &str) -> Result<(), GuestError>;
+
+    /// Ends a job and all its processes, and forgets it.
     async fn kill(&self, job: &str) -> Result<(), GuestError>;
 
     /// A file's contents, at most `cap` bytes, and whether there was more.

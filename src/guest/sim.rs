@@ -108,6 +108,16 @@ impl Guest for SimGuest {
         .await
     }
 
+    async fn interrupt(&self, job: &str) -> Result<(), GuestError> {
+        self.call("interrupt a job", |machine, _| {
+            if let State::Up { jobs, .. } = &mut machine.state {
+                jobs.interrupt(job);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     async fn kill(&self, job: &str) -> Result<(), GuestError> {
         self.call("end a job", |machine, _| {
             if let State::Up { jobs, .. } = &mut machine.state {
@@ -120,6 +130,12 @@ impl Guest for SimGuest {
 
     async fn read(&self, path: &str, cap: usize) -> Result<(Vec<u8>, bool), GuestError> {
         self.call("read a file", |machine, fx| {
+            let job = path.strip_prefix("/run/patchlab/tmp/").and_then(|file| file.strip_suffix("-ready"));
+            if let (Some(job), State::Up { jobs, .. }) = (job, &machine.state)
+                && jobs.has(job)
+            {
+                return Ok((Vec::new(), false));
+            }
             let text = match (fx.scenario.files.get(path), path) {
                 (Some(text), _) => text.clone(),
                 (None, "/etc/hostname") => "sim\n".to_owned(),

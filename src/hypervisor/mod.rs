@@ -17,14 +17,24 @@ use thiserror::Error;
 use tokio::sync::broadcast;
 
 use crate::catalog::hardware::Hardware;
-use crate::id::{CellId, Digest, RunId};
+use crate::id::{CellId, Digest, Name, RunId};
 use crate::journal::HostReport;
+use segments::{Fault, LinkEvent, NetworkSpec, SegmentStats};
 
 /// What the lab needs of a hypervisor. Calls may take long; every one has a deadline of its own inside the adapter.
 #[async_trait]
 pub trait Hypervisor: Send + Sync {
     /// What the machines run on.
     async fn host(&self) -> Result<HostReport, HypervisorError>;
+
+    /// Makes the network of a pass, before its machines. It bears the tag of its folder, where the captures go. On error nothing is left.
+    async fn open_network(&self, name: &str, tag: &Tag, spec: &NetworkSpec) -> Result<(), HypervisorError>;
+
+    /// Does something to a network. It is in force when this returns.
+    async fn disturb(&self, network: &str, fault: &Fault) -> Result<(), HypervisorError>;
+
+    /// What happened on a network so far: its events, its counters, and each segment's capture, written out up to now.
+    async fn wire(&self, network: &str) -> Result<WireReport, HypervisorError>;
 
     /// Makes the overlay and defines the machine, switched off. On error nothing is left.
     /// Returns the effective definition (domain XML).
@@ -42,7 +52,8 @@ pub trait Hypervisor: Send + Sync {
     /// Presses reset.
     async fn reset(&self, machine: &str) -> Result<(), HypervisorError>;
 
-    /// Removes the machine with its overlay, firmware variables and logs. No error when nothing is left to remove.
+    /// Removes the machine with its overlay, firmware variables and logs, or a network with its captures. No error when nothing is left
+    /// to remove.
     async fn destroy(&self, machine: &str) -> Result<(), HypervisorError>;
 
     /// Whether it runs, and signs of work.
@@ -89,6 +100,28 @@ pub struct MachineSpec {
     pub image_digest: Digest,
     /// The ISO with job runner, suites and payload, put into a read-only removable drive.
     pub media: Option<PathBuf>,
+    /// Its places in the pass's network. A machine without any has one NIC whose wire leads nowhere.
+    pub nics: Vec<MachineNic>,
+}
+
+/// A NIC on a segment of an open network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineNic {
+    pub network: String,
+    pub segment: Name,
+    /// The NIC's name in the segment.
+    pub nic: Name,
+}
+
+/// What happened on a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WireReport {
+    pub timeline: Vec<LinkEvent>,
+    pub segments: Vec<SegmentStats>,
+    /// Each segment's capture so far (pcap).
+    pub captures: Vec<(Name, PathBuf)>,
+    /// Why it stopped carrying frames, if it did: the lab is to blame for what was seen since.
+    pub broken: Option<String>,
 }
 
 /// Something that bears the lab's tag.

@@ -45,7 +45,7 @@ pub enum Event {
     RunTaken {
         controller: Controller,
     },
-    /// About to be created for a pass: the machine's name and folder (rule 8, intent before effect).
+    /// About to be created for a pass: the machine's name and folder, or how the names of its machines begin (rule 8, intent before effect).
     PassStarted {
         cell: CellId,
         pass: Pass,

@@ -48,8 +48,10 @@ pub struct PassRecord {
     pub pass: Pass,
     /// 1 and up, counted per pass.
     pub attempt: u32,
+    /// The pass's name in the hypervisor: of its machine, or with the role behind it where there are several.
     pub machine: String,
-    pub xml: Option<String>,
+    /// Each machine's effective definition, by its name.
+    pub xml: BTreeMap<String, String>,
     pub stages: Vec<StageRecord>,
     pub facts: BTreeMap<Point, BTreeMap<String, Digest>>,
     pub cases: Vec<CaseObservation>,
@@ -125,9 +127,13 @@ impl RunState {
             | Event::PassEnded { cell, .. } => {
                 let record = self.cells.get_mut(cell).ok_or_else(|| bad("the plan has no such cell"))?;
                 record.apply(entry).map_err(bad)?;
-                if let (Event::PassEnded { kept: true, .. }, Some(pass)) = (&entry.event, record.passes.last()) {
-                    self.kept.push(pass.machine.clone());
-                    self.leases.insert(pass.machine.clone(), entry.at.checked_add(KEEP).unwrap_or(Timestamp::MAX));
+                if let (Event::PassEnded { kept: true, .. }, Some(pass), Some(cell)) =
+                    (&entry.event, record.passes.last(), self.plan.cell(cell))
+                {
+                    for machine in cell.machine_names(&pass.machine) {
+                        self.leases.insert(machine.clone(), entry.at.checked_add(KEEP).unwrap_or(Timestamp::MAX));
+                        self.kept.push(machine);
+                    }
                 }
             }
         }
@@ -150,7 +156,7 @@ impl CellRecord {
                 pass: pass.clone(),
                 attempt: *attempt,
                 machine: machine.clone(),
-                xml: None,
+                xml: BTreeMap::new(),
                 stages: Vec::new(),
                 facts: BTreeMap::new(),
                 cases: Vec::new(),
@@ -170,7 +176,9 @@ impl CellRecord {
 impl PassRecord {
     fn apply(&mut self, entry: &Entry) -> Result<(), &'static str> {
         match &entry.event {
-            Event::MachineDefined { xml, .. } => self.xml = Some(xml.clone()),
+            Event::MachineDefined { machine, xml, .. } => {
+                self.xml.insert(machine.clone(), xml.clone());
+            }
             Event::StageStarted { stage, .. } => self.stages.push(StageRecord { stage: *stage, started: entry.at, ended: None }),
             Event::FactsTaken { point, facts, .. } => {
                 self.facts.insert(*point, facts.clone());

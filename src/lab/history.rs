@@ -7,14 +7,20 @@ use super::clock::between;
 use crate::cell::{Pass, Stage, StageOutcome};
 use crate::id::Digest;
 use crate::journal::RunState;
-use crate::plan::PlannedCell;
+use crate::plan::{PlannedCell, PlannedMachine};
+
+/// What cells have in common whose stages take alike: images and hardware of their machines, and which of them are patched.
+fn likeness(cell: &PlannedCell) -> Digest {
+    let alike = |machine: &PlannedMachine| (machine.image.sha256, machine.hardware.sha256, machine.patched);
+    Digest::of_json(&cell.machines.iter().map(alike).collect::<Vec<_>>())
+}
 
 /// Durations of stages that went well.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// Runs on another accelerator teach nothing about this one. `None` learns from all.
     accelerator: Option<String>,
-    samples: HashMap<(Digest, Digest, Stage), Vec<Duration>>,
+    samples: HashMap<(Digest, Stage), Vec<Duration>>,
 }
 
 impl History {
@@ -33,8 +39,7 @@ impl History {
             let passes = run.cells.get(&cell.id).map(|record| record.passes.as_slice()).unwrap_or_default();
             for stage in passes.iter().filter(|pass| pass.pass == Pass::Main).flat_map(|pass| &pass.stages) {
                 if let Some((ended, StageOutcome::Passed)) = &stage.ended {
-                    let key = (cell.image.sha256, cell.hardware.sha256, stage.stage);
-                    self.samples.entry(key).or_default().push(between(stage.started, *ended));
+                    self.samples.entry((likeness(cell), stage.stage)).or_default().push(between(stage.started, *ended));
                 }
             }
         }
@@ -42,7 +47,7 @@ impl History {
 
     /// The median of earlier times, `None` when there are none.
     pub fn usual(&self, cell: &PlannedCell, stage: Stage) -> Option<Duration> {
-        let mut samples = self.samples.get(&(cell.image.sha256, cell.hardware.sha256, stage))?.clone();
+        let mut samples = self.samples.get(&(likeness(cell), stage))?.clone();
         samples.sort_unstable();
         samples.get(samples.len() / 2).copied()
     }
@@ -60,8 +65,8 @@ impl History {
 
     /// What a cell's main pass will take.
     pub fn cell(&self, cell: &PlannedCell) -> Duration {
-        let cold = cell.hardware.profile.second_cold_boot;
-        Stage::ALL.into_iter().filter(|stage| cold || *stage != Stage::ColdBoot).map(|stage| self.expected(cell, stage)).sum()
+        let stages = crate::cell::next::main_stages(cell).into_iter();
+        stages.map(|stage| self.expected(cell, stage)).sum()
     }
 
     /// What a plan will take with so many cells at once.

@@ -1,8 +1,8 @@
 //! The engine: takes a plan through the ports to its end.
 //!
-//! `scheduler` gives cells to a few workers; `runner` takes one cell through its passes, asking [`crate::cell::next()`] what comes
+//! `scheduler` runs a plan's cells; `runner` takes one cell through its passes, asking [`crate::cell::next()`] what comes
 //! next and journaling before and after each effect; `session` watches one machine; `stages` are the effects and `observing` what
-//! they look at; `reaper` removes
+//! they look at; `network` and `play` are for machines among each other; `reaper` removes
 //! what a dead controller left. Nothing here decides who is to blame or what a result means: that is `cell` and `verdict`.
 
 pub mod clock;
@@ -12,14 +12,17 @@ pub mod images;
 pub mod jobs;
 pub mod media;
 pub mod memory;
+mod network;
 mod observing;
 pub mod patches;
+mod play;
 pub mod reaper;
 pub mod runner;
 pub mod scheduler;
 pub mod session;
 pub mod stages;
 pub mod state;
+mod timeline;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -58,15 +61,15 @@ pub struct Lab {
 /// How a run is done, apart from what the plan fixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Cells at work at once.
-    pub workers: usize,
+    /// Machines at work at once. The machines of one cell get theirs together; a cell with more machines than slots takes all.
+    pub slots: usize,
     /// Leave the machines of failed passes for a person to look at.
     pub keep_failed: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { workers: 1, keep_failed: false }
+        Self { slots: 1, keep_failed: false }
     }
 }
 

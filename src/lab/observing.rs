@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::jobs::JobEnd;
 use super::runner::{CellRunner, Stop};
@@ -22,8 +23,12 @@ const CASE_OUTPUT: usize = 256 * 1024;
 impl CellRunner {
     /// Takes facts and compares them with the baseline's.
     pub(super) async fn look_at_health(&mut self, stage: Stage, point: Point, reboot_pending: bool) -> Result<(), Stop> {
+        // A build's health is judged on the build by itself.
+        if self.cell.is_environment() {
+            return Ok(());
+        }
         let after = self.take_facts(stage, point).await?;
-        let Some(before) = self.memory()?.baseline.clone() else { return Ok(()) };
+        let Some(before) = self.memory(0)?.baseline.clone() else { return Ok(()) };
         let results = self.compare(&before, &after, point, reboot_pending);
         self.observe_health(point, results).await
     }
@@ -49,17 +54,18 @@ impl CellRunner {
     }
 
     pub(super) fn health_context(&self, point: Point, reboot_pending: bool) -> HealthContext {
+        let machine = self.cell.machines.first();
         HealthContext {
             point,
             reboot_pending,
             patch: self.plan.patch.clone(),
-            services: self.cell.services.clone(),
-            volatile: self.cell.volatile.clone(),
+            services: machine.map(|machine| machine.services.clone()).unwrap_or_default(),
+            volatile: machine.map(|machine| machine.volatile.clone()).unwrap_or_default(),
         }
     }
 
     pub(super) async fn observe_health(&mut self, point: Point, results: Vec<HealthResult>) -> Result<(), Stop> {
-        let Ok(suite) = health::SUITE.parse::<Name>() else { return Ok(()) };
+        let suite = Name::constant(health::SUITE);
         for result in results {
             let observation = CaseObservation {
                 suite: suite.clone(),
@@ -80,10 +86,10 @@ impl CellRunner {
     pub(super) async fn take_facts(&mut self, stage: Stage, point: Point) -> Result<Arc<Facts>, Stop> {
         self.tell(stage, "reading the machine's state");
         let mut step = facts_step();
-        step.env.insert("PATCHLAB_SERVICES".to_owned(), self.cell.services.join(" "));
+        step.env.insert("PATCHLAB_SERVICES".to_owned(), self.cell.machines.iter().flat_map(|machine| machine.services.clone()).collect::<Vec<_>>().join(" "));
         let packages = self.plan.patch.facts.packages.iter().map(|package| package.name.clone()).collect::<Vec<_>>().join(" ");
         step.env.insert("PATCHLAB_PACKAGES".to_owned(), packages);
-        let report = self.session()?.probe("facts", named(step, "facts")).await?;
+        let report = self.session(0)?.probe("facts", named(step, "facts")).await?;
         let bytes = report.result.as_deref().unwrap_or(&report.output);
         let facts = Facts::parse(bytes).map_err(|reason| {
             let message = format!("the guest's facts cannot be read: {reason}");
@@ -103,12 +109,15 @@ impl CellRunner {
         let work = self.pass.as_ref().map(|pass| pass.work.cases.clone()).unwrap_or_default();
         let cases: Vec<(Name, Case)> =
             work.into_iter().filter_map(|(suite, case)| self.cell.case(&suite, &case).cloned().map(|case| (suite, case))).collect();
+        if self.cell.is_environment() {
+            return self.play_cases(stage, point, &cases).await;
+        }
         for chunk in cases.chunk_by(|a, b| a.0 == b.0) {
             let job: Vec<JobStep> = chunk.iter().map(|(suite, case)| case_step(suite, case, point)).collect();
             let places: Vec<String> = chunk.iter().map(|(suite, case)| format!("{suite}/{}", case.name)).collect();
             let mut tell = self.teller(stage);
             let told = |at: usize| tell(places.get(at).map_or("", String::as_str));
-            let reports = match self.session()?.run("suite", job, told).await? {
+            let reports = match self.session(0)?.run("suite", job, told).await? {
                 JobEnd::Done(reports) => reports,
                 JobEnd::Restarted(done) => {
                     let at = places.get(done.len()).cloned().unwrap_or_default();
@@ -154,6 +163,13 @@ impl CellRunner {
 }
 
 fn case_step(suite: &Name, case: &Case, point: Point) -> JobStep {
+    let mut step = script_step(suite, &case.name, case.run.as_deref().unwrap_or_default(), point);
+    step.env.insert("PATCHLAB_FORM".to_owned(), case.result.as_str().to_owned());
+    JobStep { limit: case.time_limit.0, needs: case.needs.clone(), ..step }
+}
+
+/// A script of a suite as a step of a job.
+pub(super) fn script_step(suite: &Name, case: &Name, script: &str, point: Point) -> JobStep {
     let phase = match point.phase() {
         Phase::Baseline => "baseline",
         Phase::Patched => "patched",
@@ -161,23 +177,22 @@ fn case_step(suite: &Name, case: &Case, point: Point) -> JobStep {
     let env = [
         ("PATCHLAB_SUITE", format!("/run/patchlab/media/suites/{suite}")),
         ("PATCHLAB_SUITE_NAME", suite.to_string()),
-        ("PATCHLAB_CASE", case.name.to_string()),
+        ("PATCHLAB_CASE", case.to_string()),
         ("PATCHLAB_PHASE", phase.to_owned()),
-        ("PATCHLAB_FORM", case.result.as_str().to_owned()),
-        ("PATCHLAB_RUN", case.run.clone()),
+        ("PATCHLAB_RUN", script.to_owned()),
     ];
     JobStep {
         command: "exec \"$PATCHLAB_SUITE/$PATCHLAB_RUN\"".to_owned(),
         folder: None,
         env: env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-        limit: case.time_limit.0,
+        limit: Duration::ZERO,
         output_cap: CASE_OUTPUT,
         terminal: false,
-        needs: case.needs.clone(),
+        needs: Vec::new(),
     }
 }
 
-fn disk_trouble(error: &std::io::Error) -> Trouble {
+pub(super) fn disk_trouble(error: &std::io::Error) -> Trouble {
     let cause = if error.kind() == std::io::ErrorKind::StorageFull { Cause::HostDiskFull } else { Cause::Hypervisor };
     Trouble::new(cause, format!("could not keep evidence: {error}"))
 }

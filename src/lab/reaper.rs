@@ -83,7 +83,9 @@ pub async fn take_over(lab: &Lab, state: &RunState) -> Result<(), ReapError> {
             append(lab, state.run, Event::StageEnded { cell: cell.id.clone(), stage, outcome: StageOutcome::Failed { trouble } }).await?;
             append(lab, state.run, Event::StageStarted { cell: cell.id.clone(), stage: Stage::Teardown }).await?;
         }
-        lab.hypervisor.destroy(&machine).await?;
+        for machine in cell.objects(&machine) {
+            lab.hypervisor.destroy(&machine).await?;
+        }
         if cut.is_some() {
             let outcome = StageOutcome::Passed;
             append(lab, state.run, Event::StageEnded { cell: cell.id.clone(), stage: Stage::Teardown, outcome }).await?;

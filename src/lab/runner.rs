@@ -11,7 +11,7 @@ use super::{Activity, Lab, RunFiles};
 use crate::cell::next::{Work, work};
 use crate::cell::{Blame, Cause, Next, Pass, Stage, StageOutcome, Trouble, blame, next};
 use crate::hypervisor::{MachineSpec, Tag};
-use crate::id::RunId;
+use crate::id::{Name, RunId};
 use crate::journal::fold::KEEP;
 use crate::journal::{CellRecord, Event, JournalError};
 use crate::plan::{Plan, PlannedCell};
@@ -53,8 +53,15 @@ pub struct CellRunner {
 pub(super) struct PassState {
     pub pass: Pass,
     pub work: Work,
-    pub machine: String,
-    pub session: Option<Session>,
+    /// The pass's name in the hypervisor.
+    pub name: String,
+    /// In the order of the cell; those that were made.
+    pub machines: Vec<MachineState>,
+}
+
+/// One machine of the pass under way.
+pub(super) struct MachineState {
+    pub session: Session,
     pub memory: Memory,
 }
 
@@ -106,7 +113,7 @@ impl CellRunner {
         let event = Event::PassStarted { cell: self.cell.id.clone(), pass: pass.clone(), attempt, machine: machine.clone() };
         let work = work(&self.cell, &self.record, &pass);
         self.append(event).await?;
-        self.pass = Some(PassState { pass, work, machine, session: None, memory: Memory::default() });
+        self.pass = Some(PassState { pass, work, name: machine, machines: Vec::new() });
         Ok(())
     }
 
@@ -134,10 +141,12 @@ impl CellRunner {
 
     /// Adds console and screen where the guest is what went wrong.
     async fn illustrate(&self, stage: Stage, trouble: Trouble) -> Trouble {
-        let session = self.pass.as_ref().and_then(|pass| pass.session.as_ref());
+        let place = |role: &Name| self.cell.machines.iter().position(|machine| machine.role == *role);
+        let at = trouble.role.as_ref().and_then(place).unwrap_or(0);
+        let machine = self.pass.as_ref().and_then(|pass| pass.machines.get(at));
         let telling = blame(&trouble.cause, crate::cell::Side::After) == Blame::Patch && stage != Stage::Teardown;
-        match session {
-            Some(session) if telling => session.illustrate(trouble).await,
+        match machine {
+            Some(machine) if telling => machine.session.illustrate(trouble).await,
             _ => trouble,
         }
     }
@@ -149,10 +158,10 @@ impl CellRunner {
         let _ = self.lab.activity.send(Activity { cell: self.cell.id.clone(), stage, what: what.to_owned(), expected });
     }
 
-    /// Removes the pass's machine, or keeps it for a person when that was asked for and there is something to see.
+    /// Removes the pass's machines, or keeps them for a person when that was asked for and there is something to see.
     async fn teardown(&mut self) -> Result<StageOutcome, Stop> {
         let Some(pass) = self.record.passes.last() else { return Ok(StageOutcome::Passed) };
-        let machine = pass.machine.clone();
+        let machines = self.cell.objects(&pass.machine);
         let created = pass.outcome(Stage::Clone) == Some(&StageOutcome::Passed);
         let cancelled = pass.trouble().is_some_and(|(_, trouble)| trouble.cause == Cause::Cancelled);
         let bad = pass.trouble().is_some() || keys(&self.cell, &self.record).iter().any(|key| pairs_of(pass, key));
@@ -163,32 +172,41 @@ impl CellRunner {
                 .now()
                 .checked_add(KEEP)
                 .map_or_else(|_| "further notice".to_owned(), |until| until.strftime("%F %H:%M UTC").to_string());
-            return Ok(StageOutcome::Skipped { reason: format!("kept until {until}: patchlab shell {} {machine}", self.run) });
+            let machines = self.cell.machine_names(&pass.machine);
+            let shells: Vec<_> = machines.iter().map(|machine| format!("patchlab shell {} {machine}", self.run)).collect();
+            return Ok(StageOutcome::Skipped { reason: format!("kept until {until}: {}", shells.join(", ")) });
         }
-        self.lab.hypervisor.destroy(&machine).await.map_err(lab_trouble)?;
+        for machine in machines {
+            self.lab.hypervisor.destroy(&machine).await.map_err(lab_trouble)?;
+        }
         Ok(StageOutcome::Passed)
     }
 
-    pub(super) async fn clone_machine(&mut self) -> Result<StageOutcome, Stop> {
+    /// Makes the machines, switched off.
+    pub(super) async fn clone_machines(&mut self) -> Result<StageOutcome, Stop> {
         let Some(pass) = &self.pass else { return Err(no_pass().into()) };
-        let image = self.files.images.get(&self.cell.image.sha256).cloned().ok_or_else(|| {
-            let message = format!("image {} ({}) is not in the store", self.cell.image.name, self.cell.image.sha256);
-            Trouble::new(Cause::ImageDamaged, message)
-        })?;
-        let machine = pass.machine.clone();
-        let spec = MachineSpec {
-            name: machine.clone(),
-            tag: Tag { lab: self.lab.id.clone(), run: self.run, cell: self.cell.id.clone(), lease: machine.clone() },
-            hardware: self.cell.hardware.profile.clone(),
-            image,
-            image_digest: self.cell.image.sha256,
-            media: self.files.media.clone(),
-        };
-        let xml = self.lab.hypervisor.create(&spec).await.map_err(lab_trouble)?;
-        self.append(Event::MachineDefined { cell: self.cell.id.clone(), machine: machine.clone(), xml }).await?;
-        let session = Session::new(&self.lab, &machine, self.cell.os);
-        if let Some(pass) = &mut self.pass {
-            pass.session = Some(session);
+        let (names, network) = (self.cell.machine_names(&pass.name), pass.name.clone());
+        self.open_network(&network).await?;
+        for (planned, name) in self.cell.machines.clone().iter().zip(names) {
+            let image = self.files.images.get(&planned.image.sha256).cloned().ok_or_else(|| {
+                let message = format!("image {} ({}) is not in the store", planned.image.name, planned.image.sha256);
+                Trouble::new(Cause::ImageDamaged, message)
+            })?;
+            let spec = MachineSpec {
+                name: name.clone(),
+                tag: Tag { lab: self.lab.id.clone(), run: self.run, cell: self.cell.id.clone(), lease: name.clone() },
+                hardware: planned.hardware.profile.clone(),
+                image,
+                image_digest: planned.image.sha256,
+                media: self.files.media.clone(),
+                nics: self.nics(&network, planned),
+            };
+            let xml = self.lab.hypervisor.create(&spec).await.map_err(lab_trouble)?;
+            self.append(Event::MachineDefined { cell: self.cell.id.clone(), machine: name.clone(), xml }).await?;
+            let session = Session::new(&self.lab, &name, planned.os);
+            if let Some(pass) = &mut self.pass {
+                pass.machines.push(MachineState { session, memory: Memory::default() });
+            }
         }
         Ok(StageOutcome::Passed)
     }

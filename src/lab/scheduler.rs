@@ -1,9 +1,8 @@
-//! Gives a run's cells to a few workers and ends the run.
+//! Runs a plan's cells, as many machines at once as there are slots, and ends the run.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::runner::CellRunner;
@@ -24,20 +23,20 @@ pub async fn work(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdic
     let mut open: Vec<_> = plan.cells.iter().filter(|cell| state.cells.get(&cell.id).is_none_or(|record| !record.ended)).collect();
     // The longest first, so that the last worker does not end long after the others.
     open.sort_by_key(|cell| std::cmp::Reverse(lab.history.cell(cell)));
-    let queue: Arc<Mutex<VecDeque<_>>> = Arc::new(Mutex::new(open.into_iter().cloned().collect()));
-    let records = Arc::new(state.cells.clone());
+    let slots = u32::try_from(lab.settings.slots.max(1)).unwrap_or(u32::MAX);
+    let free = Arc::new(Semaphore::new(slots as usize));
     let mut workers: JoinSet<Result<(), JournalError>> = JoinSet::new();
-    for _ in 0..lab.settings.workers.max(1) {
-        let (lab, plan, files, queue, records) = (lab.clone(), plan.clone(), files.clone(), queue.clone(), records.clone());
+    for cell in open {
+        let machines = u32::try_from(cell.machines.len()).unwrap_or(u32::MAX).clamp(1, slots);
+        let (lab, plan, files, free, cell) = (lab.clone(), plan.clone(), files.clone(), free.clone(), cell.clone());
+        let record: CellRecord = state.cells.get(&cell.id).cloned().unwrap_or_default();
         workers.spawn(async move {
-            loop {
-                let Some(cell) = queue.lock().await.pop_front() else { return Ok(()) };
-                let record: CellRecord = records.get(&cell.id).cloned().unwrap_or_default();
-                if *lab.cancelled.borrow() {
-                    return Ok(());
-                }
-                CellRunner::new(lab.clone(), run, plan.clone(), cell, files.clone(), record).run().await?;
+            // All of the cell's machines at once, in the order of the queue. A closed semaphore does not happen: nobody closes it.
+            let Ok(_held) = free.acquire_many_owned(machines).await else { return Ok(()) };
+            if *lab.cancelled.borrow() {
+                return Ok(());
             }
+            CellRunner::new(lab, run, plan, cell, files, record).run().await
         });
     }
     while let Some(ended) = workers.join_next().await {

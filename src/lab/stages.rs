@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::jobs::JobEnd;
-use super::runner::{CellRunner, Stop, no_pass};
+use super::runner::{CellRunner, MachineState, Stop, no_pass};
 use super::session::{Budget, Session};
 use crate::catalog::patch::Reboot;
 use crate::cell::{Cause, Pass, Point, Stage, StageOutcome, Trouble};
@@ -33,7 +33,7 @@ impl CellRunner {
     /// Runs a stage to its end.
     pub(super) async fn effect(&mut self, stage: Stage) -> Result<StageOutcome, Stop> {
         match stage {
-            Stage::Clone => self.clone_machine().await,
+            Stage::Clone => self.clone_machines().await,
             Stage::Boot => self.boot().await,
             Stage::Baseline => self.baseline().await,
             Stage::Apply => self.apply().await,
@@ -47,12 +47,38 @@ impl CellRunner {
         }
     }
 
-    pub(super) fn session(&mut self) -> Result<&mut Session, Stop> {
-        self.pass.as_mut().and_then(|pass| pass.session.as_mut()).ok_or_else(|| no_pass().into())
+    pub(super) fn session(&mut self, at: usize) -> Result<&mut Session, Stop> {
+        self.machine(at).map(|machine| &mut machine.session)
     }
 
-    pub(super) fn memory(&mut self) -> Result<&mut Memory, Stop> {
-        self.pass.as_mut().map(|pass| &mut pass.memory).ok_or_else(|| no_pass().into())
+    pub(super) fn memory(&mut self, at: usize) -> Result<&mut Memory, Stop> {
+        self.machine(at).map(|machine| &mut machine.memory)
+    }
+
+    fn machine(&mut self, at: usize) -> Result<&mut MachineState, Stop> {
+        self.pass.as_mut().and_then(|pass| pass.machines.get_mut(at)).ok_or_else(|| no_pass().into())
+    }
+
+    /// The machines that the patch goes onto.
+    fn patched(&self) -> Vec<usize> {
+        self.cell.patched().collect()
+    }
+
+    /// Names the machine, where there are several.
+    pub(super) fn on(&self, at: usize, stop: Stop) -> Stop {
+        match (stop, self.cell.machines.as_slice()) {
+            (Stop::Trouble(trouble), machines @ [_, _, ..]) => match machines.get(at) {
+                Some(machine) => trouble.on(&machine.role).into(),
+                None => Stop::Trouble(trouble),
+            },
+            (stop, _) => stop,
+        }
+    }
+
+    /// Where in the pass the patched machines are.
+    fn point(&self) -> Point {
+        let points = self.pass.iter().flat_map(|pass| &pass.machines).filter_map(|machine| machine.memory.point);
+        points.max().unwrap_or(Point::Applied)
     }
 
     fn patch(&self) -> PatchSteps {
@@ -60,19 +86,27 @@ impl CellRunner {
     }
 
     async fn boot(&mut self) -> Result<StageOutcome, Stop> {
-        let budget = Budget::from_usual(self.lab.history.usual(&self.cell, Stage::Boot));
-        let tell = self.teller(Stage::Boot);
-        self.session()?.start(budget, tell).await?;
-        if self.must_prove_restart() {
-            let budget = self.restart_budget();
-            let tell = self.teller(Stage::Boot);
-            self.session()?.reboot(budget, tell).await?;
+        for at in 0..self.cell.machines.len() {
+            self.boot_machine(at).await.map_err(|stop| self.on(at, stop))?;
         }
         let stages = self.pass.as_ref().map(|pass| pass.work.stages.as_slice()).unwrap_or_default();
         if stages.contains(&Stage::Apply) && !stages.contains(&Stage::Baseline) {
             self.preflight(Stage::Boot).await?;
         }
         Ok(StageOutcome::Passed)
+    }
+
+    async fn boot_machine(&mut self, at: usize) -> Result<(), Stop> {
+        let budget = Budget::from_usual(self.lab.history.usual(&self.cell, Stage::Boot));
+        let tell = self.teller(Stage::Boot);
+        self.session(at)?.start(budget, tell).await?;
+        self.join_network(Stage::Boot, at).await?;
+        if self.must_prove_restart() && self.patched().contains(&at) {
+            let budget = self.restart_budget(at);
+            let tell = self.teller(Stage::Boot);
+            self.session(at)?.reboot(budget, tell).await?;
+        }
+        self.become_ready(Stage::Boot, at).await
     }
 
     /// Whether this clone confirms bad news that came with a restart. It is then restarted unpatched first: what cannot even do that
@@ -87,16 +121,16 @@ impl CellRunner {
         confirms && first.is_some_and(restarted)
     }
 
-    /// Asks whether the patch fits this build, before it touches anything.
+    /// Asks whether the patch fits its builds, before it touches anything.
     async fn preflight(&mut self, stage: Stage) -> Result<(), Stop> {
-        let reports = self.engine_job(stage, "preflight", self.patch().preflight).await?;
-        match judge::preflight(&reports) {
-            Err(trouble) if matches!(trouble.cause, Cause::ProbeFailed) => Err(trouble.into()),
-            judged => {
-                self.memory()?.misfit = judged.err();
-                Ok(())
+        for at in self.patched() {
+            let reports = self.engine_job(stage, at, "preflight", self.patch().preflight).await.map_err(|stop| self.on(at, stop))?;
+            match judge::preflight(&reports) {
+                Err(trouble) if matches!(trouble.cause, Cause::ProbeFailed) => return Err(self.on(at, trouble.into())),
+                judged => self.memory(at)?.misfit = judged.err(),
             }
         }
+        Ok(())
     }
 
     /// What tells the watchers how far a stage is, without borrowing the runner.
@@ -119,13 +153,14 @@ impl CellRunner {
     }
 
     async fn baseline(&mut self) -> Result<StageOutcome, Stop> {
-        self.memory()?.point = Some(Point::Baseline);
         // The suites leave their marks too (logins in the journal, say): after them, these are no news any more.
         self.run_cases(Stage::Baseline, Point::Baseline).await?;
-        let facts = self.take_facts(Stage::Baseline, Point::Baseline).await?;
-        let results = health::baseline(&facts, &self.health_context(Point::Baseline, false));
-        self.observe_health(Point::Baseline, results).await?;
-        self.memory()?.baseline = Some(facts);
+        if !self.cell.is_environment() {
+            let facts = self.take_facts(Stage::Baseline, Point::Baseline).await?;
+            let results = health::baseline(&facts, &self.health_context(Point::Baseline, false));
+            self.observe_health(Point::Baseline, results).await?;
+            self.memory(0)?.baseline = Some(facts);
+        }
         let stages = self.pass.as_ref().map(|pass| pass.work.stages.as_slice()).unwrap_or_default();
         if stages.contains(&Stage::Apply) {
             self.preflight(Stage::Baseline).await?;
@@ -134,15 +169,22 @@ impl CellRunner {
     }
 
     async fn apply(&mut self) -> Result<StageOutcome, Stop> {
+        for at in self.patched() {
+            self.apply_on(at).await.map_err(|stop| self.on(at, stop))?;
+        }
+        Ok(StageOutcome::Passed)
+    }
+
+    async fn apply_on(&mut self, at: usize) -> Result<(), Stop> {
         let patch = self.patch();
-        if let Some(misfit) = self.memory()?.misfit.take() {
+        if let Some(misfit) = self.memory(at)?.misfit.take() {
             return Err(misfit.into());
         }
         let never = self.never_restarts();
-        match self.patch_job(Stage::Apply, "apply", patch.apply.clone()).await? {
+        match self.patch_job(Stage::Apply, at, "apply", patch.apply.clone()).await? {
             JobEnd::Done(reports) => judge::apply(&reports)?,
             JobEnd::Restarted(_) if never => return Err(unasked("applying the patch").into()),
-            JobEnd::Restarted(finished) => match self.come_back_from(Stage::Apply, finished).await? {
+            JobEnd::Restarted(finished) => match self.come_back_from(Stage::Apply, at, finished).await? {
                 Some(reports) => judge::apply(&reports)?,
                 None if patch.confirm.is_empty() => {
                     let message = "applying restarted the machine before it had ended, and the patch brings no `verify` that could tell \
@@ -152,13 +194,13 @@ impl CellRunner {
                 None => {}
             },
         }
-        let reports = match self.patch_job(Stage::Apply, "reboot-wanted", patch.reboot_wanted.clone()).await? {
+        let reports = match self.patch_job(Stage::Apply, at, "reboot-wanted", patch.reboot_wanted.clone()).await? {
             JobEnd::Done(reports) => reports,
             JobEnd::Restarted(_) if never => return Err(unasked("a moment after its end, applying the patch").into()),
             // It had told the machine to restart before it ended.
             JobEnd::Restarted(_) => {
-                self.come_back(Stage::Apply).await?;
-                self.engine_job(Stage::Apply, "reboot-wanted", patch.reboot_wanted.clone()).await?
+                self.come_back(Stage::Apply, at).await?;
+                self.engine_job(Stage::Apply, at, "reboot-wanted", patch.reboot_wanted.clone()).await?
             }
         };
         let wanted = judge::reboot_reasons(&reports)?;
@@ -167,21 +209,21 @@ impl CellRunner {
             Reboot::Auto if !wanted.is_empty() => Some(wanted.join("; ")),
             Reboot::Auto | Reboot::Never => None,
         };
-        let restarted = self.memory()?.restarted_itself;
-        let point = if restarted { Point::Rebooted } else { Point::Applied };
-        self.memory()?.point = Some(point);
-        self.memory()?.reboot = reason.clone();
+        let memory = self.memory(at)?;
+        let point = if memory.restarted_itself { Point::Rebooted } else { Point::Applied };
+        memory.point = Some(point);
+        memory.reboot = reason.clone();
         // Without a restart the verify stage looks at this very point.
         if reason.is_some() && matches!(self.pass.as_ref().map(|pass| &pass.pass), Some(Pass::Main | Pass::Confirm { .. })) {
             match self.look_at_health(Stage::Apply, point, true).await {
                 Err(Stop::Trouble(trouble)) if trouble.cause == Cause::UnexpectedReboot && !never => {
-                    self.come_back(Stage::Apply).await?;
-                    self.memory()?.point = Some(Point::Rebooted);
+                    self.come_back(Stage::Apply, at).await?;
+                    self.memory(at)?.point = Some(Point::Rebooted);
                 }
                 looked => looked?,
             }
         }
-        Ok(StageOutcome::Passed)
+        Ok(())
     }
 
     fn never_restarts(&self) -> bool {
@@ -189,47 +231,62 @@ impl CellRunner {
     }
 
     /// Waits for a machine that the patch restarted itself.
-    async fn come_back(&mut self, stage: Stage) -> Result<(), Stop> {
-        let budget = self.restart_budget();
+    async fn come_back(&mut self, stage: Stage, at: usize) -> Result<(), Stop> {
+        let budget = self.restart_budget(at);
         let tell = self.teller(stage);
-        self.session()?.come_up(budget, tell).await?;
-        self.memory()?.restarted_itself = true;
+        self.session(at)?.come_up(budget, tell).await?;
+        self.memory(at)?.restarted_itself = true;
         Ok(())
     }
 
     /// The same, and what the patch's step that the restart cut short had written down, if it had come to its end.
-    async fn come_back_from(&mut self, stage: Stage, finished: Vec<StepReport>) -> Result<Option<Vec<StepReport>>, Stop> {
-        self.come_back(stage).await?;
-        Ok(self.session()?.reports_of_old(finished).await?)
+    async fn come_back_from(&mut self, stage: Stage, at: usize, finished: Vec<StepReport>) -> Result<Option<Vec<StepReport>>, Stop> {
+        self.come_back(stage, at).await?;
+        Ok(self.session(at)?.reports_of_old(finished).await?)
     }
 
-    fn restart_budget(&mut self) -> Budget {
-        let usual = self.session().ok().and_then(|session| session.boot_took);
+    fn restart_budget(&mut self, at: usize) -> Budget {
+        let usual = self.session(at).ok().and_then(|session| session.boot_took);
         Budget::from_usual(usual)
     }
 
     async fn reboot(&mut self) -> Result<StageOutcome, Stop> {
-        if self.memory()?.reboot.is_none() {
+        let mut wanted = Vec::new();
+        for at in self.patched() {
+            if self.memory(at)?.reboot.is_some() {
+                wanted.push(at);
+            }
+        }
+        if wanted.is_empty() {
             let reason = match self.plan.patch.manifest.reboot {
                 Reboot::Never => "the manifest says reboot = \"never\"",
                 Reboot::Auto | Reboot::Required => "neither the manifest nor the guest wants one",
             };
             return Ok(StageOutcome::Skipped { reason: reason.to_owned() });
         }
-        let budget = self.restart_budget();
-        let tell = self.teller(Stage::Reboot);
-        self.session()?.reboot(budget, tell).await?;
-        self.memory()?.point = Some(Point::Rebooted);
+        for at in wanted {
+            self.reboot_machine(at).await.map_err(|stop| self.on(at, stop))?;
+        }
         Ok(StageOutcome::Passed)
+    }
+
+    async fn reboot_machine(&mut self, at: usize) -> Result<(), Stop> {
+        let budget = self.restart_budget(at);
+        let tell = self.teller(Stage::Reboot);
+        self.session(at)?.reboot(budget, tell).await?;
+        self.memory(at)?.point = Some(Point::Rebooted);
+        self.become_ready(Stage::Reboot, at).await
     }
 
     async fn verify(&mut self) -> Result<StageOutcome, Stop> {
         let patch = self.patch();
-        let reports = self.engine_job(Stage::Verify, "confirm", patch.confirm.clone()).await?;
-        let confirmed = judge::confirm(&patch, &reports);
+        let mut confirmed = Ok(());
+        for at in self.patched() {
+            let reports = self.engine_job(Stage::Verify, at, "confirm", patch.confirm.clone()).await.map_err(|stop| self.on(at, stop))?;
+            confirmed = confirmed.and(judge::confirm(&patch, &reports).map_err(|trouble| self.on(at, trouble.into())));
+        }
         // The machine's state may say why a confirmation fails.
-        let point = self.memory()?.point.unwrap_or(Point::Applied);
-        match self.look_at_health(Stage::Verify, point, false).await {
+        match self.look_at_health(Stage::Verify, self.point(), false).await {
             Err(Stop::Journal(error)) => return Err(error.into()),
             looked => {
                 confirmed?;
@@ -240,30 +297,37 @@ impl CellRunner {
     }
 
     async fn suites(&mut self) -> Result<StageOutcome, Stop> {
-        let point = self.memory()?.point.unwrap_or(Point::Applied);
-        self.run_cases(Stage::Suites, point).await?;
+        self.run_cases(Stage::Suites, self.point()).await?;
         Ok(StageOutcome::Passed)
     }
 
     async fn cold_boot(&mut self) -> Result<StageOutcome, Stop> {
-        let budget = self.restart_budget();
-        let tell = self.teller(Stage::ColdBoot);
-        self.session()?.cold_boot(budget, tell).await?;
-        self.memory()?.point = Some(Point::ColdBooted);
+        for at in self.patched() {
+            if self.cell.machines.get(at).is_some_and(|machine| machine.hardware.profile.second_cold_boot) {
+                self.cold_boot_machine(at).await.map_err(|stop| self.on(at, stop))?;
+            }
+        }
         self.look_at_health(Stage::ColdBoot, Point::ColdBooted, false).await?;
         self.run_cases(Stage::ColdBoot, Point::ColdBooted).await?;
         Ok(StageOutcome::Passed)
     }
 
+    async fn cold_boot_machine(&mut self, at: usize) -> Result<(), Stop> {
+        let budget = self.restart_budget(at);
+        let tell = self.teller(Stage::ColdBoot);
+        self.session(at)?.cold_boot(budget, tell).await?;
+        self.memory(at)?.point = Some(Point::ColdBooted);
+        self.become_ready(Stage::ColdBoot, at).await
+    }
+
     async fn reapply(&mut self) -> Result<StageOutcome, Stop> {
-        let point = self.memory()?.point.unwrap_or(Point::Applied);
-        let before = self.take_facts(Stage::Reapply, point).await?;
+        let before = self.take_facts(Stage::Reapply, self.point()).await?;
         let patch = self.patch();
-        match self.patch_job(Stage::Reapply, "reapply", patch.reapply.clone()).await? {
+        match self.patch_job(Stage::Reapply, 0, "reapply", patch.reapply.clone()).await? {
             JobEnd::Done(reports) => judge::reapply(&reports)?,
             JobEnd::Restarted(_) if self.never_restarts() => return Err(unasked("applying the patch again").into()),
             JobEnd::Restarted(finished) => {
-                if let Some(reports) = self.come_back_from(Stage::Reapply, finished).await? {
+                if let Some(reports) = self.come_back_from(Stage::Reapply, 0, finished).await? {
                     judge::reapply(&reports)?;
                 }
             }
@@ -281,16 +345,16 @@ impl CellRunner {
             let reason = "this patch cannot be taken back from inside; the way back is the image, whose digest was checked before the run";
             return Ok(StageOutcome::Skipped { reason: reason.to_owned() });
         };
-        match self.patch_job(Stage::Rollback, "rollback", rollback).await? {
+        match self.patch_job(Stage::Rollback, 0, "rollback", rollback).await? {
             JobEnd::Done(reports) => judge::rollback(&reports)?,
             JobEnd::Restarted(_) if self.never_restarts() => return Err(unasked("taking the patch back").into()),
             JobEnd::Restarted(finished) => {
-                if let Some(reports) = self.come_back_from(Stage::Rollback, finished).await? {
+                if let Some(reports) = self.come_back_from(Stage::Rollback, 0, finished).await? {
                     judge::rollback(&reports)?;
                 }
             }
         }
-        let before = self.memory()?.baseline.clone();
+        let before = self.memory(0)?.baseline.clone();
         let after = self.take_facts(Stage::Rollback, Point::RolledBack).await?;
         if let Some(before) = before
             && let Some((message, detail)) = self.news(&before, &after, Point::RolledBack)
@@ -302,8 +366,8 @@ impl CellRunner {
     }
 
     /// Runs steps of the lab's own that must not restart the machine.
-    async fn engine_job(&mut self, stage: Stage, what: &str, steps: Vec<JobStep>) -> Result<Vec<StepReport>, Stop> {
-        match self.patch_job(stage, what, steps).await? {
+    pub(super) async fn engine_job(&mut self, stage: Stage, at: usize, what: &str, steps: Vec<JobStep>) -> Result<Vec<StepReport>, Stop> {
+        match self.patch_job(stage, at, what, steps).await? {
             JobEnd::Done(reports) => Ok(reports),
             JobEnd::Restarted(_) => {
                 let message = format!("the machine restarted by itself during {what}");
@@ -312,11 +376,11 @@ impl CellRunner {
         }
     }
 
-    async fn patch_job(&mut self, stage: Stage, what: &str, steps: Vec<JobStep>) -> Result<JobEnd, Stop> {
+    async fn patch_job(&mut self, stage: Stage, at: usize, what: &str, steps: Vec<JobStep>) -> Result<JobEnd, Stop> {
         self.tell(stage, what);
         let steps = steps.into_iter().map(|step| named(step, what)).collect();
         let mut tell = self.teller(stage);
-        Ok(self.session()?.run(what, steps, |_| tell(what)).await?)
+        Ok(self.session(at)?.run(what, steps, |_| tell(what)).await?)
     }
 }
 

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::catalog::build::{Customer, Role};
+use crate::catalog::build::{Customer, Levels, Role};
 use crate::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use crate::catalog::image::{Image, Os};
 use crate::catalog::suite::{Case, Suite, SuiteKind};
@@ -35,7 +35,8 @@ fn case(text: &str, role: Option<Role>) -> Case {
     Case {
         name: name(text),
         title: String::new(),
-        run: "x.sh".to_owned(),
+        run: Some("x.sh".to_owned()),
+        steps: Vec::new(),
         result: Default::default(),
         time_limit: Span::secs(1),
         role,
@@ -50,6 +51,7 @@ fn catalog() -> Catalog {
     let suite = Suite {
         title: "s".to_owned(),
         kind: SuiteKind::Regression,
+        roles: Vec::new(),
         cases: vec![case("all", None), case("servers", Some(Role::Server)), case("clients", Some(Role::Client))],
     };
     let build = Build {
@@ -61,11 +63,11 @@ fn catalog() -> Catalog {
         services: Vec::new(),
         volatile: Vec::new(),
     };
-    let customer = Customer { title: "c".to_owned(), confirmations: 1, attempts: 2 };
+    let customer = Customer { title: "c".to_owned(), confirmations: 1, attempts: 2, levels: Levels::Each };
     Catalog {
         images: [(name("image"), ImageEntry { image, folder: "x".into() })].into(),
         hardware: [(name("bios"), hardware(Firmware::Bios)), (name("uefi"), hardware(Firmware::Uefi))].into(),
-        customers: [(name("acme"), CustomerEntry { customer, builds: [(name("web"), build)].into() })].into(),
+        customers: [(name("acme"), CustomerEntry { customer, builds: [(name("web"), build)].into(), environments: BTreeMap::new() })].into(),
         suites: [(name("suite"), SuiteEntry { suite, folder: "x".into(), sha256: Digest::of("suite") })].into(),
     }
 }

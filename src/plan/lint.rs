@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::build::{Request, SealedImage};
-use super::{Lint, Plan};
+use super::{Lint, Plan, PlannedCell};
 use crate::catalog::patch::{PatchKind, Reboot};
 use crate::id::Name;
 
@@ -23,7 +23,10 @@ pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>
             say("no-confirmation", format!("{}: bad news is believed at once, without a second clone", cell.id));
         }
     }
-    if !plan.cells.iter().any(|cell| cell.hardware.profile.second_cold_boot) {
+    if plan.cells.iter().all(PlannedCell::is_environment) {
+        say("no-build", "only environments were asked for: health checks, idempotence and rollback are tried on builds".to_owned());
+    }
+    if !plan.cells.iter().any(PlannedCell::second_cold_boot) {
         say("no-second-boot", "no hardware profile of this plan has a second cold boot: what fails only then is not seen".to_owned());
     }
     if patch.kind == PatchKind::Script && patch.verify.is_none() {
@@ -51,7 +54,7 @@ pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>
         );
     }
     for package in &plan.patch.facts.packages {
-        for (name, image) in images.iter().filter(|(name, _)| plan.cells.iter().any(|cell| cell.image.name == **name)) {
+        for (name, image) in images.iter().filter(|(name, _)| plan.machines().any(|machine| machine.image.name == **name)) {
             if image.packages.as_ref().and_then(|all| all.get(&package.name)) == Some(&package.version) {
                 say("already-there", format!("{} {} is in image {name} already", package.name, package.version));
             }

@@ -45,6 +45,11 @@ impl Plan {
         Digest::of_json(self)
     }
 
+    /// Every machine of every cell.
+    pub fn machines(&self) -> impl Iterator<Item = &PlannedMachine> {
+        self.cells.iter().flat_map(|cell| &cell.machines)
+    }
+
     pub fn cell(&self, id: &CellId) -> Option<&PlannedCell> {
         self.cells.iter().find(|cell| cell.id == *id)
     }
@@ -196,6 +201,12 @@ impl PlannedCell {
             [_] => vec![pass.to_owned()],
             several => several.iter().map(|machine| format!("{pass}-{}", machine.role)).collect(),
         }
+    }
+
+    /// All that a pass makes in the hypervisor: its machines, then the network that they were on.
+    pub fn objects(&self, pass: &str) -> Vec<String> {
+        let network = (!self.segments.is_empty()).then(|| pass.to_owned());
+        self.machine_names(pass).into_iter().chain(network).collect()
     }
 
     /// Each case with its suite, in the order of the plan. The health suite's checks are not among them: every cell has them.

@@ -80,7 +80,7 @@ pub fn passing() -> Story {
     let mut cells = BTreeMap::new();
     let mut judgements = Vec::new();
     for (index, cell) in plan.cells.iter().enumerate() {
-        let cold = cell.hardware.profile.second_cold_boot;
+        let cold = cell.second_cold_boot();
         let from = 5 + 160 * i64::try_from(index).expect("few cells");
         cells.insert(cell.id.clone(), CellRecord { passes: vec![pass(&cell.id, Pass::Main, 1, from, None, cold)], ended: true });
         judgements.push(cell_judgement(cell, &[], Verdict::Pass));

@@ -2,12 +2,11 @@
 
 use serde::Serialize;
 
-use crate::catalog::build::Role;
 use crate::cell::cause::Evidence;
 use crate::cell::{CaseOutcome, Stage, StageOutcome};
 use crate::id::{CellId, Digest, Name, RunId};
 use crate::journal::Controller;
-use crate::plan::{Exclusion, Lint};
+use crate::plan::{Exclusion, Lint, PlannedMachine, Subject};
 use crate::verdict::{Comparison, Verdict};
 
 use super::view::CellView;
@@ -58,7 +57,12 @@ struct PlanReport<'a> {
 struct CellReport<'a> {
     id: &'a CellId,
     customer: &'a Name,
-    build: &'a Name,
+    /// The build or the environment that is validated.
+    #[serde(flatten)]
+    subject: SubjectReport<'a>,
+    /// The patched roles of an environment: `server`, `client+db`, `all`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<String>,
     machines: Vec<MachineReport<'a>>,
     verdict: Verdict,
     /// Whether the cell has ended.
@@ -73,8 +77,15 @@ struct CellReport<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
+enum SubjectReport<'a> {
+    Build(&'a Name),
+    Environment(&'a Name),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
 struct MachineReport<'a> {
-    role: Role,
+    role: &'a Name,
     build: &'a Name,
     hardware: &'a Name,
     /// Whether the patch goes onto this machine.
@@ -200,16 +211,12 @@ fn cell_report<'a>(cell: &CellView<'a>) -> CellReport<'a> {
     CellReport {
         id: &planned.id,
         customer: &planned.customer,
-        build: &planned.build,
-        machines: vec![MachineReport {
-            role: planned.role,
-            build: &planned.build,
-            hardware: &planned.hardware.name,
-            patched: true,
-            hardware_sha256: planned.hardware.sha256,
-            image: &planned.image.name,
-            image_sha256: planned.image.sha256,
-        }],
+        subject: match &planned.subject {
+            Subject::Build(name) => SubjectReport::Build(name),
+            Subject::Environment(name) => SubjectReport::Environment(name),
+        },
+        level: planned.is_environment().then(|| planned.level()),
+        machines: planned.machines.iter().map(machine_report).collect(),
         verdict: cell.verdict(),
         finished: cell.finished,
         stages: stages(cell),
@@ -218,6 +225,18 @@ fn cell_report<'a>(cell: &CellView<'a>) -> CellReport<'a> {
         faults: cell.faults.iter().map(fault_report).collect(),
         notes: cell.notes,
         suites: planned.suites.iter().map(|suite| SuiteReport { name: &suite.name, sha256: suite.sha256 }).collect(),
+    }
+}
+
+fn machine_report(machine: &PlannedMachine) -> MachineReport<'_> {
+    MachineReport {
+        role: &machine.role,
+        build: &machine.build,
+        hardware: &machine.hardware.name,
+        patched: machine.patched,
+        hardware_sha256: machine.hardware.sha256,
+        image: &machine.image.name,
+        image_sha256: machine.image.sha256,
     }
 }
 

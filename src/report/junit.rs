@@ -18,6 +18,7 @@ use quick_xml::{Reader, Writer};
 
 use crate::cell::Stage;
 use crate::journal::{PassRecord, RunState};
+use crate::plan::Subject;
 use crate::verdict::{CaseJudgement, Verdict};
 
 use super::standing::{self, News, Standing};
@@ -32,7 +33,7 @@ const MESSAGE: usize = 500;
 /// A suite, and the properties that the crate has no place for.
 struct Suite {
     suite: TestSuite,
-    properties: Vec<(&'static str, String)>,
+    properties: Vec<(String, String)>,
 }
 
 /// The run as JUnit XML.
@@ -81,7 +82,7 @@ fn cell_suites(source: &Source<'_>, cell: &CellView<'_>) -> Vec<Suite> {
         let name = format!("{id}/{}", case.suite);
         let at = suites.iter().position(|suite| suite.suite.name == name).unwrap_or_else(|| {
             let planned = cell.planned.suites.iter().find(|suite| suite.name == case.suite);
-            let digest = planned.map(|suite| ("suite.sha256", suite.sha256.to_string()));
+            let digest = planned.map(|suite| ("suite.sha256".to_owned(), suite.sha256.to_string()));
             let properties = run_properties(source).into_iter().chain(cell_properties(cell)).chain(digest).collect();
             suites.push(Suite { suite: new_suite(&name, source.run), properties });
             suites.len() - 1
@@ -149,30 +150,40 @@ fn stage_ms(pass: Option<&PassRecord>, stage: Stage) -> u64 {
     record.and_then(|record| record.ended.as_ref().map(|(at, _)| text::elapsed(record.started, *at))).unwrap_or(0)
 }
 
-fn run_properties(source: &Source<'_>) -> Vec<(&'static str, String)> {
+fn run_properties(source: &Source<'_>) -> Vec<(String, String)> {
     let run = source.run;
     vec![
-        ("run", run.run.to_string()),
-        ("run.finished", source.is_finished().to_string()),
-        ("run.verdict", source.verdict().to_string()),
-        ("patch", run.plan.patch.manifest.id.to_string()),
-        ("patch.sha256", run.plan.patch.sha256.to_string()),
-        ("plan.digest", run.plan_digest.to_string()),
+        ("run".to_owned(), run.run.to_string()),
+        ("run.finished".to_owned(), source.is_finished().to_string()),
+        ("run.verdict".to_owned(), source.verdict().to_string()),
+        ("patch".to_owned(), run.plan.patch.manifest.id.to_string()),
+        ("patch.sha256".to_owned(), run.plan.patch.sha256.to_string()),
+        ("plan.digest".to_owned(), run.plan_digest.to_string()),
     ]
 }
 
-fn cell_properties(cell: &CellView<'_>) -> Vec<(&'static str, String)> {
+fn cell_properties(cell: &CellView<'_>) -> Vec<(String, String)> {
     let planned = cell.planned;
-    vec![
-        ("cell", planned.id.to_string()),
-        ("cell.verdict", cell.verdict().to_string()),
-        ("customer", planned.customer.to_string()),
-        ("build", planned.build.to_string()),
-        ("image", planned.image.name.to_string()),
-        ("image.sha256", planned.image.sha256.to_string()),
-        ("hardware", planned.hardware.name.to_string()),
-        ("hardware.sha256", planned.hardware.sha256.to_string()),
-    ]
+    let mut properties = vec![
+        ("cell".to_owned(), planned.id.to_string()),
+        ("cell.verdict".to_owned(), cell.verdict().to_string()),
+        ("customer".to_owned(), planned.customer.to_string()),
+    ];
+    if let Subject::Environment(name) = &planned.subject {
+        properties.push(("environment".to_owned(), name.to_string()));
+        properties.push(("level".to_owned(), planned.level()));
+    }
+    for machine in &planned.machines {
+        let of = |key: &str| if planned.is_environment() { format!("{}.{key}", machine.role) } else { key.to_owned() };
+        properties.extend([
+            (of("build"), machine.build.to_string()),
+            (of("image"), machine.image.name.to_string()),
+            (of("image.sha256"), machine.image.sha256.to_string()),
+            (of("hardware"), machine.hardware.name.to_string()),
+            (of("hardware.sha256"), machine.hardware.sha256.to_string()),
+        ]);
+    }
+    properties
 }
 
 /// The crate's XML with what it has no place for: totals on the root; properties, `skipped` and times to the millisecond on suites.
@@ -223,10 +234,10 @@ fn seconds(time: Duration) -> String {
     format!("{}.{:03}", time.whole_seconds(), time.subsec_milliseconds())
 }
 
-fn write_properties(writer: &mut Writer<Vec<u8>>, properties: &[(&'static str, String)]) -> Result<(), quick_xml::Error> {
+fn write_properties(writer: &mut Writer<Vec<u8>>, properties: &[(String, String)]) -> Result<(), quick_xml::Error> {
     writer.write_event(Event::Start(BytesStart::new("properties")))?;
     for (name, value) in properties {
-        let property = BytesStart::new("property").with_attributes([("name", *name), ("value", value.as_str())]);
+        let property = BytesStart::new("property").with_attributes([("name", name.as_str()), ("value", value.as_str())]);
         writer.write_event(Event::Empty(property))?;
     }
     writer.write_event(Event::End(BytesStart::new("properties").to_end()))?;

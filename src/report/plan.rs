@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::id::{CellId, Digest, Name};
-use crate::plan::{Exclusion, Lint, Plan, PlannedCell};
+use crate::plan::{Exclusion, Lint, Plan, PlannedCell, PlannedMachine, Subject};
 
 use super::{ReportError, text};
 
@@ -23,9 +23,19 @@ pub fn human(plan: &Plan, estimate: Duration) -> String {
     let _ = writeln!(out, "{cells}, {} besides the health checks, about {}", text::count(cases, "case"), minutes(estimate));
     for cell in &plan.cells {
         let _ = writeln!(out, "\n{}", cell.id);
-        let _ = writeln!(out, "  image     {} {}", cell.image.name, cell.image.sha256.short());
-        let _ = writeln!(out, "  hardware  {} ({})", cell.hardware.name, text::one_line(&cell.hardware.profile.title, 80));
-        let _ = writeln!(out, "  health    the built-in checks, before and after");
+        let environment = cell.is_environment();
+        for machine in &cell.machines {
+            if environment {
+                let patched = if machine.patched { "patched" } else { "as it was" };
+                let _ = writeln!(out, "  {:9} {}.{}, {patched}", machine.role, cell.customer, machine.build);
+            }
+            let _ = writeln!(out, "  image     {} {}", machine.image.name, machine.image.sha256.short());
+            let hardware = &machine.hardware;
+            let _ = writeln!(out, "  hardware  {} ({})", hardware.name, text::one_line(&hardware.profile.title, 80));
+        }
+        if !environment {
+            let _ = writeln!(out, "  health    the built-in checks, before and after");
+        }
         for suite in &cell.suites {
             let star = |destructive: bool| if destructive { "*" } else { "" };
             let names: Vec<_> = suite.cases.iter().map(|case| format!("{}{}", case.name, star(case.destructive))).collect();
@@ -76,15 +86,38 @@ struct PatchReport<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct CellReport<'a> {
-    id: &'a CellId,
-    customer: &'a Name,
+struct MachineReport<'a> {
+    role: &'a Name,
     build: &'a Name,
     hardware: &'a Name,
     image: &'a Name,
     image_sha256: Digest,
+    patched: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct CellReport<'a> {
+    id: &'a CellId,
+    customer: &'a Name,
+    /// The build or environment.
+    subject: &'a Subject,
+    /// The patched roles: `server`, `client+db`, `all`.
+    level: String,
+    machines: Vec<MachineReport<'a>>,
     /// `suite/case`; the health checks come on top.
     cases: Vec<String>,
+}
+
+fn machine_report(machine: &PlannedMachine) -> MachineReport<'_> {
+    MachineReport {
+        role: &machine.role,
+        build: &machine.build,
+        hardware: &machine.hardware.name,
+        image: &machine.image.name,
+        image_sha256: machine.image.sha256,
+        patched: machine.patched,
+    }
 }
 
 /// The plan as JSON, indented, with a line end.
@@ -104,10 +137,9 @@ pub fn json(plan: &Plan, estimate: Duration) -> Result<String, ReportError> {
             .map(|planned| CellReport {
                 id: &planned.id,
                 customer: &planned.customer,
-                build: &planned.build,
-                hardware: &planned.hardware.name,
-                image: &planned.image.name,
-                image_sha256: planned.image.sha256,
+                subject: &planned.subject,
+                level: planned.level(),
+                machines: planned.machines.iter().map(machine_report).collect(),
                 cases: cases(planned),
             })
             .collect(),

@@ -5,6 +5,7 @@
 //! faults before everything else.
 
 use crate::catalog::patch::Reboot;
+use crate::cell::next::main_stages;
 use crate::cell::{Blame, CaseOutcome, Stage, StageOutcome, blame};
 use crate::journal::StageRecord;
 use crate::verdict::{CaseJudgement, Comparison};
@@ -94,8 +95,12 @@ pub fn of_stage(cell: &CellView<'_>, stage: Stage, reboot: Reboot) -> Standing {
 
 /// A stage that gave no outcome.
 fn unseen(cell: &CellView<'_>, stage: Stage, reboot: Reboot, record: Option<&StageRecord>) -> Standing {
-    if record.is_none() && stage == Stage::ColdBoot && !cell.planned.hardware.profile.second_cold_boot {
-        return Standing::Skipped { reason: "the hardware profile asks for no second cold boot".to_owned() };
+    if record.is_none() && !main_stages(cell.planned).contains(&stage) {
+        let reason = match stage {
+            Stage::ColdBoot => "the hardware profile asks for no second cold boot",
+            _ => "tried on each build by itself",
+        };
+        return Standing::Skipped { reason: reason.to_owned() };
     }
     if record.is_none() && stage == Stage::Reboot && reboot == Reboot::Never {
         return Standing::Skipped { reason: "the patch asks for no reboot".to_owned() };

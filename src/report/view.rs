@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::cell::Pass;
 use crate::id::Digest;
 use crate::journal::{CellRecord, PassRecord, RunState};
-use crate::plan::PlannedCell;
+use crate::plan::{PlannedCell, Subject};
 use crate::verdict::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
 
 use super::text;
@@ -145,12 +145,13 @@ impl<'a> Source<'a> {
         let mut hardware: Vec<String> = Vec::new();
         let mut rows: BTreeMap<String, BTreeMap<usize, usize>> = BTreeMap::new();
         for (at, cell) in self.run.plan.cells.iter().enumerate() {
-            let name = cell.hardware.name.to_string();
+            let name = cell.hardware_label();
             let column = hardware.iter().position(|known| *known == name).unwrap_or_else(|| {
                 hardware.push(name);
                 hardware.len() - 1
             });
-            rows.entry(format!("{}.{}", cell.customer, cell.build)).or_default().insert(column, at);
+            let level = if cell.is_environment() { format!(" {} patched", cell.level()) } else { String::new() };
+            rows.entry(format!("{}.{}{level}", cell.customer, cell.subject_name())).or_default().insert(column, at);
         }
         let rows =
             rows.into_iter().map(|(build, places)| (build, (0..hardware.len()).map(|column| places.get(&column).copied()).collect()));
@@ -184,7 +185,14 @@ impl<'a> Source<'a> {
     /// The command that does one cell again, on the same bytes.
     pub fn repeat(&self, cell: &PlannedCell) -> String {
         let patch = &self.run.plan.patch.manifest.id;
-        format!("patchlab run {patch} --customer {} --build {} --hardware {}", cell.customer, cell.build, cell.hardware.name)
+        let subject = match &cell.subject {
+            Subject::Build(name) => format!("--build {name}"),
+            Subject::Environment(name) => format!("--environment {name}"),
+        };
+        let mut hardware: Vec<_> = cell.machines.iter().map(|machine| format!(" --hardware {}", machine.hardware.name)).collect();
+        hardware.sort();
+        hardware.dedup();
+        format!("patchlab run {patch} --customer {} {subject}{}", cell.customer, hardware.concat())
     }
 }
 

@@ -48,7 +48,8 @@ pub fn judge_cell(cell: &PlannedCell, record: &CellRecord) -> CellJudgement {
     if explained.is_none() && !judgement.cases.iter().any(speaks) {
         judgement.faults.push(fault("no-required-cases", "not one case passed on this cell, so nothing speaks for the patch"));
     }
-    if !judgement.cases.iter().any(|case| case.suite.as_str() == SUITE) {
+    // Of machines among their peers, each build's own cell looks at the health.
+    if !cell.is_environment() && !judgement.cases.iter().any(|case| case.suite.as_str() == SUITE) {
         judgement.faults.push(fault("missing", "the health checks gave no result"));
     }
     if !record.ended {

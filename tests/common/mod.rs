@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use patchlab::catalog::build::Role;
 use patchlab::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use patchlab::catalog::image::Os;
 use patchlab::catalog::patch::{Patch, PatchKind, Reboot};
@@ -19,7 +18,7 @@ use patchlab::lab::clock::Clock;
 use patchlab::lab::evidence::EvidenceStore;
 use patchlab::lab::history::History;
 use patchlab::lab::{Lab, RunFiles, Settings, reaper, scheduler};
-use patchlab::plan::{Package, PayloadFacts, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedPatch, PlannedSuite, VERSION};
+use patchlab::plan::{Package, PayloadFacts, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedPatch, PlannedSuite, Subject, VERSION};
 use patchlab::verdict::judge::judge;
 use patchlab::verdict::{Comparison, Judgement};
 use tokio::sync::{broadcast, watch};
@@ -67,12 +66,30 @@ fn case(text: &str, destructive: bool) -> Case {
     Case {
         name: name(text),
         title: String::new(),
-        run: format!("{text}.sh"),
+        run: Some(format!("{text}.sh")),
+        steps: Vec::new(),
         result: Default::default(),
         time_limit: Span::secs(60),
         role: None,
         needs: Vec::new(),
         destructive,
+    }
+}
+
+fn machine(role: &str, hardware: PlannedHardware) -> PlannedMachine {
+    PlannedMachine {
+        role: name(role),
+        build: name("web"),
+        os: Os::Debian,
+        image: PlannedImage { name: name("acme-web"), sha256: Digest::of("image") },
+        hardware,
+        patched: true,
+        services: vec!["nginx.service".to_owned()],
+        volatile: Vec::new(),
+        nics: Vec::new(),
+        names: Vec::new(),
+        ready: Vec::new(),
+        ready_within: Span::secs(0),
     }
 }
 
@@ -91,19 +108,16 @@ pub fn plan(patch: PlannedPatch) -> Plan {
     let suite = PlannedSuite {
         name: name("web"),
         sha256: Digest::of("web"),
+        cast: Default::default(),
         cases: vec![case("pages", false), case("tls", false), case("crash", true)],
     };
     let cell = PlannedCell {
         id: CellId::new(&name("acme"), &name("web"), &name("virtio-bios")),
         customer: name("acme"),
-        build: name("web"),
-        role: Role::Server,
-        os: Os::Debian,
-        image: PlannedImage { name: name("acme-web"), sha256: Digest::of("image") },
-        hardware: PlannedHardware { name: name("virtio-bios"), sha256: Digest::of_json(&profile), profile },
+        subject: Subject::Build(name("web")),
+        machines: vec![machine("server", PlannedHardware { name: name("virtio-bios"), sha256: Digest::of_json(&profile), profile })],
+        segments: Vec::new(),
         suites: vec![suite],
-        services: vec!["nginx.service".to_owned()],
-        volatile: Vec::new(),
         confirmations: 1,
         attempts: 2,
     };
@@ -163,7 +177,7 @@ impl Story {
             evidence: EvidenceStore::open(state.path()).expect("a store"),
             history: Arc::new(History::default()),
             id: "lab-00000001".to_owned(),
-            settings: Settings { workers: 1, keep_failed: false },
+            settings: Settings { slots: 1, keep_failed: false },
             activity: broadcast::channel(16).0,
             cancelled,
         };

@@ -167,6 +167,14 @@ impl Guest for AgentGuest {
         }
     }
 
+    async fn interrupt(&self, job: &str) -> Result<(), GuestError> {
+        let tried = format!("interrupt the job {job}");
+        if !is_job_name(job) {
+            return Err(failed(&tried, "that is no job's name"));
+        }
+        self.runner(&tried, &["interrupt", job], None).await
+    }
+
     async fn kill(&self, job: &str) -> Result<(), GuestError> {
         let tried = format!("end the job {job}");
         if !is_job_name(job) {

@@ -10,7 +10,8 @@ use tokio::sync::broadcast;
 
 use super::*;
 use crate::guest::{JobStep, StepEnd};
-use crate::hypervisor::{AgentError, HypervisorError, MachineEvent, MachineSpec, Owned, Vitals};
+use crate::hypervisor::segments::{Fault, NetworkSpec};
+use crate::hypervisor::{AgentError, HypervisorError, MachineEvent, MachineSpec, Owned, Tag, Vitals, WireReport};
 use crate::journal::HostReport;
 
 /// What a fake agent says to a command, given the files it holds.
@@ -82,6 +83,15 @@ impl Hypervisor for FakeAgent {
         Ok(answer.as_str().map_or_else(|| json!({ "return": answer }).to_string(), str::to_owned))
     }
     async fn host(&self) -> Result<HostReport, HypervisorError> {
+        unimplemented!()
+    }
+    async fn open_network(&self, _: &str, _: &Tag, _: &NetworkSpec) -> Result<(), HypervisorError> {
+        unimplemented!()
+    }
+    async fn disturb(&self, _: &str, _: &Fault) -> Result<(), HypervisorError> {
+        unimplemented!()
+    }
+    async fn wire(&self, _: &str) -> Result<WireReport, HypervisorError> {
         unimplemented!()
     }
     async fn create(&self, _: &MachineSpec) -> Result<String, HypervisorError> {

@@ -80,6 +80,19 @@ pub fn steps(patch: &PlannedPatch) -> PatchSteps {
     }
 }
 
+/// A step by one of the lab's own scripts.
+pub(super) fn lab_step<const N: usize>(script: &str, env: [(&str, String); N], limit: Duration) -> JobStep {
+    JobStep {
+        command: format!("{COMMON}\n{script}\n"),
+        folder: None,
+        env: env.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        limit,
+        output_cap: OUTPUT,
+        terminal: false,
+        needs: Vec::new(),
+    }
+}
+
 /// The step that takes the guest's facts: they come in its result file, packed, for
 /// [`Facts::parse`](crate::verdict::health::facts::Facts::parse).
 pub fn facts_step() -> JobStep {

@@ -12,6 +12,7 @@ use crate::catalog::image::Os;
 pub mod apply;
 pub mod judge;
 pub mod log;
+pub mod peers;
 #[cfg(test)]
 mod tests;
 

@@ -5,6 +5,7 @@
 #   runner.sh prepare               mount the media, make the folders
 #   runner.sh start ID [OLD...]     forget the jobs OLD, read a job from standard input, run it detached
 #   runner.sh run ID                (what start leaves behind)
+#   runner.sh interrupt ID          ask the processes of a job's step to end themselves
 #   runner.sh kill ID               end a job with all its processes, and forget it
 #
 # A job is a list of calls of the function `step`, all its words in single quotes. What happens goes to jobs/ID/log, which only
@@ -379,6 +380,13 @@ end_job() {
     forget "$id"
 }
 
+# interrupt ID: the step then ends as it likes, and the job goes on to its next.
+interrupt() {
+    { cat "$groups/$1"/[0-9]*/cgroup.procs || grep -lsa "PATCHLAB_MARK=$1\\.[0-9]" /proc/[0-9]*/environ | cut -d/ -f3; } 2>/dev/null |
+        while read -r member; do kill -TERM "$member" && kill -CONT "$member"; done 2>/dev/null
+    return 0
+}
+
 prepare() {
     mkdir -p "$jobs" "$root/tmp" "$root/media"
     chmod 700 "$jobs"
@@ -399,6 +407,7 @@ case $1 in
 prepare) prepare ;;
 start) shift && start "$@" ;;
 run) run "$2" ;;
+interrupt) interrupt "$2" ;;
 kill) end_job "$2" ;;
 *) exit 2 ;;
 esac

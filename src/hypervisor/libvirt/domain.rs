@@ -1,7 +1,8 @@
 //! The machine as libvirt's domain XML: a typed model, how a [`MachineSpec`] becomes one, and how it is written. Pure.
 //!
 //! What is decided here, and why:
-//! - *No way out.* The NIC is one end of a UDP wire over loopback whose other end nobody holds: the guest sees a carrier and silence.
+//! - *No way out.* A NIC is one end of a UDP wire over loopback whose other end is a segment's switch, or nobody: then the guest sees a
+//!   carrier and silence.
 //! - *The host's trouble stays the host's.* Disk errors stop the machine (`error_policy='stop'`, reads and writes) and raise an
 //!   event; the guest never sees one. NVMe is the exception: QEMU's NVMe device has no such policy, so such a
 //!   machine is suspended before the host is full (see `guard_room`).
@@ -33,10 +34,18 @@ pub struct Site {
     pub folder: PathBuf,
     /// The read-only UEFI code, used by UEFI profiles only.
     pub uefi_code: PathBuf,
-    /// UDP ports of the two ends of the NIC's wire.
-    pub wire: Wire,
+    /// Each NIC's wire; one at least.
+    pub nics: Vec<SiteNic>,
     /// Whether this libvirt gives files to the user that QEMU runs as (its DAC driver). An unprivileged one has none.
     pub gives_files: bool,
+}
+
+/// A NIC's place on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteNic {
+    /// Its hardware address; one of the machine's own making where nothing gives it.
+    pub mac: Option<String>,
+    pub wire: Wire,
 }
 
 /// Who executes the guest's code.
@@ -83,7 +92,7 @@ pub struct Domain {
     pub memory_mib: u64,
     pub disk: Disk,
     pub media: Option<PathBuf>,
-    pub nic: Nic,
+    pub nics: Vec<Nic>,
     pub console: PathBuf,
     /// See [`Site::gives_files`].
     pub gives_files: bool,
@@ -140,7 +149,15 @@ pub fn domain(spec: &MachineSpec, site: &Site) -> Domain {
         memory_mib: hardware.memory.0 >> 20,
         disk: Disk { bus: hardware.disk, overlay: overlay(&site.folder), image: spec.image.clone() },
         media: spec.media.clone(),
-        nic: Nic { model: hardware.nic, mac: format!("52:54:00:{a:02x}:{b:02x}:{c:02x}"), wire: site.wire },
+        nics: site
+            .nics
+            .iter()
+            .map(|nic| Nic {
+                model: hardware.nic,
+                mac: nic.mac.clone().unwrap_or_else(|| format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")),
+                wire: nic.wire,
+            })
+            .collect(),
         console: console(&site.folder),
         gives_files: site.gives_files,
     }
@@ -234,7 +251,9 @@ impl Domain {
             scsi,
             self.disk(),
             self.media.as_deref().map(|iso| self.media(iso)),
-            Some(self.nic()),
+        ])
+        .holding(self.nics.iter().map(Nic::element))
+        .holding([
             Some(self.to_console("isa-serial")),
             firmware_log,
             Some(channel),
@@ -302,23 +321,6 @@ impl Domain {
         ])
     }
 
-    fn nic(&self) -> Element {
-        let model = match self.nic.model {
-            NicModel::Virtio => "virtio",
-            NicModel::E1000 => "e1000",
-            NicModel::E1000e => "e1000e",
-            NicModel::Rtl8139 => "rtl8139",
-            NicModel::Vmxnet3 => "vmxnet3",
-        };
-        let end = |name, port| element(name).with("address", "127.0.0.1").with("port", port);
-        let source = end("source", self.nic.wire.remote).holding([end("local", self.nic.wire.local)]);
-        element("interface").with("type", "udp").holding([
-            element("mac").with("address", &self.nic.mac),
-            source,
-            element("model").with("type", model),
-        ])
-    }
-
     /// libvirt 9.0 knows no emulated NVMe disk, so QEMU is told itself. The device sits in slot 0x10, beyond those that libvirt fills.
     fn nvme(&self) -> Element {
         let bus = match self.chipset {
@@ -343,6 +345,25 @@ impl Domain {
             argument(overlay.to_string()),
             argument("-device".to_owned()),
             argument(device.to_string()),
+        ])
+    }
+}
+
+impl Nic {
+    fn element(&self) -> Element {
+        let model = match self.model {
+            NicModel::Virtio => "virtio",
+            NicModel::E1000 => "e1000",
+            NicModel::E1000e => "e1000e",
+            NicModel::Rtl8139 => "rtl8139",
+            NicModel::Vmxnet3 => "vmxnet3",
+        };
+        let end = |name, port| element(name).with("address", "127.0.0.1").with("port", port);
+        let source = end("source", self.wire.remote).holding([end("local", self.wire.local)]);
+        element("interface").with("type", "udp").holding([
+            element("mac").with("address", &self.mac),
+            source,
+            element("model").with("type", model),
         ])
     }
 }

@@ -1,10 +1,11 @@
-//! A machine's folder, `<state>/machines/<name>/`: what was intended, what it wrote, and what it costs.
+//! A machine's folder, or a network's, `<state>/machines/<name>/`: what was intended, what it wrote, and what it costs.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `tag.json` | whose it is; written first, removed last |
 //! | `overlay.qcow2` | what the guest changed of its image |
 //! | `variables.fd` | UEFI variables |
+//! | `*.pcap` | of a network: the frames of its segments |
 //! | `console.log` | serial console, and SeaBIOS's debug port; QEMU appends |
 //!
 //! Invariant: a console's offsets never move, and its file never takes much more than [`CONSOLE_KEPT`] on disk however much the guest writes.
@@ -18,7 +19,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::domain;
 use super::embed::Runner;
-use crate::hypervisor::{MachineSpec, Tag};
+use crate::hypervisor::Tag;
 
 /// The most that one call reads of a console.
 const CONSOLE_READ: u64 = 1 << 20;
@@ -27,12 +28,12 @@ const CONSOLE_KEPT: u64 = 16 << 20;
 const CONSOLE_HEAD: u64 = 1 << 20;
 
 /// Makes the folder and its tag; fails when there is one already.
-pub fn make(folder: &Path, spec: &MachineSpec) -> io::Result<()> {
+pub fn make(folder: &Path, tag: &Tag) -> io::Result<()> {
     if let Some(machines) = folder.parent() {
         fs::create_dir_all(machines)?;
     }
     fs::create_dir(folder)?;
-    fs::write(folder.join("tag.json"), serde_json::to_vec_pretty(&spec.tag)?)
+    fs::write(folder.join("tag.json"), serde_json::to_vec_pretty(tag)?)
 }
 
 /// Puts the console and, where there are any, the UEFI variables beside the overlay, and gives all three to the user who runs QEMU.

@@ -17,6 +17,7 @@
 //! Not `qemu:///embed` or `test:///`: the same code, tried less. The overlay's folder must be the same path on the libvirt host, so a remote
 //! host needs a shared file system. NVMe needs QEMU to get at the overlay without libvirt's help.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +27,10 @@ use tokio::process::Command;
 use tokio::sync::broadcast;
 use virt::error::Error;
 
-use super::{AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Vitals};
+use super::segments::{Fault, Network, NetworkSpec};
+use super::{
+    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Owned, Tag, Vitals, WireReport,
+};
 use crate::catalog::hardware::Firmware;
 use crate::journal::HostReport;
 
@@ -73,6 +77,8 @@ struct Inner {
     /// Who runs QEMU, where that is known.
     runner: Option<embed::Runner>,
     session: Mutex<Arc<Session>>,
+    /// The networks of passes, by name. They live as long as this process.
+    networks: Mutex<BTreeMap<String, Network>>,
 }
 
 impl Libvirt {
@@ -99,7 +105,7 @@ impl Libvirt {
         let accelerator = facts::accelerator(&uri, &session.connection, runner.as_ref());
         let session = Mutex::new(Arc::new(session));
         let machines = state.join("machines");
-        Ok(Self { inner: Arc::new(Inner { uri, machines, lab: lab.to_owned(), events, accelerator, runner, session }) })
+        Ok(Self { inner: Arc::new(Inner { uri, machines, lab: lab.to_owned(), events, accelerator, runner, session, networks: Mutex::default() }) })
     }
 
     /// Runs a call into libvirt on a thread that may block.
@@ -159,14 +165,12 @@ impl Libvirt {
         self.blocking(format!("define {}", spec.name), CHANGE, move |inner, tried| {
             let (uefi_code, variables) = uefi.unzip();
             folder::furnish(&folder, variables.as_deref(), inner.runner.as_ref()).map_err(|error| file(tried, &error))?;
-            let wire = facts::wire(spec.name.as_bytes()).ok_or_else(|| {
-                failure(HypervisorErrorKind::Refused, tried, "no two free UDP ports in 20000 to 29999", "end what holds them")
-            })?;
+            let nics = inner.nics(&spec, tried)?;
             let site = domain::Site {
                 kind: inner.accelerator.kind,
                 folder,
                 uefi_code: uefi_code.unwrap_or_default(),
-                wire,
+                nics,
                 gives_files: facts::is_privileged(&inner.uri),
             };
             let xml = domain::domain(&spec, &site).to_xml().map_err(|error| file(tried, &error))?;
@@ -232,10 +236,56 @@ impl Inner {
         }
     }
 
-    /// Removes what there is of a machine of this lab.
+    /// A machine's NICs and their wires: on its networks, or a single one that leads nowhere.
+    fn nics(&self, spec: &MachineSpec, tried: &str) -> Result<Vec<domain::SiteNic>, HypervisorError> {
+        let refused = |found: &str, hint: &str| failure(HypervisorErrorKind::Refused, tried, found, hint);
+        if spec.nics.is_empty() {
+            let wire = facts::wire(spec.name.as_bytes());
+            let wire = wire.ok_or_else(|| refused("no two free UDP ports in 20000 to 29999", "end what holds them"))?;
+            return Ok(vec![domain::SiteNic { mac: None, wire }]);
+        }
+        let networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let plugged = |nic: &MachineNic| {
+            let plugs = networks.get(&nic.network).map(Network::plugs).unwrap_or_default();
+            let plug = plugs.iter().find(|plug| plug.segment == nic.segment && plug.nic == nic.nic);
+            let found = || format!("there is no place for the NIC {} on the segment {} of {}", nic.nic, nic.segment, nic.network);
+            let plug = plug.ok_or_else(|| refused(&found(), "this is a mistake in patchlab: please report it"))?;
+            let wire = domain::Wire { local: plug.ends.local, remote: plug.ends.remote };
+            Ok(domain::SiteNic { mac: Some(plug.mac.to_string()), wire })
+        };
+        spec.nics.iter().map(plugged).collect()
+    }
+
+    /// Opens a network in a folder of its own.
+    fn open_network(&self, name: &str, tag: &Tag, spec: &NetworkSpec, tried: &str) -> Result<(), HypervisorError> {
+        if !facts::is_local(&self.uri) {
+            let found = format!("{} is on another host, and segments are switched on this one", self.uri);
+            return Err(failure(HypervisorErrorKind::Refused, tried, &found, "validate environments on a libvirt of this host"));
+        }
+        if !folder::good_name(name) || tag.lab != self.lab {
+            return Err(failure(HypervisorErrorKind::Refused, tried, "the name or the tag is not this lab's", "this is a mistake in patchlab"));
+        }
+        let folder = folder::of(&self.machines, name);
+        folder::make(&folder, tag).map_err(|error| file(tried, &error))?;
+        let opened = Network::open(spec, &folder).inspect_err(|_| drop(folder::remove(&folder)))?;
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), opened);
+        Ok(())
+    }
+
+    fn on_network<T>(&self, name: &str, tried: &str, work: impl FnOnce(&Network) -> Result<T, HypervisorError>) -> Result<T, HypervisorError> {
+        let networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = || failure(HypervisorErrorKind::NoMachine, tried, "there is no such network in this process", "run the cell again");
+        networks.get(name).ok_or_else(gone).and_then(work)
+    }
+
+    /// Removes what there is of a machine or network of this lab.
     fn destroy(&self, machine: &str, tried: &str) -> Result<(), HypervisorError> {
         if !folder::good_name(machine) {
             return Ok(());
+        }
+        let network = self.networks.lock().unwrap_or_else(PoisonError::into_inner).remove(machine);
+        if let Some(network) = network {
+            network.close();
         }
         let session = self.session()?;
         if let Some(domain) = session.find(machine).map_err(|error| refused(tried, &error))? {
@@ -296,11 +346,35 @@ impl Hypervisor for Libvirt {
         self.blocking("ask for the host's facts".to_owned(), LOOK, work).await
     }
 
+    async fn open_network(&self, name: &str, tag: &Tag, spec: &NetworkSpec) -> Result<(), HypervisorError> {
+        let (name, tag, spec) = (name.to_owned(), tag.clone(), spec.clone());
+        self.blocking(format!("open the network {name}"), CHANGE, move |inner, tried| inner.open_network(&name, &tag, &spec, tried)).await
+    }
+
+    async fn disturb(&self, network: &str, fault: &Fault) -> Result<(), HypervisorError> {
+        let (name, fault) = (network.to_owned(), fault.clone());
+        let work = move |inner: &Inner, tried: &str| inner.on_network(&name, tried, |network| network.apply(&fault));
+        self.blocking(format!("disturb the network {network}"), LOOK, work).await
+    }
+
+    async fn wire(&self, network: &str) -> Result<WireReport, HypervisorError> {
+        let name = network.to_owned();
+        let work = move |inner: &Inner, tried: &str| {
+            let folder = folder::of(&inner.machines, &name);
+            inner.on_network(&name, tried, |network| {
+                let segments = network.stats();
+                let captures = segments.iter().map(|one| (one.segment.clone(), folder.join(format!("{}.pcap", one.segment)))).collect();
+                Ok(WireReport { timeline: network.timeline(), segments, captures, broken: network.broken() })
+            })
+        };
+        self.blocking(format!("look at the network {network}"), LOOK, work).await
+    }
+
     async fn create(&self, spec: &MachineSpec) -> Result<String, HypervisorError> {
         let wanted = spec.clone();
         let begin = move |inner: &Inner, tried: &str| {
             let uefi = inner.check(&wanted)?;
-            folder::make(&folder::of(&inner.machines, &wanted.name), &wanted).map_err(|error| file(tried, &error))?;
+            folder::make(&folder::of(&inner.machines, &wanted.name), &wanted.tag).map_err(|error| file(tried, &error))?;
             Ok(uefi)
         };
         let uefi = self.blocking(format!("create {}", spec.name), LOOK, begin).await?;

@@ -43,6 +43,19 @@ impl Jobs {
         }
     }
 
+    /// Ends the step that runs, and with it the job.
+    pub fn interrupt(&mut self, job: &str) {
+        if let Some(run) = self.0.get_mut(job)
+            && let Some((report, _)) = run.current.take()
+        {
+            run.finished.push(StepReport { end: StepEnd::Signal(15), ..report });
+        }
+    }
+
+    pub fn has(&self, job: &str) -> bool {
+        self.0.contains_key(job)
+    }
+
     /// Ends a job and forgets it.
     pub fn kill(&mut self, job: &str) {
         self.0.remove(job);

@@ -40,7 +40,8 @@ pub use seed::Seed;
 pub(crate) use world::Core;
 pub use world::{TraceEntry, World, WorldError};
 
-use super::{AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Vitals};
+use super::segments::{self, NetworkSpec};
+use super::{AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Tag, Vitals, WireReport};
 use crate::journal::HostReport;
 
 /// The console's bytes that one call gives at the most.
@@ -80,6 +81,20 @@ impl SimHypervisor {
     }
 }
 
+impl SimHypervisor {
+    /// Nothing crosses a simulated network, so there is nothing to do on one but to be there.
+    async fn on_network<T>(&self, network: &str, tried: &str, answer: impl FnOnce() -> T) -> Result<T, HypervisorError> {
+        let tried = format!("{tried} {network}");
+        self.world
+            .operate(ASKING, |core, now| {
+                connected(core, now, &tried)?;
+                let known = core.networks.contains(network);
+                if known { Ok(answer()) } else { Err(no_machine(&tried, "there is no such network")) }
+            })
+            .await
+    }
+}
+
 #[async_trait]
 impl Hypervisor for SimHypervisor {
     async fn host(&self) -> Result<HostReport, HypervisorError> {
@@ -100,6 +115,25 @@ impl Hypervisor for SimHypervisor {
             .await
     }
 
+    async fn open_network(&self, name: &str, _: &Tag, _: &NetworkSpec) -> Result<(), HypervisorError> {
+        let tried = format!("open the network {name}");
+        self.world
+            .operate(DOING, |core, now| {
+                connected(core, now, &tried)?;
+                let new = core.networks.insert(name.to_owned());
+                if new { Ok(()) } else { Err(refused(&tried, "there is a network of this name already")) }
+            })
+            .await
+    }
+
+    async fn disturb(&self, network: &str, _: &segments::Fault) -> Result<(), HypervisorError> {
+        self.on_network(network, "disturb", || ()).await
+    }
+
+    async fn wire(&self, network: &str) -> Result<WireReport, HypervisorError> {
+        self.on_network(network, "look at", WireReport::default).await
+    }
+
     async fn create(&self, spec: &MachineSpec) -> Result<String, HypervisorError> {
         let tried = format!("create {}", spec.name);
         let takes = self.world.scenario().pace.create.0;
@@ -111,6 +145,9 @@ impl Hypervisor for SimHypervisor {
                 }
                 if core.has(&spec.name) {
                     return Err(refused(&tried, "there is a machine or a folder of this name already"));
+                }
+                if spec.nics.iter().any(|nic| !core.networks.contains(&nic.network)) {
+                    return Err(refused(&tried, "it is to be on a network that is not open"));
                 }
                 let cell = spec.tag.cell.as_str();
                 let nth = core.next_clone(cell).map_err(|e| disk(&tried, &e))?;
@@ -174,7 +211,7 @@ impl Hypervisor for SimHypervisor {
         self.world
             .operate(DOING, |core, now| {
                 connected(core, now, &tried)?;
-                if !is_file_name(machine) {
+                if core.networks.remove(machine) || !is_file_name(machine) {
                     return Ok(());
                 }
                 if core.tag(machine).is_some_and(|tag| tag.lab != self.lab) {

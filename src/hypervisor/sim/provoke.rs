@@ -45,6 +45,8 @@ impl Scenario {
             // Found before any machine is asked for.
             Cause::ImageDamaged | Cause::PayloadDamaged => None,
             Cause::NotApplicable => only_after(step("preflight", Ends::Exit(64)).saying("none of its packages is installed\n")),
+            // Only machines among peers wait for one another.
+            Cause::NotReady => None,
             // Done from outside the world.
             Cause::ControllerEnded | Cause::Cancelled => None,
             Cause::EmulatorDied => at_work(Deed::EmulatorCrash),

@@ -6,7 +6,7 @@
 //! Invariants: the only randomness is the scenario's seed, and no clock of the host is read. Things happen in the order of their
 //! time, then of their being scheduled. Every call takes time, so that a caller that only polls does not stop the clock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -54,6 +54,8 @@ pub enum WorldError {
 
 /// What the lock protects.
 pub(crate) struct Core {
+    /// Networks that are open, by name. They end with the controller.
+    pub networks: BTreeSet<String>,
     pub scenario: Arc<Scenario>,
     machines: BTreeMap<String, Kept>,
     agenda: BTreeMap<(Duration, u64), (String, u64, Happening)>,
@@ -104,6 +106,7 @@ impl World {
     fn of(scenario: Scenario, store: Option<Store>) -> Arc<Self> {
         let scenario = Arc::new(scenario);
         let core = Core {
+            networks: BTreeSet::new(),
             scenario: scenario.clone(),
             machines: BTreeMap::new(),
             agenda: BTreeMap::new(),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::cell::cause::Evidence;
 use crate::cell::{Blame, Pass, StageOutcome, blame};
 use crate::journal::{PassRecord, StageRecord};
+use crate::plan::{PlannedCell, PlannedMachine};
 use crate::report::standing::{self, Standing};
 use crate::report::view::CellView;
 use crate::report::{Source, picture, text};
@@ -29,7 +30,7 @@ pub struct CellPage {
     pub open: bool,
     pub summary: String,
     pub took: String,
-    pub about: Vec<(&'static str, String)>,
+    pub about: Vec<(String, String)>,
     pub passes: Vec<PassPage>,
     /// Cases that a reader should look at.
     pub odd: Vec<CasePage>,
@@ -37,7 +38,8 @@ pub struct CellPage {
     pub same: Vec<CasePage>,
     pub same_count: usize,
     pub evidence: Vec<EvidencePage>,
-    pub xml: Option<Detail>,
+    /// The machines' effective definitions, by name.
+    pub xml: Vec<(String, Detail)>,
     pub repeat: String,
 }
 
@@ -84,7 +86,6 @@ pub struct EvidencePage {
 
 pub fn cell_page(source: &Source<'_>, cell: &CellView<'_>, budget: &Budget) -> CellPage {
     let planned = cell.planned;
-    let hardware = &planned.hardware;
     let sign = place_sign(cell);
     let (same, odd): (Vec<_>, Vec<_>) = cell.cases.iter().partition(|case| is_same(cell, case));
     let suites = planned.suites.iter().map(|suite| format!("{} {}", suite.name, suite.sha256.short())).collect::<Vec<_>>().join(", ");
@@ -95,21 +96,36 @@ pub fn cell_page(source: &Source<'_>, cell: &CellView<'_>, budget: &Budget) -> C
         open: sign != Sign::Good && !cell.record.passes.is_empty(),
         summary: summary(cell),
         took: if cell.record.passes.is_empty() { String::new() } else { text::duration(cell.elapsed_ms()) },
-        about: vec![
-            ("Hardware", format!("{} ({})", hardware.name, text::one_line(&hardware.profile.title, 120))),
-            ("Image", planned.image.name.to_string()),
-            ("Image sha256", planned.image.sha256.hex()),
-            ("Hardware sha256", hardware.sha256.hex()),
-            ("Suites", suites),
-        ],
+        about: planned.machines.iter().flat_map(|machine| about(planned, machine)).chain([("Suites".to_owned(), suites)]).collect(),
         passes: cell.record.passes.iter().map(pass_page).collect(),
         odd: odd.iter().map(|case| case_page(cell, case, budget)).collect(),
         same: same.iter().take(LISTED).filter(|_| budget.spend(420)).map(|case| case_page(cell, case, budget)).collect(),
         same_count: same.len(),
         evidence: evidence(source, cell, budget),
-        xml: cell.main_pass().and_then(|pass| pass.xml.as_deref()).and_then(|xml| budget.detail(xml, XML)),
+        xml: cell
+            .main_pass()
+            .iter()
+            .flat_map(|pass| &pass.xml)
+            .filter_map(|(machine, xml)| Some((machine.clone(), budget.detail(xml, XML)?)))
+            .collect(),
         repeat: source.repeat(planned),
     }
+}
+
+/// What a machine is, each line with its role where there are several.
+fn about(cell: &PlannedCell, machine: &PlannedMachine) -> Vec<(String, String)> {
+    let hardware = &machine.hardware;
+    let of = |label: &str| if cell.is_environment() { format!("{}: {label}", machine.role) } else { label.to_owned() };
+    let patched = if machine.patched { "patched" } else { "as it was" };
+    let role = cell.is_environment().then(|| (of("build"), format!("{}.{}, {patched}", cell.customer, machine.build)));
+    role.into_iter()
+        .chain([
+            (of("Hardware"), format!("{} ({})", hardware.name, text::one_line(&hardware.profile.title, 120))),
+            (of("Image"), machine.image.name.to_string()),
+            (of("Image sha256"), machine.image.sha256.hex()),
+            (of("Hardware sha256"), hardware.sha256.hex()),
+        ])
+        .collect()
 }
 
 fn is_same(cell: &CellView<'_>, case: &CaseJudgement) -> bool {

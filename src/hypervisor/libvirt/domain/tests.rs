@@ -26,6 +26,7 @@ fn spec(chipset: Chipset, firmware: Firmware, disk: DiskBus, nic: NicModel) -> M
         image: "/images/sha256/disk.qcow2".into(),
         image_digest: Digest::of("image"),
         media: Some("/state/media.iso".into()),
+        nics: Vec::new(),
     }
 }
 
@@ -34,7 +35,7 @@ fn site() -> Site {
         kind: Kind::Qemu,
         folder: "/state/machines/m".into(),
         uefi_code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
-        wire: Wire { local: 20000, remote: 20001 },
+        nics: vec![SiteNic { mac: None, wire: Wire { local: 20000, remote: 20001 } }],
         gives_files: true,
     }
 }
@@ -122,8 +123,8 @@ fn one_name_one_identity() {
     let mut other = spec.clone();
     other.name = "n".to_owned();
     let (a, b) = (domain(&spec, &site()), domain(&other, &site()));
-    assert_eq!((a.uuid, &a.nic.mac), (domain(&spec, &site()).uuid, &domain(&spec, &site()).nic.mac));
-    assert_ne!((a.uuid, a.nic.mac), (b.uuid, b.nic.mac));
+    assert_eq!((a.uuid, &a.nics), (domain(&spec, &site()).uuid, &domain(&spec, &site()).nics));
+    assert_ne!((a.uuid, a.nics), (b.uuid, b.nics));
 }
 
 #[test]

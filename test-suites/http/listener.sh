@@ -1,0 +1,3 @@
+#!/bin/sh
+: >"$PATCHLAB_READY"
+sleep 1000

@@ -68,7 +68,15 @@ fn machine(name: &str, hardware: Hardware, image: &Path, media: Option<PathBuf>)
         cell: "acme.web@virtio-bios".parse().expect("a cell"),
         lease: name.to_owned(),
     };
-    MachineSpec { name: name.to_owned(), tag, hardware, image: image.to_owned(), image_digest: Digest::of("image"), media, nics: Vec::new() }
+    MachineSpec {
+        name: name.to_owned(),
+        tag,
+        hardware,
+        image: image.to_owned(),
+        image_digest: Digest::of("image"),
+        media,
+        nics: Vec::new(),
+    }
 }
 
 async fn wait_for(events: &mut Receiver<MachineEvent>, machine: &str, kind: &MachineEventKind) {

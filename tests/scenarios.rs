@@ -1,6 +1,8 @@
 //! The engine on the simulator: one scenario a row of the blame table, and the rules that a verdict rests on. Time is virtual.
 
 mod common;
+#[path = "scenarios/environments.rs"]
+mod environments;
 
 use common::{Story, deb_patch, script_patch};
 use patchlab::catalog::patch::Reboot;

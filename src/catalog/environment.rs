@@ -153,9 +153,9 @@ super::text::as_text!(Ready, "^(unit [^ ]+|tcp [0-9]+)$", "A condition such as \
 pub fn start_order(after: &BTreeMap<Name, Vec<Name>>) -> Result<Vec<Name>, Vec<Name>> {
     let mut order: Vec<Name> = Vec::new();
     while order.len() < after.len() {
-        let free = after.iter().find(|(role, wanted)| {
-            !order.contains(role) && wanted.iter().all(|other| order.contains(other) || !after.contains_key(other))
-        });
+        let free = after
+            .iter()
+            .find(|(role, wanted)| !order.contains(role) && wanted.iter().all(|other| order.contains(other) || !after.contains_key(other)));
         match free {
             Some((role, _)) => order.push(role.clone()),
             None => return Err(after.keys().filter(|role| !order.contains(role)).cloned().collect()),

@@ -35,8 +35,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] =
-        [Self::Image, Self::Hardware, Self::Customer, Self::Build, Self::Environment, Self::Suite, Self::Patch];
+    pub const ALL: [Self; 7] = [Self::Image, Self::Hardware, Self::Customer, Self::Build, Self::Environment, Self::Suite, Self::Patch];
 
     /// The name of its schema's file.
     pub const fn file_name(self) -> &'static str {

@@ -114,7 +114,10 @@ impl Step {
 pub enum Site {
     /// A role or a segment.
     Whole(Name),
-    Nic { role: Name, segment: Name },
+    Nic {
+        role: Name,
+        segment: Name,
+    },
 }
 
 /// Something that happens to the network.
@@ -235,7 +238,9 @@ mod tests {
         ] {
             assert_eq!(good.parse::<Disturbance>().map(|read| read.to_string()), Ok(good.to_owned()));
         }
-        for bad in ["", "down", "down a b", "loss lan", "loss lan 10", "loss lan 101%", "loss lan 1.25%", "delay lan 2h", "partition", "heal x"] {
+        for bad in
+            ["", "down", "down a b", "loss lan", "loss lan 10", "loss lan 101%", "loss lan 1.25%", "delay lan 2h", "partition", "heal x"]
+        {
             assert!(bad.parse::<Disturbance>().is_err(), "{bad:?}");
         }
     }

@@ -78,7 +78,9 @@ pub fn main_stages(cell: &PlannedCell) -> Vec<Stage> {
     let fits = |stage: &Stage| match stage {
         Stage::ColdBoot => cell.second_cold_boot(),
         Stage::Reapply | Stage::Rollback => !cell.is_environment(),
-        Stage::Clone | Stage::Boot | Stage::Baseline | Stage::Apply | Stage::Reboot | Stage::Verify | Stage::Suites | Stage::Teardown => true,
+        Stage::Clone | Stage::Boot | Stage::Baseline | Stage::Apply | Stage::Reboot | Stage::Verify | Stage::Suites | Stage::Teardown => {
+            true
+        }
     };
     Stage::ALL.into_iter().filter(fits).collect()
 }

@@ -84,9 +84,12 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     let files = files(context, &planned).await?;
     let state = take(&lab, planned.plan, context).await?;
     let run = state.run;
-    super::say(format_args!("run {run}: {}, {} at once, about {} min", crate::report::text::count(state.plan.cells.len(), "cell"), crate::report::text::count(lab.settings.slots, "machine"), {
-        lab.history.plan(&state.plan.cells, lab.settings.slots).as_secs().div_ceil(60)
-    }));
+    super::say(format_args!(
+        "run {run}: {}, {} at once, about {} min",
+        crate::report::text::count(state.plan.cells.len(), "cell"),
+        crate::report::text::count(lab.settings.slots, "machine"),
+        { lab.history.plan(&state.plan.cells, lab.settings.slots).as_secs().div_ceil(60) }
+    ));
     let display = Display::start(&lab, state.plan.cells.len());
     let first = "interrupted: removing the machines; once more leaves them behind";
     let interrupted = super::interrupt::watch(cancel, first, left_behind(lab.hypervisor.clone()));

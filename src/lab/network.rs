@@ -60,7 +60,8 @@ impl CellRunner {
             report => {
                 let output = report.map(|report| super::evidence::tail(&report.output, 20, 4096)).unwrap_or_default();
                 let missing = output.lines().last().unwrap_or("no answer").to_owned();
-                let message = format!("the machine came up and was not ready for its peers within {} s; missing: {missing}", within.as_secs());
+                let message =
+                    format!("the machine came up and was not ready for its peers within {} s; missing: {missing}", within.as_secs());
                 Err(Trouble::new(Cause::NotReady, message).with_detail(output).into())
             }
         }

@@ -86,7 +86,10 @@ impl CellRunner {
     pub(super) async fn take_facts(&mut self, stage: Stage, point: Point) -> Result<Arc<Facts>, Stop> {
         self.tell(stage, "reading the machine's state");
         let mut step = facts_step();
-        step.env.insert("PATCHLAB_SERVICES".to_owned(), self.cell.machines.iter().flat_map(|machine| machine.services.clone()).collect::<Vec<_>>().join(" "));
+        step.env.insert(
+            "PATCHLAB_SERVICES".to_owned(),
+            self.cell.machines.iter().flat_map(|machine| machine.services.clone()).collect::<Vec<_>>().join(" "),
+        );
         let packages = self.plan.patch.facts.packages.iter().map(|package| package.name.clone()).collect::<Vec<_>>().join(" ");
         step.env.insert("PATCHLAB_PACKAGES".to_owned(), packages);
         let report = self.session(0)?.probe("facts", named(step, "facts")).await?;

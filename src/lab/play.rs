@@ -9,7 +9,6 @@ use super::network::address_for;
 use super::observing::disk_trouble;
 use super::runner::{CellRunner, MachineState, Stop, no_pass};
 use super::session::guest_trouble;
-use super::stages::named;
 use super::timeline::Timeline;
 use crate::catalog::step::{Action, Disturbance, Step};
 use crate::catalog::suite::{Case, ResultForm};
@@ -106,7 +105,12 @@ impl CellRunner {
         let number = index + 1;
         if left.is_zero() {
             let message = format!("the case's {} s were over before step {number}", play.case.time_limit.0.as_secs());
-            return Ok(Some(Unwell { outcome: CaseOutcome::TimedOut, message, output: Vec::new(), fingerprint: Some(Digest::of("deadline")) }));
+            return Ok(Some(Unwell {
+                outcome: CaseOutcome::TimedOut,
+                message,
+                output: Vec::new(),
+                fingerprint: Some(Digest::of("deadline")),
+            }));
         }
         match action {
             Action::Run { role, script } => {
@@ -230,6 +234,7 @@ impl CellRunner {
         let level = if play.point.phase() == crate::cell::Phase::Baseline { "none".to_owned() } else { self.cell.level() };
         let patched = machine.patched && level != "none";
         job.env.extend([
+            ("PATCHLAB_FORM".to_owned(), step.result.as_str().to_owned()),
             ("PATCHLAB_ROLE".to_owned(), role.to_string()),
             ("PATCHLAB_LEVEL".to_owned(), level),
             ("PATCHLAB_PATCHED".to_owned(), if patched { "yes" } else { "no" }.to_owned()),
@@ -238,7 +243,7 @@ impl CellRunner {
             let Some(peer) = self.cell.machines.iter().find(|machine| machine.role == *on) else { continue };
             job.env.extend(peer_variables(machine, other, peer));
         }
-        Ok((at, named(job, "case")))
+        Ok((at, job))
     }
 
     /// Waits until a background script says that it is ready.
@@ -305,7 +310,9 @@ impl CellRunner {
     /// A background script that was to go on and did not.
     async fn fallen(&mut self, play: &mut Play<'_>) -> Result<Option<Unwell>, Stop> {
         let names: Vec<String> = play.background.iter().map(|one| one.name.clone()).collect();
-        let stopped = |name: &String| play.case.steps.iter().any(|step| step.stop.as_ref().or(step.wait.as_ref()).is_some_and(|n| n.as_str() == name));
+        let stopped = |name: &String| {
+            play.case.steps.iter().any(|step| step.stop.as_ref().or(step.wait.as_ref()).is_some_and(|n| n.as_str() == name))
+        };
         let open: Vec<String> = names.into_iter().filter(|name| !stopped(name)).collect();
         for name in open {
             if let Some(report) = self.poll(play, &name).await? {
@@ -320,12 +327,8 @@ impl CellRunner {
 
     /// Ends what still runs; of a case that went wrong, with what it had to say.
     async fn curtain(&mut self, play: &mut Play<'_>, wrong: bool) -> Result<(), Stop> {
-        let open: Vec<(String, usize, String)> = play
-            .background
-            .iter()
-            .filter(|one| one.report.is_none())
-            .map(|one| (one.name.clone(), one.at, one.job.clone()))
-            .collect();
+        let open: Vec<(String, usize, String)> =
+            play.background.iter().filter(|one| one.report.is_none()).map(|one| (one.name.clone(), one.at, one.job.clone())).collect();
         for (name, at, job) in open {
             if wrong {
                 self.interrupt(play, &name).await?;
@@ -410,9 +413,7 @@ async fn vigil(mut machines: Vec<(usize, &mut MachineState)>, roles: &[Name], wh
         for (at, machine) in &mut machines {
             let lost = match machine.session.look().await {
                 Err(trouble) => trouble,
-                Ok(look) if look.stopped => {
-                    Trouble::new(Cause::PoweredOff, format!("the machine switched itself off during case {what}"))
-                }
+                Ok(look) if look.stopped => Trouble::new(Cause::PoweredOff, format!("the machine switched itself off during case {what}")),
                 Ok(look) if look.restarts > 0 => {
                     Trouble::new(Cause::UnexpectedReboot, format!("the machine restarted by itself during case {what}"))
                 }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use super::lint::lint;
 use super::environment::Surroundings;
+use super::lint::lint;
 use super::{Exclusion, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedPatch, PlannedSuite, Subject, VERSION};
 use crate::catalog::build::Build;
 use crate::catalog::image::Os;

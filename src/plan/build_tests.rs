@@ -67,7 +67,8 @@ fn catalog() -> Catalog {
     Catalog {
         images: [(name("image"), ImageEntry { image, folder: "x".into() })].into(),
         hardware: [(name("bios"), hardware(Firmware::Bios)), (name("uefi"), hardware(Firmware::Uefi))].into(),
-        customers: [(name("acme"), CustomerEntry { customer, builds: [(name("web"), build)].into(), environments: BTreeMap::new() })].into(),
+        customers: [(name("acme"), CustomerEntry { customer, builds: [(name("web"), build)].into(), environments: BTreeMap::new() })]
+            .into(),
         suites: [(name("suite"), SuiteEntry { suite, folder: "x".into(), sha256: Digest::of("suite") })].into(),
     }
 }

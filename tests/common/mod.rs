@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use patchlab::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use patchlab::catalog::image::Os;
 use patchlab::catalog::patch::{Patch, PatchKind, Reboot};
+use patchlab::catalog::step::Step;
 use patchlab::catalog::suite::Case;
 use patchlab::catalog::text::{Size, Span};
 use patchlab::cell::{Pass, Stage, StageOutcome};
@@ -18,7 +19,10 @@ use patchlab::lab::clock::Clock;
 use patchlab::lab::evidence::EvidenceStore;
 use patchlab::lab::history::History;
 use patchlab::lab::{Lab, RunFiles, Settings, reaper, scheduler};
-use patchlab::plan::{Package, PayloadFacts, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedPatch, PlannedSuite, Subject, VERSION};
+use patchlab::plan::{
+    Package, PayloadFacts, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedNic, PlannedPatch, PlannedSegment,
+    PlannedSuite, Subject, VERSION,
+};
 use patchlab::verdict::judge::judge;
 use patchlab::verdict::{Comparison, Judgement};
 use tokio::sync::{broadcast, watch};
@@ -124,6 +128,47 @@ pub fn plan(patch: PlannedPatch) -> Plan {
     Plan { version: VERSION, patch, cells: vec![cell], excluded: Vec::new(), lint: Vec::new() }
 }
 
+/// A server and a client on one segment, at each patch level.
+fn environment_plan(patch: PlannedPatch) -> Plan {
+    let single = plan(patch);
+    let hardware = single.cells[0].machines[0].hardware.clone();
+    let profile = Hardware { second_cold_boot: false, ..hardware.profile };
+    let hardware = PlannedHardware { sha256: Digest::of_json(&profile), profile, ..hardware };
+    let step = |role: &str| Step { role: Some(name(role)), ..Step::default() };
+    let page = vec![
+        Step { run: Some("own-page.sh".to_owned()), ..step("server") },
+        Step { run: Some("front-page.sh".to_owned()), ..step("client") },
+    ];
+    let stream = vec![
+        Step { start: Some("listen.sh".to_owned()), name: Some(name("listener")), ready: true, ..step("server") },
+        Step { network: Some("delay client 10ms".parse().expect("a disturbance")), ..Step::default() },
+        Step { expect: Some("send.sh".to_owned()), ..step("client") },
+        Step { stop: Some(name("listener")), ..Step::default() },
+    ];
+    let with_steps = |text: &str, steps| Case { run: None, steps, ..case(text, false) };
+    let suite = PlannedSuite {
+        name: name("http"),
+        sha256: Digest::of("http"),
+        cast: Default::default(),
+        cases: vec![with_steps("page", page), with_steps("stream", stream)],
+    };
+    let nic = |last| vec![PlannedNic { segment: name("lan"), address: [10, 77, 1, last].into() }];
+    let cell = |level: &str| {
+        let patched = |role: &str| level == "all" || level == role;
+        let server = PlannedMachine { nics: nic(1), patched: patched("server"), ..machine("server", hardware.clone()) };
+        let client = PlannedMachine { nics: nic(2), patched: patched("client"), ..machine("client", hardware.clone()) };
+        PlannedCell {
+            id: CellId::of_level(&name("acme"), &name("office"), "virtio-bios", level),
+            subject: Subject::Environment(name("office")),
+            machines: vec![server, client],
+            segments: vec![PlannedSegment { name: name("lan"), subnet: "10.77.1.0/24".parse().expect("a subnet") }],
+            suites: vec![suite.clone()],
+            ..single.cells[0].clone()
+        }
+    };
+    Plan { cells: ["client", "server", "all"].map(cell).to_vec(), ..single }
+}
+
 /// A run to be told.
 pub struct Story {
     plan: Plan,
@@ -145,6 +190,10 @@ pub struct Told {
 impl Story {
     pub fn new(patch: PlannedPatch) -> Self {
         Self { plan: plan(patch), scenario: String::new(), dies_after: None }
+    }
+
+    pub fn of_environment(patch: PlannedPatch) -> Self {
+        Self { plan: environment_plan(patch), scenario: String::new(), dies_after: None }
     }
 
     pub fn scenario(mut self, scenario: &str) -> Self {

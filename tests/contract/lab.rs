@@ -123,7 +123,15 @@ impl Lab {
             second_cold_boot: false,
         };
         let (image, media) = (self.image.clone(), self.media.clone());
-        MachineSpec { name: name.to_owned(), tag, hardware, image, image_digest: Digest::of("the contract's image"), media, nics: Vec::new() }
+        MachineSpec {
+            name: name.to_owned(),
+            tag,
+            hardware,
+            image,
+            image_digest: Digest::of("the contract's image"),
+            media,
+            nics: Vec::new(),
+        }
     }
 
     pub async fn create(&self, name: &str) {

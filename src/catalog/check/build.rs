@@ -25,7 +25,8 @@ pub(super) fn check(raw: &RawCatalog, found: &Found<Build>, source: &Source, dia
             diagnostics.push(source.error(item, key, "the health suite always runs and is not listed").hint("remove it"));
         } else {
             known(source, item, &key, "suite", "test-suites", &raw.suites, diagnostics);
-            let suite = name.parse::<Name>().ok().and_then(|name| raw.suites.get(&name)).and_then(|(found, _)| found.reading.value.as_ref());
+            let suite =
+                name.parse::<Name>().ok().and_then(|name| raw.suites.get(&name)).and_then(|(found, _)| found.reading.value.as_ref());
             if suite.is_some_and(|suite| suite.kind == SuiteKind::Interoperability) {
                 let problem = source.error(item, &key, format!("the suite {name:?} needs several machines"));
                 diagnostics.push(problem.expected("a suite of kind regression").hint("name it in an environment's file"));
@@ -51,7 +52,15 @@ pub(super) fn check(raw: &RawCatalog, found: &Found<Build>, source: &Source, dia
 }
 
 /// Reports a name that nothing in the catalog has.
-pub(super) fn known<T>(source: &Source, at: &Tree, key: &str, what: &str, folder: &str, names: &BTreeMap<Name, T>, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn known<T>(
+    source: &Source,
+    at: &Tree,
+    key: &str,
+    what: &str,
+    folder: &str,
+    names: &BTreeMap<Name, T>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
     let Some(name) = at.text().and_then(|text| text.parse::<Name>().ok()) else { return };
     if !names.contains_key(&name) {
         let words = || names.keys().map(Name::as_str);
@@ -110,7 +119,9 @@ pub(super) fn customers(raw: &RawCatalog, diagnostics: &mut Vec<Diagnostic>) {
         }
         for build in found.builds.keys().chain(found.environments.keys()) {
             let cell = format!("{customer}.{build}");
-            if let Some((other_customer, other_build)) = cells.insert(cell.clone(), (customer, build)).filter(|(other, _)| *other != customer) {
+            if let Some((other_customer, other_build)) =
+                cells.insert(cell.clone(), (customer, build)).filter(|(other, _)| *other != customer)
+            {
                 let file = found.customer.shown.join(format!("{build}.toml"));
                 let problem = format!("its cells would have the same ids as those of builds/{other_customer}/{other_build}.toml");
                 diagnostics.push(Diagnostic::error(file, problem).found(format!("{cell:?}")).hint("rename one of the two"));

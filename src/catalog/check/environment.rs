@@ -55,14 +55,7 @@ fn role_name(source: &Source, role: &str, span: &crate::catalog::tree::Bytes, pa
     }
 }
 
-fn member(
-    raw: &RawCatalog,
-    customer: &FoundCustomer,
-    source: &Source,
-    table: &Tree,
-    path: &str,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
+fn member(raw: &RawCatalog, customer: &FoundCustomer, source: &Source, table: &Tree, path: &str, diagnostics: &mut Vec<Diagnostic>) {
     time_limit(source, table, path, "ready-within", diagnostics);
     let Some(at) = table.get("build") else { return };
     known(source, at, &join(path, "build"), "build of this customer", "this folder", &customer.builds, diagnostics);
@@ -89,7 +82,15 @@ fn addresses(environment: &Environment, source: &Source, diagnostics: &mut Vec<D
             let place = at(source, &["role", role.as_str(), "address", segment.as_str()]);
             let key = format!("role.{role}.address.{segment}");
             let Some(found) = environment.segments.get(segment) else {
-                known(source, &text_at(segment, place), &key, "segment", "this file, as [segment.NAME]", &environment.segments, diagnostics);
+                known(
+                    source,
+                    &text_at(segment, place),
+                    &key,
+                    "segment",
+                    "this file, as [segment.NAME]",
+                    &environment.segments,
+                    diagnostics,
+                );
                 continue;
             };
             if !found.subnet.has_host(*address) {
@@ -132,7 +133,8 @@ fn names(environment: &Environment, source: &Source, diagnostics: &mut Vec<Diagn
                 let problem = source.error(place, &key, format!("{name:?} is not a host name"));
                 diagnostics.push(problem.expected("labels of letters, digits and '-', joined by dots"));
             } else if let Some(other) = taken.insert(name, role) {
-                diagnostics.push(source.error(place, &key, format!("the name {name:?} belongs to role {other} already")).hint("remove one"));
+                diagnostics
+                    .push(source.error(place, &key, format!("the name {name:?} belongs to role {other} already")).hint("remove one"));
             }
         }
     }
@@ -142,13 +144,22 @@ fn order(environment: &Environment, source: &Source, diagnostics: &mut Vec<Diagn
     for (role, member) in &environment.roles {
         for (index, other) in member.after.iter().enumerate() {
             let place = at(source, &["role", role.as_str(), "after"]);
-            known(source, &text_at(other, place), &format!("role.{role}.after[{index}]"), "role", "this file", &environment.roles, diagnostics);
+            known(
+                source,
+                &text_at(other, place),
+                &format!("role.{role}.after[{index}]"),
+                "role",
+                "this file",
+                &environment.roles,
+                diagnostics,
+            );
         }
     }
     let after = environment.roles.iter().map(|(role, member)| (role.clone(), member.after.clone())).collect();
     if let Err(looped) = start_order(&after) {
         let waiting = looped.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
-        let problem = source.error(at(source, &["role"]), "role", format!("these machines wait for each other and none can start: {waiting}"));
+        let problem =
+            source.error(at(source, &["role"]), "role", format!("these machines wait for each other and none can start: {waiting}"));
         diagnostics.push(problem.hint("take one of them out of the `after` of another"));
     }
 }

@@ -61,7 +61,8 @@ fn kind(suite: &Suite, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
         if interoperability {
             for key in ["run", "result", "role", "needs"] {
                 if let Some(entry) = tree.entry(key) {
-                    let problem = source.error(&entry.value, join(&path, key), format!("{key} belongs to the steps of an interoperability case"));
+                    let problem =
+                        source.error(&entry.value, join(&path, key), format!("{key} belongs to the steps of an interoperability case"));
                     diagnostics.push(problem.hint("write it into [[case.step]]"));
                 }
             }
@@ -93,8 +94,10 @@ fn steps(suite: &Suite, case: &Case, tree: &Tree, source: &Source, path: &str, d
             }
         };
         if let Some(role) = step.role.as_ref().filter(|role| !suite.roles.contains(role)) {
-            let problem = source.error(tree.get("role").unwrap_or(tree), join(&path, "role"), format!("the suite has no role {:?}", role.as_str()));
-            diagnostics.push(problem.expected(one_of(suite.roles.iter().map(crate::id::Name::as_str))).hint("add it to `roles`, or correct it"));
+            let problem =
+                source.error(tree.get("role").unwrap_or(tree), join(&path, "role"), format!("the suite has no role {:?}", role.as_str()));
+            diagnostics
+                .push(problem.expected(one_of(suite.roles.iter().map(crate::id::Name::as_str))).hint("add it to `roles`, or correct it"));
         }
         checks |= matches!(action, Action::Run { .. } | Action::Expect { .. } | Action::Wait(_));
         let named: &[crate::id::Name] = match action {

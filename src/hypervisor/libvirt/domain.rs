@@ -246,22 +246,18 @@ impl Domain {
             .with("type", "unix")
             .holding([element("target").with("type", "virtio").with("name", "org.qemu.guest_agent.0")]);
         let rng = element("rng").with("model", "virtio").holding([text("backend", "/dev/urandom").with("model", "random")]);
-        element("devices").holding([
-            Some(controller("usb", "none")),
-            scsi,
-            self.disk(),
-            self.media.as_deref().map(|iso| self.media(iso)),
-        ])
-        .holding(self.nics.iter().map(Nic::element))
-        .holding([
-            Some(self.to_console("isa-serial")),
-            firmware_log,
-            Some(channel),
-            Some(element("video").holding([element("model").with("type", "vga")])),
-            Some(rng),
-            Some(element("panic").with("model", "isa")),
-            Some(element("memballoon").with("model", "none")),
-        ])
+        element("devices")
+            .holding([Some(controller("usb", "none")), scsi, self.disk(), self.media.as_deref().map(|iso| self.media(iso))])
+            .holding(self.nics.iter().map(Nic::element))
+            .holding([
+                Some(self.to_console("isa-serial")),
+                firmware_log,
+                Some(channel),
+                Some(element("video").holding([element("model").with("type", "vga")])),
+                Some(rng),
+                Some(element("panic").with("model", "isa")),
+                Some(element("memballoon").with("model", "none")),
+            ])
     }
 
     /// A port whose output QEMU itself appends to the console's file.

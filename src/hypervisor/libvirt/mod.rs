@@ -29,7 +29,8 @@ use virt::error::Error;
 
 use super::segments::{Fault, Network, NetworkSpec};
 use super::{
-    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Owned, Tag, Vitals, WireReport,
+    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Owned, Tag,
+    Vitals, WireReport,
 };
 use crate::catalog::hardware::Firmware;
 use crate::journal::HostReport;
@@ -105,7 +106,9 @@ impl Libvirt {
         let accelerator = facts::accelerator(&uri, &session.connection, runner.as_ref());
         let session = Mutex::new(Arc::new(session));
         let machines = state.join("machines");
-        Ok(Self { inner: Arc::new(Inner { uri, machines, lab: lab.to_owned(), events, accelerator, runner, session, networks: Mutex::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner { uri, machines, lab: lab.to_owned(), events, accelerator, runner, session, networks: Mutex::default() }),
+        })
     }
 
     /// Runs a call into libvirt on a thread that may block.
@@ -263,7 +266,12 @@ impl Inner {
             return Err(failure(HypervisorErrorKind::Refused, tried, &found, "validate environments on a libvirt of this host"));
         }
         if !folder::good_name(name) || tag.lab != self.lab {
-            return Err(failure(HypervisorErrorKind::Refused, tried, "the name or the tag is not this lab's", "this is a mistake in patchlab"));
+            return Err(failure(
+                HypervisorErrorKind::Refused,
+                tried,
+                "the name or the tag is not this lab's",
+                "this is a mistake in patchlab",
+            ));
         }
         let folder = folder::of(&self.machines, name);
         folder::make(&folder, tag).map_err(|error| file(tried, &error))?;
@@ -272,7 +280,12 @@ impl Inner {
         Ok(())
     }
 
-    fn on_network<T>(&self, name: &str, tried: &str, work: impl FnOnce(&Network) -> Result<T, HypervisorError>) -> Result<T, HypervisorError> {
+    fn on_network<T>(
+        &self,
+        name: &str,
+        tried: &str,
+        work: impl FnOnce(&Network) -> Result<T, HypervisorError>,
+    ) -> Result<T, HypervisorError> {
         let networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
         let gone = || failure(HypervisorErrorKind::NoMachine, tried, "there is no such network in this process", "run the cell again");
         networks.get(name).ok_or_else(gone).and_then(work)

@@ -72,7 +72,7 @@ mod tests {
     use crate::hypervisor::sim::Situation;
 
     fn guest(point: Point, disk_full: bool) -> Guest<'static> {
-        let situation = Situation { cell: "acme.web@bios", nth: 1, point, boot: 1 };
+        let situation = Situation { cell: "acme.web@bios", role: "", nth: 1, point, boot: 1 };
         Guest { situation, boot_id: "the-boot", applied: false, disk_full, before: 0 }
     }
 

@@ -34,6 +34,9 @@ const RESET_TAKES: Duration = Duration::from_millis(100);
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Record {
     pub cell: String,
+    /// Among its peers; empty without any.
+    #[serde(default)]
+    pub role: String,
     /// Which clone of the cell, 1 and up.
     pub nth: u32,
     pub firmware: Firmware,
@@ -122,9 +125,10 @@ pub fn paced(pace: &Pace, span: Duration) -> Duration {
 }
 
 impl Machine {
-    pub fn new(cell: &str, nth: u32, firmware: Firmware) -> Self {
+    pub fn new(cell: &str, role: &str, nth: u32, firmware: Firmware) -> Self {
         let record = Record {
             cell: cell.to_owned(),
+            role: role.to_owned(),
             nth,
             firmware,
             on: false,
@@ -142,7 +146,7 @@ impl Machine {
     /// A machine that another controller left behind. One that was up goes on without its jobs; one that was booting boots anew.
     pub fn found(record: Record, console: String, fx: &mut Effects<'_>) -> Self {
         let (on, up) = (record.on, record.up);
-        let mut machine = Self { record, console, ..Self::new("", 0, Firmware::Bios) };
+        let mut machine = Self { record, console, ..Self::new("", "", 0, Firmware::Bios) };
         if up {
             machine.state = State::Up { settled: true, prepared: true, mood: WELL, jobs: Jobs::default() };
         } else if on {
@@ -152,7 +156,13 @@ impl Machine {
     }
 
     pub fn situation(&self) -> Situation<'_> {
-        Situation { cell: &self.record.cell, nth: self.record.nth, point: self.record.point, boot: self.record.boots }
+        Situation {
+            cell: &self.record.cell,
+            role: &self.record.role,
+            nth: self.record.nth,
+            point: self.record.point,
+            boot: self.record.boots,
+        }
     }
 
     pub fn boot_id(&self, scenario: &Scenario) -> String {

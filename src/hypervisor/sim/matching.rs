@@ -12,6 +12,9 @@ pub struct When {
     /// The cell's id; `*` stands for anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cell: Option<String>,
+    /// The machine's role among its peers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// Which clones of the cell, counted from 1 over all of its passes and attempts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nth: Vec<u32>,
@@ -47,6 +50,7 @@ impl When {
     pub fn matches(&self, now: &Situation<'_>) -> bool {
         let side = if now.point == Point::Baseline || now.point == Point::RolledBack { Side::Before } else { Side::After };
         self.cell.as_deref().is_none_or(|pattern| glob(pattern, now.cell))
+            && self.role.as_deref().is_none_or(|role| role == now.role)
             && (self.nth.is_empty() || self.nth.contains(&now.nth))
             && self.side.is_none_or(|wanted| wanted == side)
             && (self.at.is_empty() || self.at.contains(&now.point))
@@ -58,6 +62,8 @@ impl When {
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
     pub cell: &'a str,
+    /// Empty for a machine without peers.
+    pub role: &'a str,
     pub nth: u32,
     pub point: Point,
     pub boot: u32,
@@ -93,7 +99,7 @@ mod tests {
 
     #[test]
     fn each_criterion_narrows() {
-        let now = Situation { cell: "acme.web@bios", nth: 2, point: Point::Rebooted, boot: 3 };
+        let now = Situation { cell: "acme.web@bios", role: "", nth: 2, point: Point::Rebooted, boot: 3 };
         for when in [
             When::default(),
             When::cell("acme.*"),

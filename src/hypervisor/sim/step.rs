@@ -174,7 +174,7 @@ mod tests {
     }
 
     fn guest(point: Point) -> Guest<'static> {
-        let situation = Situation { cell: "acme.web@bios", nth: 1, point, boot: 1 };
+        let situation = Situation { cell: "acme.web@bios", role: "", nth: 1, point, boot: 1 };
         Guest { situation, boot_id: "the-boot", applied: false, disk_full: false, before: 0 }
     }
 

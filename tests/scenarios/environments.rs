@@ -1,0 +1,95 @@
+//! Two machines that work together, at each patch level.
+
+use patchlab::catalog::patch::Reboot;
+use patchlab::verdict::Verdict;
+
+use crate::common::{Story, Told, script_patch};
+
+fn tell(scenario: &str) -> Told {
+    Story::of_environment(script_patch(Reboot::Required)).scenario(scenario).run()
+}
+
+/// Each cell with the codes and places of its findings.
+fn findings(told: &Told) -> Vec<(String, String, String)> {
+    let cells = told.judgement.cells.iter();
+    let of = |cell: &patchlab::verdict::CellJudgement| {
+        let level = cell.id.as_str().split(':').next_back().unwrap_or_default().to_owned();
+        cell.findings.iter().map(move |one| (level.clone(), one.code.clone(), one.message.clone())).collect::<Vec<_>>()
+    };
+    cells.flat_map(of).collect()
+}
+
+#[test]
+fn a_good_patch_passes_at_every_level() {
+    let told = tell("");
+    assert_eq!(told.judgement.verdict, Verdict::Pass, "{:?} {:?}", told.findings(), told.faults());
+    let levels: Vec<_> = told.judgement.cells.iter().map(|cell| cell.id.as_str().to_owned()).collect();
+    assert_eq!(levels, ["acme.office@virtio-bios:client", "acme.office@virtio-bios:server", "acme.office@virtio-bios:all"]);
+    assert!(told.left.is_empty(), "{:?}", told.left);
+}
+
+#[test]
+fn what_breaks_one_level_is_found_there_and_nowhere_else() {
+    let told =
+        tell("[[step]]\non={case='http/page'}\nwhen={cell='*:server', role='server', side='after'}\nends={exit=1}\noutput='no page'");
+    let found = findings(&told);
+    assert_eq!(told.judgement.verdict, Verdict::Fail);
+    assert!(found.iter().all(|(level, code, _)| level == "server" && code == "regression"), "{found:?}");
+    assert!(found.iter().any(|(_, _, message)| message.contains("step 1, server runs own-page.sh")), "{found:?}");
+}
+
+#[test]
+fn a_machine_that_does_not_come_back_is_named() {
+    let told = tell("[[fault]]\non={boot='kernel'}\nwhen={role='server', side='after'}\ndoes='panic'");
+    let found = findings(&told);
+    assert!(
+        found.iter().all(|(level, code, message)| level != "client" && code == "kernel-panic" && message.contains("server: ")),
+        "{found:?}"
+    );
+    assert_eq!(found.len(), 2, "with the server patched alone, and with all: {found:?}");
+}
+
+#[test]
+fn an_unpatched_machine_that_dies_of_its_patched_peer_is_a_finding() {
+    // The client is never patched at this level; ten minutes after the case first began its peer is.
+    let dies = "[[fault]]\non={case='http/page'}\nwhen={cell='*:server', role='client'}\nafter='AFTER'\ntimes=1\ndoes='power-off'\n\
+                [[step]]\non={case='http/page'}\nwhen={cell='*:server', role='client'}\ntakes='59s'";
+    let late = tell(&dies.replace("AFTER", "150s"));
+    let found = findings(&late);
+    assert!(
+        found.iter().any(|(level, code, message)| level == "server" && code == "powered-off" && message.contains("client: ")),
+        "{found:?}"
+    );
+    // Before its peer is patched, the same is the lab's.
+    let early = tell(&dies.replace("AFTER", "5s"));
+    assert_eq!(early.findings(), Vec::<String>::new());
+    assert!(early.faults().contains(&"powered-off".to_owned()), "{:?}", early.faults());
+}
+
+#[test]
+fn a_machine_that_is_not_ready_for_its_peers_is_blamed_by_the_table() {
+    let never = "[[step]]\non={step='ready'}\nwhen={role='server', side='SIDE'}\nends={exit=66}\noutput='tcp 80'";
+    let after = tell(&never.replace("SIDE", "after"));
+    assert!(findings(&after).iter().any(|(_, code, message)| code == "not-ready" && message.contains("tcp 80")), "{:?}", findings(&after));
+    let before = tell(&never.replace("SIDE", "before"));
+    assert_eq!((before.findings(), before.judgement.verdict), (Vec::new(), Verdict::Inconclusive));
+    assert!(before.faults().contains(&"not-ready".to_owned()));
+}
+
+#[test]
+fn a_background_script_that_falls_over_fails_the_case() {
+    let told =
+        tell("[[step]]\non={case='http/stream'}\nwhen={cell='*:all', role='server', side='after'}\nends={exit=3}\noutput='port in use'");
+    let found = findings(&told);
+    assert!(found.iter().all(|(level, _, _)| level == "all") && !found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn a_controller_may_die_at_any_moment() {
+    let whole = tell("");
+    for entries in (2..whole.entries).step_by(11) {
+        let told = Story::of_environment(script_patch(Reboot::Required)).dies_after(entries).run();
+        assert_eq!(told.judgement.verdict, Verdict::Pass, "after {entries}: {:?} {:?}", told.findings(), told.faults());
+        assert!(told.left.is_empty(), "after {entries}: {:?}", told.left);
+    }
+}

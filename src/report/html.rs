@@ -13,6 +13,7 @@ use askama::Template;
 use crate::journal::RunState;
 use crate::verdict::Verdict;
 
+use super::rollout::{Rollout, Safety, rollouts};
 use super::view::{CellView, confirmation, place};
 use super::{ReportError, Source, text};
 use cell::{CellPage, cell_page};
@@ -86,6 +87,7 @@ struct Page {
     more_findings: usize,
     hardware: Vec<String>,
     rows: Vec<(String, Vec<Option<PlacePage>>)>,
+    rollouts: Vec<(Sign, String, String, String)>,
     faults: Vec<NewsPage>,
     more_faults: usize,
     notes: Vec<(String, Vec<String>)>,
@@ -143,6 +145,7 @@ fn page(source: &Source<'_>) -> Page {
         more_findings,
         hardware: matrix.hardware,
         rows: matrix.rows.into_iter().map(|(build, places)| (build, places.into_iter().map(|at| at.and_then(place)).collect())).collect(),
+        rollouts: rollouts(source).iter().map(rollout_row).collect(),
         faults,
         more_faults,
         notes: source.notes().into_iter().take(SHOWN).collect(),
@@ -156,6 +159,16 @@ fn page(source: &Source<'_>) -> Page {
     }
 }
 
+/// Sign, place, order, what is to be said of it.
+fn rollout_row(one: &Rollout) -> (Sign, String, String, String) {
+    let sign = match one.safety {
+        Safety::Safe => Sign::Good,
+        Safety::Unsafe => Sign::Bad,
+        Safety::Unknown => Sign::Odd,
+    };
+    (sign, format!("{}@{}", one.environment, one.hardware), one.told_order(), one.told())
+}
+
 fn facts(source: &Source<'_>) -> Vec<(&'static str, String)> {
     let run = source.run;
     let manifest = &run.plan.patch.manifest;
@@ -163,7 +176,7 @@ fn facts(source: &Source<'_>) -> Vec<(&'static str, String)> {
         ("Patch", manifest.id.to_string()),
         ("Begun", text::moment(run.planned)),
         ("Took", text::duration(source.elapsed_ms())),
-        ("Machines", run.plan.cells.len().to_string()),
+        ("Machines", run.plan.machines().count().to_string()),
         ("Asked for by", text::one_line(&run.by, 80)),
     ];
     if !manifest.cves.is_empty() {

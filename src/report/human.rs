@@ -9,6 +9,7 @@ use unicode_width::UnicodeWidthStr;
 use crate::verdict::Verdict;
 
 use super::Source;
+use super::rollout::{Safety, rollouts};
 use super::text::{self, DiffLine};
 use super::view::{CellView, confirmation, place};
 
@@ -117,6 +118,7 @@ pub fn render(source: &Source<'_>) -> Styled {
     findings(&mut out, source);
     faults(&mut out, source);
     matrix(&mut out, source);
+    orders(&mut out, source);
     notes(&mut out, source);
     out.heading("Next");
     let here = format!("patchlab show {}", source.run.run);
@@ -197,7 +199,7 @@ fn excerpt(out: &mut Styled, detail: &str) {
 fn matrix(out: &mut Styled, source: &Source<'_>) {
     let cells = source.cells();
     let matrix = source.matrix();
-    out.heading("Machines");
+    out.heading(if source.noun() == "cell" { "Cells" } else { "Machines" });
     let first = matrix.rows.iter().map(|(build, _)| build.width()).max().unwrap_or(0);
     let widths: Vec<_> = matrix.hardware.iter().map(|hardware| hardware.width().max("inconclusive".len())).collect();
     if 2 + first + widths.iter().map(|width| width + 2).sum::<usize>() > WIDTH {
@@ -226,6 +228,25 @@ fn matrix(out: &mut Styled, source: &Source<'_>) {
     }
 }
 
+/// The orders in which an environment's machines may be patched.
+fn orders(out: &mut Styled, source: &Source<'_>) {
+    let rollouts = rollouts(source);
+    if rollouts.is_empty() {
+        return;
+    }
+    out.heading("Rollout");
+    for one in &rollouts {
+        let tone = match one.safety {
+            Safety::Safe => Tone::Pass,
+            Safety::Unsafe => Tone::Fail,
+            Safety::Unknown => Tone::Inconclusive,
+        };
+        out.push(Tone::Plain, format!("  {}@{}", one.environment, one.hardware)).end_line();
+        out.wrapped(Tone::Plain, 4, &one.told_order());
+        out.wrapped(tone, 6, &one.told());
+    }
+}
+
 fn notes(out: &mut Styled, source: &Source<'_>) {
     let notes = source.notes();
     if notes.is_empty() {
@@ -241,7 +262,7 @@ fn notes(out: &mut Styled, source: &Source<'_>) {
 /// The cells' names, or that it is all of them.
 fn places(source: &Source<'_>, cells: &[String]) -> String {
     let all = source.run.plan.cells.len();
-    if cells.len() == all && all > 1 { "on every machine".to_owned() } else { format!("on {}", cells.join(", ")) }
+    if cells.len() == all && all > 1 { format!("on every {}", source.noun()) } else { format!("on {}", cells.join(", ")) }
 }
 
 /// Lines of at most `width` columns, broken at spaces where there are any.

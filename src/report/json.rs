@@ -9,6 +9,7 @@ use crate::journal::Controller;
 use crate::plan::{Exclusion, Lint, PlannedMachine, Subject};
 use crate::verdict::{Comparison, Verdict};
 
+use super::rollout::{Rollout, rollouts};
 use super::view::CellView;
 use super::{ReportError, Source};
 
@@ -32,6 +33,8 @@ struct RunReport<'a> {
     controllers: &'a [Controller],
     kept: &'a [String],
     cells: Vec<CellReport<'a>>,
+    /// The orders in which environments' machines may be patched.
+    rollouts: Vec<Rollout>,
 }
 
 #[derive(Serialize)]
@@ -200,6 +203,7 @@ pub fn render(source: &Source<'_>) -> Result<String, ReportError> {
         controllers: &run.controllers,
         kept: &run.kept,
         cells: source.cells().iter().map(cell_report).collect(),
+        rollouts: rollouts(source),
     };
     let mut text = serde_json::to_string_pretty(&report)?;
     text.push('\n');

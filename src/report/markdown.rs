@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use crate::verdict::Verdict;
 
+use super::rollout::rollouts;
 use super::view::{confirmation, place};
 use super::{Source, text};
 
@@ -21,6 +22,7 @@ pub fn render(source: &Source<'_>) -> String {
     header(&mut out, source);
     findings(&mut out, source);
     matrix(&mut out, source);
+    orders(&mut out, source);
     faults(&mut out, source);
     notes(&mut out, source);
     out.push_str("### Next\n\n");
@@ -98,6 +100,20 @@ fn faults(out: &mut String, source: &Source<'_>) {
 fn more(out: &mut String, all: usize, word: &str) {
     if all > SHOWN {
         let _ = writeln!(out, "- … and {} more", text::count(all - SHOWN, word));
+    }
+    out.push('\n');
+}
+
+/// The orders in which an environment's machines may be patched.
+fn orders(out: &mut String, source: &Source<'_>) {
+    let rollouts = rollouts(source);
+    if rollouts.is_empty() {
+        return;
+    }
+    out.push_str("### Rollout\n\n");
+    for one in &rollouts {
+        let place = code(&format!("{}@{}", one.environment, one.hardware));
+        let _ = writeln!(out, "- {place}: {}: {}", code(&one.told_order()), code(&one.told()));
     }
     out.push('\n');
 }

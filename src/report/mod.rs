@@ -14,6 +14,7 @@ pub mod json;
 pub mod junit;
 pub mod markdown;
 pub mod plan;
+pub mod rollout;
 pub mod standing;
 pub mod text;
 pub mod view;

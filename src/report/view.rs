@@ -91,11 +91,17 @@ impl<'a> Source<'a> {
         text::elapsed(self.run.planned, end)
     }
 
+    /// What a line of the plan is called: a machine, where none is more than one.
+    pub fn noun(&self) -> &'static str {
+        if self.run.plan.cells.iter().any(PlannedCell::is_environment) { "cell" } else { "machine" }
+    }
+
     /// The verdict's reason in a sentence or two.
     pub fn reason(&self) -> String {
         let cells = self.cells();
         let all = cells.len();
-        let on = |number: usize| if all == 1 { "on the one machine planned".to_owned() } else { format!("on {number} of {all} machines") };
+        let noun = self.noun();
+        let on = |number: usize| if all == 1 { format!("on the one {noun} planned") } else { format!("on {number} of {all} {noun}s") };
         if !self.is_finished() {
             let open = cells.iter().filter(|cell| !cell.finished).count();
             let bad: usize = cells.iter().map(|cell| cell.findings.len()).sum();
@@ -114,8 +120,7 @@ impl<'a> Source<'a> {
             }
             Verdict::Fail if findings == 0 => "The patch is to blame, and no finding says why; read the journal.".to_owned(),
             Verdict::Fail => {
-                let also =
-                    if unjudged == 0 { String::new() } else { format!(" The lab could not judge {}.", text::count(unjudged, "machine")) };
+                let also = if unjudged == 0 { String::new() } else { format!(" The lab could not judge {}.", text::count(unjudged, noun)) };
                 format!("{} {} ({}): the patch is to blame.{also}", text::count(findings, "finding"), on(failing), codes(&cells))
             }
             Verdict::Inconclusive if all == 0 => "Nothing was planned, so nothing can be said.".to_owned(),
@@ -169,7 +174,7 @@ impl<'a> Source<'a> {
             Verdict::Fail | Verdict::Inconclusive => {
                 let cells = self.cells();
                 if let Some(cell) = cells.iter().find(|cell| cell.verdict() == self.verdict()) {
-                    commands.push((self.repeat(cell.planned), "the same again, this machine only"));
+                    commands.push((self.repeat(cell.planned), "the same again, this one only"));
                 }
             }
         }

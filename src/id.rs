@@ -18,7 +18,8 @@ pub struct BadId {
     pub found: String,
 }
 
-const NAME_RULE: &str = "a name of lower-case letters, digits, '-', '.' and '_', starting with a letter or digit, at most 64 long";
+pub(crate) const NAME_RULE: &str =
+    "a name of lower-case letters, digits, '-', '.' and '_', starting with a letter or digit, at most 64 long";
 const DIGEST_RULE: &str = "\"sha256:\" and 64 lower-case hexadecimal digits";
 const RUN_RULE: &str = "a run id (a UUID) or a unique start of one";
 

@@ -311,11 +311,6 @@ fn each_mistake_is_said_once_and_in_its_place() {
             &["builds/acme/My Build.toml a name that nothing in the lab can have", "images/Deb a name that nothing in the lab can have"],
         ),
         (
-            "an environment",
-            |lab| lab.write("builds/acme/pair.environment.toml", ""),
-            &["builds/acme/pair.environment.toml environments are not supported yet by this version"],
-        ),
-        (
             "a build without a customer",
             |lab| lab.write("builds/web.toml", BUILD),
             &["builds/web.toml a file in builds/ itself is never read"],
@@ -335,7 +330,7 @@ fn each_mistake_is_said_once_and_in_its_place() {
             |lab| lab.change("builds/acme/web.toml", "[\"web\"]", "[]"),
             &[
                 "warning: builds/acme/web.toml:5 [suites] no suites: only the health suite judges patches for this build",
-                "warning: test-suites/web no build runs the suite \"web\"",
+                "warning: test-suites/web no build or environment runs the suite \"web\"",
             ],
         ),
         (
@@ -361,6 +356,178 @@ fn each_mistake_is_said_once_and_in_its_place() {
         let has_error = expected.iter().any(|line| !line.starts_with("warning"));
         assert_eq!(Catalog::load(lab.path()).is_err(), has_error, "{name}");
     }
+}
+
+const PAIR: &str = r#"title = "Two of them"
+suites = ["talk"]
+
+[segment.lan]
+subnet = "10.0.0.0/24"
+
+[role.server]
+build = "web"
+address = { lan = "10.0.0.1" }
+ready = ["tcp 80"]
+
+[role.client]
+build = "web"
+hardware = ["plain"]
+address = { lan = "10.0.0.2" }
+names = ["client.example"]
+after = ["server"]
+"#;
+
+const TALK: &str = r#"title = "They talk"
+kind = "interoperability"
+roles = ["server", "client"]
+
+[[case]]
+name = "greets"
+
+[[case.step]]
+role = "server"
+start = "listens"
+
+[[case.step]]
+network = "delay lan 10ms"
+
+[[case.step]]
+role = "client"
+run = "greets"
+"#;
+
+/// A lab with an environment and an interoperability suite, and nothing wrong.
+fn with_peers() -> Lab {
+    let lab = Lab::good();
+    lab.write("builds/acme/pair.environment.toml", PAIR);
+    lab.write("test-suites/talk/suite.toml", TALK);
+    lab.script("test-suites/talk/listens");
+    lab.script("test-suites/talk/greets");
+    lab
+}
+
+#[test]
+fn every_mistake_about_peers_is_named() {
+    const PAIR: &str = "builds/acme/pair.environment.toml";
+    const TALK: &str = "test-suites/talk/suite.toml";
+    let lab = with_peers();
+    assert_eq!(lab.brief(), Vec::<String>::new());
+    assert_eq!(lab.load().catalog.expect("a catalog").customers.values().map(|customer| customer.environments.len()).sum::<usize>(), 1);
+    let sins: &[(&str, &str, &str, &[&str])] = &[
+        (
+            PAIR,
+            "\"10.0.0.2\"",
+            "\"10.0.0.1\"",
+            &["pair.environment.toml:[role.server.address.lan] 10.0.0.1 on segment lan is taken by role client"],
+        ),
+        (
+            PAIR,
+            "\"10.0.0.2\"",
+            "\"10.0.0.255\"",
+            &["pair.environment.toml:[role.client.address.lan] 10.0.0.255 is no address of a machine on segment lan"],
+        ),
+        (
+            PAIR,
+            "{ lan = \"10.0.0.2\" }",
+            "{ wan = \"10.0.0.2\" }",
+            &["pair.environment.toml:[role.client.address.wan] there is no segment \"wan\""],
+        ),
+        (
+            PAIR,
+            "ready = [\"tcp 80\"]",
+            "after = [\"client\"]",
+            &["pair.environment.toml:[role] these machines wait for each other and none can start: client, server"],
+        ),
+        (PAIR, "[\"server\"]", "[\"sever\"]", &["pair.environment.toml:[role.client.after[0]] there is no role \"sever\""]),
+        (
+            PAIR,
+            "[\"client.example\"]",
+            "[\"server\"]",
+            &["pair.environment.toml:[role.client.names[0]] the name \"server\" belongs to role server already"],
+        ),
+        (
+            PAIR,
+            "[\"plain\"]",
+            "[\"fancy\"]",
+            &[
+                "pair.environment.toml:[role.client.hardware[0]] its build does not live on the hardware \"fancy\"",
+                "pair.environment.toml:[role.client.hardware[0]] there is no hardware profile \"fancy\"",
+            ],
+        ),
+        (PAIR, "[role.client]", "[role.clerk]", &["pair.environment.toml:[suites[0]] nobody plays the role client of suite talk"]),
+        (PAIR, "[role.client]", "[role.The_Client]", &["pair.environment.toml:[role.The_Client] \"The_Client\" is not a name"]),
+        (
+            PAIR,
+            "[role.client]",
+            "[role.the_client]",
+            &["pair.environment.toml:[role.the_client] a role that can't be the name of a machine"],
+        ),
+        (
+            PAIR,
+            "[\"talk\"]",
+            "[\"talk\", \"web\"]",
+            &["pair.environment.toml:[suites[1]] the suite web is of kind regression, for one machine"],
+        ),
+        (PAIR, "\"tcp 80\"", "\"udp 80\"", &["pair.environment.toml:[role.server.ready[0]] role.server.ready[0] has the wrong form"]),
+        (
+            TALK,
+            "delay lan",
+            "delay wan",
+            &["pair.environment.toml:[suites[0]] the suite talk disturbs wan, which is neither a role of it nor a segment here"],
+        ),
+        (TALK, "delay lan 10ms", "delay lan", &["suite.toml:[case[0].step[1].network] expected down|up PLACE"]),
+        (TALK, "run = \"greets\"", "wait = \"greets\"", &["suite.toml:[case[0].step[2]] no step before this one started \"greets\""]),
+        (TALK, "run = \"greets\"", "run = \"greets\"\nexpect = \"greets\"", &["suite.toml:[case[0].step[2]] a step does exactly one of"]),
+        (TALK, "run = \"greets\"", "start = \"greets\"", &["suite.toml:[case[0]] no step of the case can fail: it checks nothing"]),
+        (TALK, "role = \"client\"", "role = \"clerk\"", &["suite.toml:[case[0].step[2].role] the suite has no role \"clerk\""]),
+        (
+            TALK,
+            "roles = [\"server\", \"client\"]",
+            "roles = [\"server\"]",
+            &["suite.toml:[roles] an interoperability suite is about two machines or more"],
+        ),
+    ];
+    for (file, from, to, expected) in sins {
+        let lab = with_peers();
+        lab.change(file, from, to);
+        let brief = lab.brief();
+        for wanted in *expected {
+            let (file, text) = wanted.split_once(':').expect("file:text");
+            assert!(brief.iter().any(|line| line.contains(file) && line.contains(text)), "{to}: expected {wanted:?} in {brief:#?}");
+        }
+        assert!(Catalog::load(lab.path()).is_err(), "{to}");
+    }
+    let lab = with_peers();
+    lab.change("builds/acme/web.toml", "[\"web\"]", "[\"web\", \"talk\"]");
+    assert_eq!(lab.brief(), ["builds/acme/web.toml:5 [suites[1]] the suite \"talk\" needs several machines"]);
+}
+
+#[test]
+fn the_readme_shows_a_valid_lab() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a README");
+    let lab = Lab(tempfile::Builder::new().prefix("readme-").tempdir().expect("a temporary folder"));
+    let mut files = 0;
+    for block in readme.split("```").skip(1).step_by(2) {
+        let Some((_, body)) = block.split_once('\n') else { continue };
+        let named = body.lines().find_map(|line| line.strip_prefix("# "));
+        let lab_file = |path: &&str| ["images/", "builds/", "test-suites/"].iter().any(|top| path.starts_with(top));
+        if let Some(path) = named.filter(lab_file) {
+            lab.write(path, body);
+            files += 1;
+        }
+    }
+    assert!(files >= 9, "the README shows {files} files of a lab");
+    lab.write("images/shop/files/index.html", "hello\n");
+    for script in ["images/shop/setup.sh", "test-suites/shop/front-page.sh", "test-suites/shop/checkout.sh"] {
+        lab.script(script);
+    }
+    for script in ["shop/catalogue.sh", "shop/disk-full.sh", "orders/listen.sh", "orders/queue-order.sh", "orders/order-sent.sh"] {
+        lab.script(&format!("test-suites/{script}"));
+    }
+    // Shown by name alone.
+    lab.write("builds/hardware/counter.toml", HARDWARE);
+    lab.write("builds/contoso/till.toml", BUILD.replace("\"deb\"", "\"crm\"").replace("plain", "counter").replace("\"web\"", "\"shop\""));
+    assert_eq!(lab.brief(), Vec::<String>::new());
 }
 
 #[test]

@@ -9,6 +9,7 @@ use super::diagnostic::{Diagnostic, did_you_mean, nearest, one_of};
 use super::schema::Kind;
 use super::source::Source;
 use super::tree::{Tree, join};
+use crate::id::{NAME_RULE, Name};
 
 /// Every structural mistake of a file.
 pub fn check(source: &Source, kind: Kind) -> Vec<Diagnostic> {
@@ -47,6 +48,11 @@ fn unknown_key(source: &Source, table: &Tree, path: &str, key: &str, rule: &Valu
     let span = table.entry(key).map_or(&table.span, |entry| &entry.key_span);
     let place = source.place(span);
     let free = keys(rule).filter(|known| table.entry(known).is_none());
+    // A table of people's own names allows whatever is one.
+    if let Some(pattern) = rule.get("patternProperties").and_then(Value::as_object).and_then(|patterns| patterns.keys().next()) {
+        let rule = if pattern == Name::PATTERN { NAME_RULE.to_owned() } else { format!("a key that matches {pattern}") };
+        return Diagnostic::error(&source.file, format!("{key:?} is not a name")).at(place).key(join(path, key)).expected(rule);
+    }
     Diagnostic::error(&source.file, format!("unknown key {key:?}"))
         .at(place)
         .key(join(path, key))

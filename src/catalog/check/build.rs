@@ -14,17 +14,17 @@ use crate::id::Name;
 pub(super) fn check(raw: &RawCatalog, found: &Found<Build>, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
     let tree = &source.tree;
     if let Some(image) = tree.get("image") {
-        known(source, image, "image", "image", "images", &raw.images, diagnostics);
+        known(source, image, "image", "image", "images/", &raw.images, diagnostics);
     }
     for (at, _, item) in tree.texts_at("hardware") {
-        known(source, item, &format!("hardware[{at}]"), "hardware profile", "builds/hardware", &raw.hardware, diagnostics);
+        known(source, item, &format!("hardware[{at}]"), "hardware profile", "builds/hardware/", &raw.hardware, diagnostics);
     }
     for (at, name, item) in tree.texts_at("suites") {
         let key = format!("suites[{at}]");
         if name == "health" {
             diagnostics.push(source.error(item, key, "the health suite always runs and is not listed").hint("remove it"));
         } else {
-            known(source, item, &key, "suite", "test-suites", &raw.suites, diagnostics);
+            known(source, item, &key, "suite", "test-suites/", &raw.suites, diagnostics);
             let suite =
                 name.parse::<Name>().ok().and_then(|name| raw.suites.get(&name)).and_then(|(found, _)| found.reading.value.as_ref());
             if suite.is_some_and(|suite| suite.kind == SuiteKind::Interoperability) {
@@ -65,7 +65,7 @@ pub(super) fn known<T>(
     if !names.contains_key(&name) {
         let words = || names.keys().map(Name::as_str);
         let problem = source.error(at, key, format!("there is no {what} {:?}", name.as_str()));
-        let hint = did_you_mean(name.as_str(), words()).unwrap_or_else(|| format!("{what}s are described in {folder}/"));
+        let hint = did_you_mean(name.as_str(), words()).unwrap_or_else(|| format!("{what}s are described in {folder}"));
         diagnostics.push(problem.expected(one_of(words())).hint(hint));
     }
 }

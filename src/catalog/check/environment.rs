@@ -27,7 +27,7 @@ pub(super) fn check(
     let tree = &source.tree;
     twice(source, tree, "suites", diagnostics);
     for (at, _, item) in tree.texts_at("suites") {
-        known(source, item, &format!("suites[{at}]"), "suite", "test-suites", &raw.suites, diagnostics);
+        known(source, item, &format!("suites[{at}]"), "suite", "test-suites/", &raw.suites, diagnostics);
     }
     let roles = tree.get("role").map_or(&[][..], Tree::entries);
     if let ([_], Some(entry)) = (roles, tree.entry("role")) {
@@ -47,6 +47,10 @@ pub(super) fn check(
 }
 
 fn role_name(source: &Source, role: &str, span: &crate::catalog::tree::Bytes, path: &str, diagnostics: &mut Vec<Diagnostic>) {
+    // What is no name at all, the schema says.
+    if role.parse::<Name>().is_err() {
+        return;
+    }
     let label = role.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-') && !role.ends_with('-');
     if !label || role.len() > LONGEST_ROLE || role == "all" {
         let problem = Diagnostic::error(&source.file, "a role that can't be the name of a machine").at(source.place(span)).key(path);
@@ -58,11 +62,11 @@ fn role_name(source: &Source, role: &str, span: &crate::catalog::tree::Bytes, pa
 fn member(raw: &RawCatalog, customer: &FoundCustomer, source: &Source, table: &Tree, path: &str, diagnostics: &mut Vec<Diagnostic>) {
     time_limit(source, table, path, "ready-within", diagnostics);
     let Some(at) = table.get("build") else { return };
-    known(source, at, &join(path, "build"), "build of this customer", "this folder", &customer.builds, diagnostics);
+    known(source, at, &join(path, "build"), "build", "the customer's own folder", &customer.builds, diagnostics);
     let build = at.text().and_then(|name| name.parse::<Name>().ok()).and_then(|name| customer.builds.get(&name));
     for (at, name, item) in table.texts_at("hardware") {
         let key = format!("{path}.hardware[{at}]");
-        known(source, item, &key, "hardware profile", "builds/hardware", &raw.hardware, diagnostics);
+        known(source, item, &key, "hardware profile", "builds/hardware/", &raw.hardware, diagnostics);
         let lives_on = build.and_then(|build| build.reading.value.as_ref()).map(|build| &build.hardware);
         if let Some(hardware) = lives_on.filter(|all| !all.iter().any(|one| one.as_str() == name)) {
             let problem = source.error(item, &key, format!("its build does not live on the hardware {name:?}"));
@@ -82,15 +86,7 @@ fn addresses(environment: &Environment, source: &Source, diagnostics: &mut Vec<D
             let place = at(source, &["role", role.as_str(), "address", segment.as_str()]);
             let key = format!("role.{role}.address.{segment}");
             let Some(found) = environment.segments.get(segment) else {
-                known(
-                    source,
-                    &text_at(segment, place),
-                    &key,
-                    "segment",
-                    "this file, as [segment.NAME]",
-                    &environment.segments,
-                    diagnostics,
-                );
+                known(source, &text_at(segment, place), &key, "segment", "this file as [segment.NAME]", &environment.segments, diagnostics);
                 continue;
             };
             if !found.subnet.has_host(*address) {

@@ -17,6 +17,7 @@ use crate::catalog::tree::{Tree, join};
 
 pub(super) fn check(found: &Found<Suite>, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
     let mut names = BTreeMap::new();
+    let regression = source.tree.get("kind").and_then(Tree::text) == Some("regression");
     let cases = source.tree.get("case").map_or(&[][..], Tree::items);
     for (at, case) in cases.iter().enumerate() {
         let path = format!("case[{at}]");
@@ -27,6 +28,10 @@ pub(super) fn check(found: &Found<Suite>, source: &Source, diagnostics: &mut Vec
             diagnostics.push(problem.expected("a name of its own for each case").hint(format!("the other one is case[{first}]")));
         }
         script(found, source, case, "run", &path, diagnostics);
+        if regression && case.get("run").is_none() {
+            let problem = source.error(case, join(&path, "run"), format!("{path} lacks the key \"run\""));
+            diagnostics.push(problem.expected("the script in the suite's folder that is the case"));
+        }
         commands(source, case, &path, diagnostics);
         time_limit(source, case, &path, "time-limit", diagnostics);
         for (at, step) in case.get("step").map_or(&[][..], Tree::items).iter().enumerate() {
@@ -74,9 +79,6 @@ fn kind(suite: &Suite, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
         } else if let Some(entry) = tree.entry("step") {
             let problem = source.error(&entry.value, join(&path, "step"), "a regression case is one script and has no steps");
             diagnostics.push(problem.hint("name the script by `run`, or write kind = \"interoperability\""));
-        } else if case.run.is_none() {
-            let problem = source.error(tree, join(&path, "run"), format!("{path} lacks the key \"run\""));
-            diagnostics.push(problem.expected("the script in the suite's folder that is the case"));
         }
     }
 }

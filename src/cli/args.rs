@@ -158,9 +158,12 @@ pub struct Selection {
     /// Only this build; repeatable.
     #[arg(long, value_name = "NAME")]
     pub build: Vec<Name>,
-    /// Environments are not supported by this version.
-    #[arg(long, value_name = "NAME", hide = true)]
+    /// Only this environment; repeatable. Environments alone mean no build by itself, and the other way round.
+    #[arg(long, value_name = "NAME")]
     pub environment: Vec<Name>,
+    /// Only this patch level of environments: `server`, `client+db`, `all`; repeatable.
+    #[arg(long, value_name = "ROLES")]
+    pub level: Vec<String>,
     /// Only this hardware profile; repeatable.
     #[arg(long, value_name = "NAME")]
     pub hardware: Vec<Name>,

@@ -38,6 +38,7 @@ fn make_plan(context: &Context, patch: &str, selection: &Selection) -> Result<Pl
         customers: selection.customer.clone(),
         builds: selection.build.clone(),
         environments: selection.environment.clone(),
+        levels: selection.level.clone(),
         hardware: selection.hardware.clone(),
         suites: selection.suite.clone(),
     };

@@ -40,6 +40,9 @@ struct Background {
     report: Option<StepReport>,
 }
 
+/// A machine with its place in the cell.
+type Placed<'a> = (usize, &'a mut MachineState);
+
 /// How a case stands when a step was not well.
 struct Unwell {
     outcome: CaseOutcome,
@@ -385,7 +388,7 @@ impl CellRunner {
     }
 
     /// One machine, and all others.
-    fn apart(&mut self, at: usize) -> Result<(&mut MachineState, Vec<(usize, &mut MachineState)>), Stop> {
+    fn apart(&mut self, at: usize) -> Result<(&mut MachineState, Vec<Placed<'_>>), Stop> {
         let machines = self.pass.as_mut().map(|pass| pass.machines.as_mut_slice()).unwrap_or_default();
         let mut one = None;
         let mut others = Vec::new();
@@ -408,7 +411,7 @@ impl CellRunner {
 }
 
 /// Looks after machines until one of them is lost.
-async fn vigil(mut machines: Vec<(usize, &mut MachineState)>, roles: &[Name], what: &str) -> Stop {
+async fn vigil(mut machines: Vec<Placed<'_>>, roles: &[Name], what: &str) -> Stop {
     loop {
         for (at, machine) in &mut machines {
             let lost = match machine.session.look().await {

@@ -22,6 +22,8 @@ pub struct Request {
     pub customers: Vec<Name>,
     pub builds: Vec<Name>,
     pub environments: Vec<Name>,
+    /// Patch levels of environments: patched roles joined by `+`, or `all`.
+    pub levels: Vec<String>,
     pub hardware: Vec<Name>,
     pub suites: Vec<Name>,
 }

@@ -65,7 +65,12 @@ impl Surroundings<'_> {
                 continue;
             };
             for level in levels(&roles, self.entry.customer.levels) {
-                plan.cells.push(self.cell(&machines, &level, &suites));
+                let cell = self.cell(&machines, &level, &suites);
+                if self.request.levels.is_empty() || self.request.levels.iter().any(|asked| is_level(asked, &cell, &level)) {
+                    plan.cells.push(cell);
+                } else {
+                    leave(cell.id.to_string(), "this level was not asked for".to_owned());
+                }
             }
         }
     }
@@ -157,6 +162,12 @@ fn choices(players: &[Player]) -> Vec<Vec<Name>> {
         };
         choices.into_iter().flat_map(with).collect()
     })
+}
+
+/// Whether someone means this level, in whichever order the roles were said.
+fn is_level(asked: &str, cell: &PlannedCell, level: &BTreeSet<Name>) -> bool {
+    let roles: BTreeSet<&str> = asked.split('+').collect();
+    asked == cell.level() || roles == level.iter().map(Name::as_str).collect()
 }
 
 fn label(choice: &[Name]) -> String {

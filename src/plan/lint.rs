@@ -12,8 +12,8 @@ pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>
     let mut found = Vec::new();
     let mut say = |code: &str, message: String| found.push(Lint { code: code.to_owned(), message });
     let patch = &plan.patch.manifest;
-    if !request.suites.is_empty() || !request.hardware.is_empty() {
-        say("partial", "only some of the builds' suites or hardware were asked for: the verdict speaks for no more than these".to_owned());
+    if !request.suites.is_empty() || !request.hardware.is_empty() || !request.levels.is_empty() {
+        say("partial", "only some suites, hardware or patch levels were asked for: the verdict speaks for no more than these".to_owned());
     }
     for cell in &plan.cells {
         if cell.cases().next().is_none() {

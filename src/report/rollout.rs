@@ -83,7 +83,8 @@ pub fn rollouts(source: &Source<'_>) -> Vec<Rollout> {
     }
     let mut rollouts = Vec::new();
     for ((environment, hardware), known) in &known {
-        if known.roles.len() > MOST_ROLES {
+        // Of a single level there is no order to speak of.
+        if known.roles.len() > MOST_ROLES || known.levels.len() < 2 {
             continue;
         }
         for order in orders(&known.roles.iter().copied().collect::<Vec<_>>()) {

@@ -276,6 +276,43 @@ fn each_mistake_is_said_once_and_in_its_place() {
             ],
         ),
         (
+            "guards that need more of the chipset",
+            |lab| {
+                lab.change(
+                    "builds/hardware/plain.toml",
+                    "firmware = \"bios\"",
+                    "firmware = \"uefi-secure-boot\"\ntpm = \"1.2\"\ntpm-interface = \"crb\"\ncpu = \"pentium3\"",
+                );
+                lab.change("images/deb/image.toml", "firmware = [\"bios\"]", "firmware = [\"uefi-secure-boot\"]");
+            },
+            &[
+                "builds/hardware/plain.toml:3 [firmware] impossible hardware: Secure Boot needs the system management mode of the q35 chipset to guard its keys",
+                "builds/hardware/plain.toml:5 [tpm-interface] impossible hardware: the command response buffer came with TPM 2.0; a TPM 1.2 has none",
+                "builds/hardware/plain.toml:6 [cpu] impossible hardware: UEFI firmware is 64-bit code and pentium3 has no 64-bit mode",
+            ],
+        ),
+        (
+            "an identity that SMBIOS can't carry",
+            |lab| {
+                let smbios = "[smbios]\nserial = \" x\"\nmanufacturer = \"Größe\"\nuuid = \"4c4c4544\"\nboard = \"x\"\n";
+                lab.write("builds/hardware/plain.toml", format!("{HARDWARE}{smbios}"));
+            },
+            &[
+                "builds/hardware/plain.toml:7 [smbios.serial] smbios.serial has the wrong form",
+                "builds/hardware/plain.toml:8 [smbios.manufacturer] smbios.manufacturer has the wrong form",
+                "builds/hardware/plain.toml:9 [smbios.uuid] smbios.uuid has the wrong form",
+                "builds/hardware/plain.toml:10 [smbios.board] unknown key \"board\"",
+            ],
+        ),
+        (
+            "an identity that means none",
+            |lab| {
+                let smbios = "\n[smbios]\nserial = \"5XPHY42\"\nuuid = \"00000000-0000-0000-0000-000000000000\"\n";
+                lab.write("builds/hardware/plain.toml", format!("{HARDWARE}{smbios}"));
+            },
+            &["builds/hardware/plain.toml:9 [smbios.uuid] impossible hardware: to SMBIOS this UUID means that there is none"],
+        ),
+        (
             "hardware twice",
             |lab| lab.change("builds/acme/web.toml", "[\"plain\"]", "[\"plain\", \"plain\"]"),
             &["builds/acme/web.toml:4 [hardware[1]] \"plain\" is in the list twice"],
@@ -537,7 +574,7 @@ fn the_repository_is_a_valid_lab() {
     let catalog = catalog.unwrap_or_else(|| panic!("{}", shown.join("\n\n")));
     assert!(shown.is_empty(), "{}", shown.join("\n\n"));
     assert_eq!(catalog.customers.values().map(|customer| customer.builds.len()).sum::<usize>(), 2);
-    assert_eq!(catalog.hardware.len(), 6);
+    assert_eq!(catalog.hardware.len(), 10);
 }
 
 /// Lines that are nearly right, so that random files get past the parser.

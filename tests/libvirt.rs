@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use patchlab::catalog::Catalog;
 use patchlab::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
-use patchlab::catalog::text::Size;
 use patchlab::hypervisor::libvirt::Libvirt;
 use patchlab::hypervisor::{AgentError, Hypervisor, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Tag};
 use patchlab::id::{Digest, RunId};
@@ -48,17 +47,7 @@ fn empty_image(state: &Path) -> PathBuf {
 }
 
 fn hardware(chipset: Chipset, firmware: Firmware, disk: DiskBus, nic: NicModel) -> Hardware {
-    Hardware {
-        title: "a \"test\" & <more>".to_owned(),
-        chipset,
-        firmware,
-        cpu: "max".to_owned(),
-        cores: 1,
-        memory: Size::mib(768),
-        disk,
-        nic,
-        second_cold_boot: false,
-    }
+    Hardware { title: "a \"test\" & <more>".to_owned(), ..Hardware::plain(chipset, firmware, disk, nic) }
 }
 
 fn machine(name: &str, hardware: Hardware, image: &Path, media: Option<PathBuf>) -> MachineSpec {

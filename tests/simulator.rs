@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use patchlab::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use patchlab::catalog::image::Os;
-use patchlab::catalog::text::{Size, Span};
+use patchlab::catalog::text::Span;
 use patchlab::cell::cause::{BootPhase, Cause, Side};
 use patchlab::cell::observation::Point;
 use patchlab::guest::sim::SimGuests;
@@ -35,17 +35,7 @@ fn spec(name: &str) -> MachineSpec {
             cell: "acme.web@virtio-bios".parse().expect("a cell"),
             lease: name.to_owned(),
         },
-        hardware: Hardware {
-            title: String::new(),
-            chipset: Chipset::Q35,
-            firmware: Firmware::Uefi,
-            cpu: "max".to_owned(),
-            cores: 1,
-            memory: Size::mib(512),
-            disk: DiskBus::Virtio,
-            nic: NicModel::Virtio,
-            second_cold_boot: true,
-        },
+        hardware: Hardware { second_cold_boot: true, ..Hardware::plain(Chipset::Q35, Firmware::Uefi, DiskBus::Virtio, NicModel::Virtio) },
         image: "/image".into(),
         image_digest: Digest::of("image"),
         media: None,

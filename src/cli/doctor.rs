@@ -1,5 +1,6 @@
 //! `patchlab doctor`: what this host lacks, in plain words, and the command that mends it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -8,6 +9,8 @@ use super::args::{Answer, Format};
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::print;
+use crate::catalog::load::load;
+use crate::hypervisor::libvirt::lacking;
 use crate::lab::Settings;
 
 #[derive(Debug, Serialize)]
@@ -60,6 +63,7 @@ pub async fn doctor(context: &Context, answer: &Answer) -> Result<Exit, Failure>
         let found = if there { file.to_owned() } else { format!("{file} is not there") };
         checked.push(Checked { what: purpose.to_owned(), sound: there, found, mend: Some(format!("apt-get install {package}")) });
     }
+    checked.extend(profiles(&context.lab));
     checked.push(room(&context.state.folder));
     checked.push(hypervisor(context).await);
     for one in &mut checked {
@@ -85,6 +89,28 @@ fn find(program: &str) -> Option<PathBuf> {
     // An ordinary user's path may lack the administrator's programs.
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+/// What the catalog's hardware profiles need of this host, each lacking thing with the profiles that want it.
+fn profiles(lab: &Path) -> Vec<Checked> {
+    let one = |what: &str, sound, found: String, mend| Checked { what: what.to_owned(), sound, found, mend };
+    let needs = "what the hardware profiles need";
+    let Some(catalog) = load(lab).catalog else {
+        return vec![one(needs, true, "not looked at: the catalog has mistakes (`patchlab check`)".to_owned(), None)];
+    };
+    let mut lacks: BTreeMap<String, (&str, Vec<&str>)> = BTreeMap::new();
+    for (name, profile) in &catalog.hardware {
+        for lack in lacking(profile) {
+            lacks.entry(lack.what).or_insert((lack.packages, Vec::new())).1.push(name.as_str());
+        }
+    }
+    if lacks.is_empty() {
+        return vec![one(needs, true, format!("all there for {} of them", catalog.hardware.len()), None)];
+    }
+    let told = |(what, (packages, names)): (String, (&str, Vec<&str>))| {
+        one(&what, false, format!("not found; wanted by {}", names.join(", ")), Some(format!("apt-get install {packages}")))
+    };
+    lacks.into_iter().map(told).collect()
 }
 
 fn room(state: &Path) -> Checked {

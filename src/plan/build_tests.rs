@@ -18,17 +18,7 @@ fn names(texts: &[&str]) -> Vec<Name> {
 }
 
 fn hardware(firmware: Firmware) -> Hardware {
-    Hardware {
-        title: "a machine".to_owned(),
-        chipset: Chipset::Q35,
-        firmware,
-        cpu: "max".to_owned(),
-        cores: 1,
-        memory: Size::mib(768),
-        disk: DiskBus::Virtio,
-        nic: NicModel::Virtio,
-        second_cold_boot: false,
-    }
+    Hardware::plain(Chipset::Q35, firmware, DiskBus::Virtio, NicModel::Virtio)
 }
 
 fn case(text: &str, role: Option<Role>) -> Case {

@@ -8,7 +8,7 @@ use patchlab::catalog::image::Os;
 use patchlab::catalog::patch::{Patch, PatchKind, Reboot};
 use patchlab::catalog::step::Step;
 use patchlab::catalog::suite::Case;
-use patchlab::catalog::text::{Size, Span};
+use patchlab::catalog::text::Span;
 use patchlab::cell::{Pass, Stage, StageOutcome};
 use patchlab::guest::sim::SimGuests;
 use patchlab::hypervisor::Hypervisor;
@@ -98,17 +98,8 @@ fn machine(role: &str, hardware: PlannedHardware) -> PlannedMachine {
 }
 
 pub fn plan(patch: PlannedPatch) -> Plan {
-    let profile = Hardware {
-        title: "a machine".to_owned(),
-        chipset: Chipset::Pc,
-        firmware: Firmware::Bios,
-        cpu: "max".to_owned(),
-        cores: 1,
-        memory: Size::mib(768),
-        disk: DiskBus::Virtio,
-        nic: NicModel::Virtio,
-        second_cold_boot: true,
-    };
+    let plain = Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
+    let profile = Hardware { second_cold_boot: true, ..plain };
     let suite = PlannedSuite {
         name: name("web"),
         sha256: Digest::of("web"),

@@ -111,17 +111,8 @@ impl Lab {
             cell: "acme.web@virtio-bios".parse().expect("a cell id"),
             lease: name.to_owned(),
         };
-        let hardware = Hardware {
-            title: "for the contract".to_owned(),
-            chipset: Chipset::Pc,
-            firmware: Firmware::Bios,
-            cpu: "max".to_owned(),
-            cores: 1,
-            memory: Size::mib(512),
-            disk: DiskBus::Virtio,
-            nic: NicModel::Virtio,
-            second_cold_boot: false,
-        };
+        let plain = Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
+        let hardware = Hardware { memory: Size::mib(512), ..plain };
         let (image, media) = (self.image.clone(), self.media.clone());
         MachineSpec {
             name: name.to_owned(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::build::Build;
 use crate::catalog::diagnostic::{Diagnostic, did_you_mean, one_of};
+use crate::catalog::hardware::Firmware;
 use crate::catalog::lists::{patterns, twice};
 use crate::catalog::load::{Found, RawCatalog};
 use crate::catalog::source::Source;
@@ -92,8 +93,9 @@ fn firmware(raw: &RawCatalog, found: &Found<Build>, source: &Source, diagnostics
     for (at, name, item) in source.tree.texts_at("hardware") {
         let profile = name.parse::<Name>().ok().and_then(|name| raw.hardware.get(&name)).and_then(|found| found.reading.value.as_ref());
         if let Some(profile) = profile.filter(|profile| !image.firmware.contains(&profile.firmware)) {
-            let wanted = format!("{:?}", profile.firmware).to_uppercase();
-            let boots: Vec<_> = image.firmware.iter().map(|firmware| format!("{firmware:?}").to_uppercase()).collect();
+            let shown = |firmware: Firmware| firmware.as_str().to_uppercase().replace('-', " ");
+            let wanted = shown(profile.firmware);
+            let boots: Vec<_> = image.firmware.iter().map(|firmware| shown(*firmware)).collect();
             let problem = format!("the image {:?} does not boot on the {wanted} firmware of {name:?}", build.image.as_str());
             diagnostics.push(
                 source

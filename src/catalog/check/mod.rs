@@ -50,7 +50,7 @@ fn each<T>(found: &Found<T>, diagnostics: &mut Vec<Diagnostic>, check: impl FnOn
 fn hardware(found: &Found<super::hardware::Hardware>, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
     let Some(profile) = &found.reading.value else { return };
     for (key, reason, hint) in profile.impossible() {
-        let at = source.tree.get(key).unwrap_or(&source.tree);
+        let (at, _) = source.tree.follow(&format!("/{}", key.replace('.', "/")));
         diagnostics.push(source.error(at, key, format!("impossible hardware: {reason}")).hint(hint));
     }
 }

@@ -10,6 +10,9 @@
 //!   and a killed emulator; it does not survive a crash of the host, and neither does the run.
 //! - *A panic is seen, not rebooted away.* `on_crash='preserve'` keeps the panicked machine for its screenshot and raises an event.
 //! - *Images are not touched.* libvirt may change the owner of the overlay, never that of the image or the media.
+//! - *Secure Boot is enforced, not offered.* Its variables come with Microsoft's keys enrolled, and only code in system management mode may
+//!   write to them (`secure='yes'` with SMM), so that a guest can't switch it off.
+//! - *A TPM is the machine's own.* libvirt runs one emulator (swtpm) for it and removes its state with the machine's definition.
 //! - *No USB.* Nothing needs it, and its timers cost an emulated machine much of its time.
 
 use std::path::{Path, PathBuf};
@@ -17,7 +20,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::xml::{Element, element, text};
-use crate::catalog::hardware::{Chipset, DiskBus, Firmware, NicModel};
+use crate::catalog::hardware::{Chipset, ClockBase, DiskBus, Firmware, NicModel, Smbios, TpmInterface, TpmVersion};
 use crate::hypervisor::{MachineSpec, Tag};
 
 /// The XML namespace of the ownership tag.
@@ -88,11 +91,14 @@ pub struct Domain {
     pub chipset: Chipset,
     pub boot: Boot,
     pub cpu: Cpu,
-    pub cores: u32,
+    pub topology: Topology,
     pub memory_mib: u64,
     pub disk: Disk,
     pub media: Option<PathBuf>,
     pub nics: Vec<Nic>,
+    pub tpm: Option<(TpmVersion, TpmInterface)>,
+    pub clock: ClockBase,
+    pub smbios: Option<Smbios>,
     pub console: PathBuf,
     /// See [`Site::gives_files`].
     pub gives_files: bool,
@@ -101,7 +107,21 @@ pub struct Domain {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Boot {
     Bios,
-    Uefi { code: PathBuf, variables: PathBuf },
+    Uefi {
+        code: PathBuf,
+        variables: PathBuf,
+        /// Whether Secure Boot is enforced.
+        secure: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Topology {
+    pub sockets: u32,
+    /// Of each socket.
+    pub cores: u32,
+    /// Of each core.
+    pub threads: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,13 +159,17 @@ pub fn domain(spec: &MachineSpec, site: &Site) -> Domain {
         chipset: hardware.chipset,
         boot: match hardware.firmware {
             Firmware::Bios => Boot::Bios,
-            Firmware::Uefi => Boot::Uefi { code: site.uefi_code.clone(), variables: variables(&site.folder) },
+            Firmware::Uefi | Firmware::UefiSecureBoot => Boot::Uefi {
+                code: site.uefi_code.clone(),
+                variables: variables(&site.folder),
+                secure: hardware.firmware == Firmware::UefiSecureBoot,
+            },
         },
         cpu: match hardware.cpu.as_str() {
             "max" => Cpu::Maximum,
             model => Cpu::Model(model.to_owned()),
         },
-        cores: hardware.cores,
+        topology: Topology { sockets: hardware.sockets, cores: hardware.cores, threads: hardware.threads },
         memory_mib: hardware.memory.0 >> 20,
         disk: Disk { bus: hardware.disk, overlay: overlay(&site.folder), image: spec.image.clone() },
         media: spec.media.clone(),
@@ -158,6 +182,9 @@ pub fn domain(spec: &MachineSpec, site: &Site) -> Domain {
                 wire: nic.wire,
             })
             .collect(),
+        tpm: hardware.tpm(),
+        clock: hardware.clock,
+        smbios: hardware.smbios.clone(),
         console: console(&site.folder),
         gives_files: site.gives_files,
     }
@@ -185,26 +212,55 @@ impl Domain {
             .with("cell", &self.tag.cell)
             .with("lease", &self.tag.lease);
         let power = |state| element(state).with("enabled", "no");
-        let nvme = self.disk.bus == DiskBus::Nvme;
+        let arguments = self.arguments();
         let root = element("domain").with("type", kind);
-        let root = if nvme { root.with("xmlns:qemu", QEMU_NAMESPACE) } else { root };
+        let root = if arguments.is_empty() { root } else { root.with("xmlns:qemu", QEMU_NAMESPACE) };
+        let passed = |arguments: Vec<String>| {
+            element("qemu:commandline").holding(arguments.into_iter().map(|value| element("qemu:arg").with("value", value)))
+        };
+        let commandline = Some(arguments).filter(|arguments| !arguments.is_empty()).map(passed);
         root.holding([
             text("name", &self.name),
             text("uuid", self.uuid.to_string()),
             element("metadata").holding([tag]),
             text("memory", self.memory_mib.to_string()).with("unit", "MiB"),
-            text("vcpu", self.cores.to_string()),
+            text("vcpu", (self.topology.sockets * self.topology.cores * self.topology.threads).to_string()),
+        ])
+        .holding([self.sysinfo()])
+        .holding([
             self.os(),
-            element("features").holding([element("acpi"), element("apic")]),
+            element("features").holding([
+                Some(element("acpi")),
+                Some(element("apic")),
+                self.secure().then(|| element("smm").with("state", "on")),
+            ]),
             self.cpu(),
-            element("clock").with("offset", "utc"),
+            element("clock").with(
+                "offset",
+                match self.clock {
+                    ClockBase::Utc => "utc",
+                    ClockBase::Localtime => "localtime",
+                },
+            ),
             text("on_poweroff", "destroy"),
             text("on_reboot", "restart"),
             text("on_crash", "preserve"),
             element("pm").holding([power("suspend-to-mem"), power("suspend-to-disk")]),
             self.devices(),
         ])
-        .holding([nvme.then(|| self.nvme())])
+        .holding([commandline])
+    }
+
+    const fn secure(&self) -> bool {
+        matches!(self.boot, Boot::Uefi { secure: true, .. })
+    }
+
+    /// Who the machine says it is. The UUID is not among it: see [`Self::arguments`].
+    fn sysinfo(&self) -> Option<Element> {
+        let entries: Vec<Element> =
+            self.smbios.iter().flat_map(Smbios::texts).map(|(key, value)| text("entry", value.as_str()).with("name", key)).collect();
+        let system = |entries| element("sysinfo").with("type", "smbios").holding([element("system").holding(entries)]);
+        Some(entries).filter(|entries| !entries.is_empty()).map(system)
     }
 
     fn os(&self) -> Element {
@@ -216,16 +272,20 @@ impl Domain {
         let kind = text("type", "hvm").with("arch", if self.kind == Kind::Test { "i686" } else { "x86_64" });
         let kind = machine.into_iter().fold(kind, |kind, machine| kind.with("machine", machine));
         let os = element("os").holding([kind]);
-        match &self.boot {
+        let os = match &self.boot {
             Boot::Bios => os,
-            Boot::Uefi { code, variables } => {
-                os.holding([text("loader", path(code)).with("readonly", "yes").with("type", "pflash"), text("nvram", path(variables))])
+            Boot::Uefi { code, variables, secure } => {
+                let loader = text("loader", path(code)).with("readonly", "yes").with("type", "pflash");
+                let loader = if *secure { loader.with("secure", "yes") } else { loader };
+                os.holding([loader, text("nvram", path(variables))])
             }
-        }
+        };
+        os.holding([self.sysinfo().map(|_| element("smbios").with("mode", "sysinfo"))])
     }
 
     fn cpu(&self) -> Element {
-        let topology = element("topology").with("sockets", 1).with("cores", self.cores).with("threads", 1);
+        let Topology { sockets, cores, threads } = self.topology;
+        let topology = element("topology").with("sockets", sockets).with("cores", cores).with("threads", threads);
         match &self.cpu {
             Cpu::Maximum => element("cpu").with("mode", "maximum").with("check", "none").holding([topology]),
             Cpu::Model(model) => element("cpu")
@@ -253,6 +313,7 @@ impl Domain {
                 Some(self.to_console("isa-serial")),
                 firmware_log,
                 Some(channel),
+                self.tpm(),
                 Some(element("video").holding([element("model").with("type", "vga")])),
                 Some(rng),
                 Some(element("panic").with("model", "isa")),
@@ -317,8 +378,31 @@ impl Domain {
         ])
     }
 
-    /// libvirt 9.0 knows no emulated NVMe disk, so QEMU is told itself. The device sits in slot 0x10, beyond those that libvirt fills.
-    fn nvme(&self) -> Element {
+    fn tpm(&self) -> Option<Element> {
+        let (version, interface) = self.tpm?;
+        let model = match interface {
+            TpmInterface::Tis => "tpm-tis",
+            TpmInterface::Crb => "tpm-crb",
+        };
+        let version = match version {
+            TpmVersion::V1_2 => "1.2",
+            TpmVersion::V2_0 => "2.0",
+        };
+        Some(element("tpm").with("model", model).holding([element("backend").with("type", "emulator").with("version", version)]))
+    }
+
+    /// What QEMU has to be told itself, because libvirt has no words for it.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = if self.disk.bus == DiskBus::Nvme { self.nvme() } else { Vec::new() };
+        // libvirt has one UUID for a machine in both places; machines of one profile at once need their own outside and the same inside.
+        if let Some(uuid) = self.smbios.as_ref().and_then(|smbios| smbios.uuid) {
+            arguments.extend(["-smbios".to_owned(), format!("type=1,uuid={uuid}")]);
+        }
+        arguments
+    }
+
+    /// libvirt 9.0 knows no emulated NVMe disk. The device sits in slot 0x10, beyond those that libvirt fills.
+    fn nvme(&self) -> Vec<String> {
         let bus = match self.chipset {
             Chipset::Pc => "pci.0",
             Chipset::Q35 => "pcie.0",
@@ -335,13 +419,7 @@ impl Domain {
         let device = serde_json::json!({
             "driver": "nvme", "drive": NVME_NODE, "serial": "patchlab", "bootindex": 1, "bus": bus, "addr": "0x10",
         });
-        let argument = |value: String| element("qemu:arg").with("value", value);
-        element("qemu:commandline").holding([
-            argument("-blockdev".to_owned()),
-            argument(overlay.to_string()),
-            argument("-device".to_owned()),
-            argument(device.to_string()),
-        ])
+        vec!["-blockdev".to_owned(), overlay.to_string(), "-device".to_owned(), device.to_string()]
     }
 }
 

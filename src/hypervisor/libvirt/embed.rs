@@ -86,7 +86,7 @@ pub fn set_up(uri: &str, state: &Path) -> Result<Embedded, HypervisorError> {
     fs::create_dir_all(root.join("etc")).map_err(|error| failed("make the folder", error))?;
     let lock = lock(&root)?;
     let runner = runner(&root);
-    let written = write_if_changed(&root.join("etc/qemu.conf"), &configuration(&runner));
+    let written = write_if_changed(&root.join("etc/qemu.conf"), &configuration(&root, &runner));
     written.map_err(|error| failed("write the configuration in", error))?;
     let name = alias(&root).map_err(|error| failed("make a short name for", error))?;
     let uri = format!("qemu:///embed?root={}", percent_encoded(&name.to_string_lossy()));
@@ -106,7 +106,7 @@ fn root_of(uri: &str, state: &Path) -> io::Result<PathBuf> {
     Ok(if rest.as_os_str().is_empty() { known } else { known.join(rest) })
 }
 
-fn configuration(runner: &Runner) -> String {
+fn configuration(root: &Path, runner: &Runner) -> String {
     let quoted = |text: &str| text.replace(['"', '\\', '\n'], "");
     let group = Group::from_gid(runner.gid.into()).ok().flatten().map_or_else(|| format!("+{}", runner.gid), |group| group.name);
     let mut lines = vec![
@@ -119,12 +119,22 @@ fn configuration(runner: &Runner) -> String {
     if Uid::effective().is_root() {
         lines.push(format!("user = \"{}\"", quoted(&runner.name)));
         lines.push(format!("group = \"{}\"", quoted(&group)));
+        lines.push("# TPM emulators run as the user that owns swtpm's own certificate authority, where that one gets here.".to_owned());
+        let tpm = least_of(&["tss", "swtpm"], root);
+        let group = Group::from_gid(tpm.gid.into()).ok().flatten().map_or_else(|| format!("+{}", tpm.gid), |group| group.name);
+        lines.push(format!("swtpm_user = \"{}\"", quoted(&tpm.name)));
+        lines.push(format!("swtpm_group = \"{}\"", quoted(&group)));
     }
     lines.join("\n") + "\n"
 }
 
 /// Root gives QEMU to the distribution's own user for it, when that one can reach the lab's files; else keeps it.
 pub fn runner(root: &Path) -> Runner {
+    least_of(&["libvirt-qemu", "qemu"], root)
+}
+
+/// The first of these users that exists, when it can reach `root` and this process may become it; else this process's own.
+fn least_of(names: &[&str], root: &Path) -> Runner {
     let me = User::from_uid(Uid::effective()).ok().flatten();
     let me = me.map_or_else(
         || Runner { name: format!("+{}", Uid::effective()), uid: Uid::effective().as_raw(), gid: nix::unistd::Gid::effective().as_raw() },
@@ -133,7 +143,7 @@ pub fn runner(root: &Path) -> Runner {
     if !Uid::effective().is_root() {
         return me;
     }
-    let known = ["libvirt-qemu", "qemu"].iter().find_map(|name| User::from_name(name).ok().flatten());
+    let known = names.iter().find_map(|name| User::from_name(name).ok().flatten());
     let lesser = known.map(|user| Runner { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() });
     lesser.filter(|lesser| lesser.reaches(root)).unwrap_or(me)
 }

@@ -9,15 +9,24 @@ use virt::error::Error;
 
 use super::domain::{Kind, Wire};
 use super::embed::Runner;
+use crate::catalog::hardware::{Firmware, Hardware};
 use crate::journal::HostReport;
 
-/// UEFI code and the variables that go with it, by distribution; the first pair that exists is taken.
+/// UEFI code and the fresh variables that go with it, by distribution; the first pair that exists is taken.
 const UEFI: [(&str, &str); 4] = [
     ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
     ("/usr/share/edk2/ovmf/OVMF_CODE.fd", "/usr/share/edk2/ovmf/OVMF_VARS.fd"),
     ("/usr/share/edk2/x64/OVMF_CODE.4m.fd", "/usr/share/edk2/x64/OVMF_VARS.4m.fd"),
     ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
 ];
+/// The same with Secure Boot: code that guards its variables, and variables with Microsoft's keys enrolled.
+const SECURE_UEFI: [(&str, &str); 3] = [
+    ("/usr/share/OVMF/OVMF_CODE_4M.ms.fd", "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"),
+    ("/usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "/usr/share/edk2/ovmf/OVMF_VARS.secboot.fd"),
+    ("/usr/share/OVMF/OVMF_CODE.secboot.fd", "/usr/share/OVMF/OVMF_VARS.ms.fd"),
+];
+/// The programs that libvirt emulates a TPM with.
+const TPM: [&str; 2] = ["swtpm", "swtpm_setup"];
 /// Wires use these ports: below the range from which the kernel gives ports to whoever asks.
 const WIRES: std::ops::Range<u16> = 20_000..30_000;
 
@@ -81,10 +90,41 @@ pub fn is_local(uri: &str) -> bool {
     uri.split_once("://").is_some_and(|(driver, rest)| rest.starts_with('/') && !driver.contains('+'))
 }
 
-/// The UEFI code and its fresh variables.
-pub fn uefi() -> Option<(PathBuf, PathBuf)> {
+/// The UEFI code and its fresh variables. `None` for a profile that has no UEFI, or a host that has no such firmware.
+pub fn uefi(firmware: Firmware) -> Option<(PathBuf, PathBuf)> {
+    let pairs: &[(&str, &str)] = match firmware {
+        Firmware::Bios => &[],
+        Firmware::Uefi => &UEFI,
+        Firmware::UefiSecureBoot => &SECURE_UEFI,
+    };
     let both = |(code, variables): &&(&str, &str)| Path::new(code).exists() && Path::new(variables).exists();
-    UEFI.iter().find(both).map(|(code, variables)| (code.into(), variables.into()))
+    pairs.iter().find(both).map(|(code, variables)| (code.into(), variables.into()))
+}
+
+/// Something that this host needs for a profile and does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lack {
+    pub what: String,
+    /// Debian's packages that bring it.
+    pub packages: &'static str,
+}
+
+/// What this host lacks for machines of this profile.
+pub fn lacking(hardware: &Hardware) -> Vec<Lack> {
+    let mut lacks = Vec::new();
+    let lacks_uefi = |what: &str| Lack { what: what.to_owned(), packages: "ovmf" };
+    match (hardware.firmware, uefi(hardware.firmware)) {
+        (Firmware::Bios, _) | (Firmware::Uefi | Firmware::UefiSecureBoot, Some(_)) => {}
+        (Firmware::Uefi, None) => lacks.push(lacks_uefi("UEFI firmware for guests")),
+        (Firmware::UefiSecureBoot, None) => lacks.push(lacks_uefi("UEFI firmware with Secure Boot and Microsoft's keys")),
+    }
+    if hardware.tpm().is_some() {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(["/usr/bin".into()]).collect();
+        let missing = TPM.iter().filter(|program| !folders.iter().any(|folder| folder.join(program).is_file()));
+        lacks.extend(missing.map(|program| Lack { what: format!("{program}, which emulates TPMs"), packages: "swtpm swtpm-tools" }));
+    }
+    lacks
 }
 
 /// Two ports for a wire that nobody uses now. The search starts at a place that depends on `seed`, so that machines made at

@@ -32,7 +32,6 @@ use super::{
     AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Owned, Tag,
     Vitals, WireReport,
 };
-use crate::catalog::hardware::Firmware;
 use crate::journal::HostReport;
 
 pub mod domain;
@@ -48,6 +47,7 @@ pub mod xml;
 pub use embed::quiet;
 use error::{agent_refused, failure, file, refused};
 use facts::Accelerator;
+pub use facts::{Lack, lacking};
 use session::Session;
 
 /// Deadlines of calls, by what they do.
@@ -232,11 +232,10 @@ impl Inner {
         if cpu != "max" && session.connection.cpu_models_names("x86_64", 0).is_ok_and(|known| !known.contains(cpu)) {
             return refuse(&format!("libvirt knows no CPU model {cpu:?}"), "use \"max\" or a name from `virsh cpu-models x86_64`");
         }
-        match (spec.hardware.firmware, facts::uefi()) {
-            (Firmware::Bios, _) => Ok(None),
-            (Firmware::Uefi, Some(uefi)) => Ok(Some(uefi)),
-            (Firmware::Uefi, None) => refuse("this host has no UEFI firmware for guests", "install the package ovmf"),
+        if let Some(lack) = facts::lacking(&spec.hardware).first().filter(|_| self.accelerator.kind != domain::Kind::Test) {
+            return refuse(&format!("this host has no {}", lack.what), &format!("apt-get install {}", lack.packages));
         }
+        Ok(facts::uefi(spec.hardware.firmware))
     }
 
     /// A machine's NICs and their wires: on its networks, or a single one that leads nowhere.
@@ -313,11 +312,13 @@ impl Inner {
             }
             session.undefine(&domain).map_err(|error| refused(tried, &error))?;
         }
-        // Of an embedded libvirt, QEMU's own log is the lab's to remove too.
-        let log = self.machines.with_file_name("libvirt").join("log/qemu").join(format!("{machine}.log"));
-        match std::fs::remove_file(&log) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file(tried, &error)),
-            _ => {}
+        // Of an embedded libvirt, the emulators' own logs are the lab's to remove too.
+        let logs = self.machines.with_file_name("libvirt").join("log");
+        for log in [logs.join("qemu").join(format!("{machine}.log")), logs.join("swtpm").join(format!("{machine}-swtpm.log"))] {
+            match std::fs::remove_file(&log) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file(tried, &error)),
+                _ => {}
+            }
         }
         folder::remove(&folder::of(&self.machines, machine)).map_err(|error| file(tried, &error))
     }

@@ -36,30 +36,28 @@ pub const fn lines(phase: BootPhase, firmware: Firmware) -> &'static [&'static s
         (BootPhase::Firmware, Firmware::Bios) => {
             &["SeaBIOS (version 1.16.2-debian-1.16.2-1)", "iPXE (http://ipxe.org) 00:02.0", "Booting from Hard Disk..."]
         }
-        (BootPhase::Firmware, Firmware::Uefi) => &[
+        (BootPhase::Firmware, Firmware::Uefi | Firmware::UefiSecureBoot) => &[
             "UEFI firmware (version 2022.11-6)",
             "BdsDxe: loading Boot0001 \"UEFI Misc Device\"",
             "BdsDxe: starting Boot0001 \"UEFI Misc Device\"",
         ],
-        (BootPhase::BootLoader, Firmware::Bios | Firmware::Uefi) => {
+        (BootPhase::BootLoader, _) => {
             &["GRUB loading.", "Welcome to GRUB!", "Loading Linux 6.1.0-sim-amd64 ...", "Loading initial ramdisk ..."]
         }
-        (BootPhase::Kernel, Firmware::Bios | Firmware::Uefi) => &[
+        (BootPhase::Kernel, _) => &[
             "[    0.000000] Linux version 6.1.0-sim-amd64 (sim@patchlab) #1 SMP PREEMPT_DYNAMIC",
             "[    0.412000] smpboot: CPU0: QEMU Virtual CPU",
             "[    1.204000] virtio_blk virtio2: [vda] 8388608 512-byte logical blocks",
             "[    2.870000] EXT4-fs (vda1): mounted filesystem with ordered data mode",
         ],
-        (BootPhase::Userspace, Firmware::Bios | Firmware::Uefi) => &[
+        (BootPhase::Userspace, _) => &[
             "[    4.101000] systemd[1]: systemd 252 running in system mode",
             "[    5.330000] systemd[1]: Hostname set to <sim>.",
             "[  OK  ] Started systemd-journald.service - Journal Service.",
             "[  OK  ] Reached target network.target - Network.",
             "[  OK  ] Started ssh.service - OpenBSD Secure Shell server.",
         ],
-        (BootPhase::Agent, Firmware::Bios | Firmware::Uefi) => {
-            &["[  OK  ] Started qemu-guest-agent.service - QEMU Guest Agent.", "Debian GNU/Linux 12 sim ttyS0"]
-        }
+        (BootPhase::Agent, _) => &["[  OK  ] Started qemu-guest-agent.service - QEMU Guest Agent.", "Debian GNU/Linux 12 sim ttyS0"],
     }
 }
 

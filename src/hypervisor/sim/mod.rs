@@ -159,7 +159,9 @@ impl Hypervisor for SimHypervisor {
                 core.create(&spec.name, spec.tag.clone(), machine).map_err(|e| disk(&tried, &e))?;
                 Ok(format!(
                     "<domain type='sim'>\n  <name>{}</name>\n  <memory unit='bytes'>{}</memory>\n  <vcpu>{}</vcpu>\n</domain>\n",
-                    spec.name, spec.hardware.memory.0, spec.hardware.cores
+                    spec.name,
+                    spec.hardware.memory.0,
+                    spec.hardware.processors()
                 ))
             })
             .await

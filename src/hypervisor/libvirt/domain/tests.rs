@@ -1,5 +1,5 @@
 use super::*;
-use crate::catalog::hardware::Hardware;
+use crate::catalog::hardware::{Hardware, Tpm};
 use crate::catalog::text::Size;
 use crate::id::{Digest, RunId};
 
@@ -12,17 +12,7 @@ fn spec(chipset: Chipset, firmware: Firmware, disk: DiskBus, nic: NicModel) -> M
             cell: "acme.web@virtio-bios".parse().expect("a cell"),
             lease: "m".to_owned(),
         },
-        hardware: Hardware {
-            title: "test".to_owned(),
-            chipset,
-            firmware,
-            cpu: "max".to_owned(),
-            cores: 1,
-            memory: Size::mib(768),
-            disk,
-            nic,
-            second_cold_boot: false,
-        },
+        hardware: Hardware::plain(chipset, firmware, disk, nic),
         image: "/images/sha256/disk.qcow2".into(),
         image_digest: Digest::of("image"),
         media: Some("/state/media.iso".into()),
@@ -55,11 +45,36 @@ fn shipped_profiles() {
         ("scsi-vmxnet3", Chipset::Q35, Firmware::Bios, DiskBus::Scsi, NicModel::Vmxnet3),
         ("nvme", Chipset::Q35, Firmware::Uefi, DiskBus::Nvme, NicModel::Virtio),
     ] {
-        let xml = xml(&spec(chipset, firmware, disk, nic));
-        insta::with_settings!({ snapshot_path => "../snapshots", prepend_module_to_snapshot => false, omit_expression => true }, {
-            insta::assert_snapshot!(name, xml);
-        });
+        whole(name, &spec(chipset, firmware, disk, nic));
     }
+    let mut secure = spec(Chipset::Q35, Firmware::UefiSecureBoot, DiskBus::Nvme, NicModel::E1000e);
+    secure.hardware.tpm = Tpm::V2_0;
+    secure.hardware.clock = ClockBase::Localtime;
+    let text = |text: &str| text.parse().ok();
+    secure.hardware.smbios = Some(Smbios {
+        manufacturer: text("Dell, Inc. <&>"),
+        product: text("PowerEdge R740"),
+        version: text("1.0"),
+        serial: text("5XPHY42"),
+        uuid: "4c4c4544-0058-5010-8048-b5c04f593432".parse().ok(),
+        sku: text("SKU=NotProvided"),
+        family: text("PowerEdge"),
+    });
+    whole("secure-boot-tpm2-smbios", &secure);
+    let mut old = spec(Chipset::Pc, Firmware::Bios, DiskBus::Ide, NicModel::E1000);
+    old.hardware.tpm = Tpm::V1_2;
+    whole("bios-tpm12", &old);
+}
+
+fn whole(name: &str, spec: &MachineSpec) {
+    let mut site = site();
+    if spec.hardware.firmware == Firmware::UefiSecureBoot {
+        site.uefi_code = "/usr/share/OVMF/OVMF_CODE_4M.ms.fd".into();
+    }
+    let xml = domain(spec, &site).to_xml().expect("written");
+    insta::with_settings!({ snapshot_path => "../snapshots", prepend_module_to_snapshot => false, omit_expression => true }, {
+        insta::assert_snapshot!(name, xml);
+    });
 }
 
 #[test]
@@ -80,6 +95,14 @@ fn what_differs_by_cpu_memory_and_accelerator() {
         assert!(xml.contains(part), "no {part} in {xml}");
     }
     assert!(!xml.contains("cdrom"));
+}
+
+#[test]
+fn sockets_and_threads_make_processors() {
+    let mut spec = spec(Chipset::Q35, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
+    (spec.hardware.sockets, spec.hardware.cores, spec.hardware.threads) = (2, 3, 2);
+    let xml = xml(&spec);
+    assert!(xml.contains("<vcpu>12</vcpu>") && xml.contains(r#"<topology sockets="2" cores="3" threads="2"/>"#), "{xml}");
 }
 
 #[test]

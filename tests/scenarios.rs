@@ -63,6 +63,20 @@ const TABLE: &[(&str, &str, Verdict, &str, bool)] = &[
         "probe-failed",
         false,
     ),
+    (
+        "a device of the profile has no driver before the patch",
+        "[[facts]]\nsection='devices'\ndrop='network'",
+        Verdict::Inconclusive,
+        "hardware-unmet",
+        false,
+    ),
+    (
+        "a device of the profile loses its driver to the patch",
+        "[[facts]]\nsection='devices'\nfrom='applied'\ndrop='network'",
+        Verdict::Fail,
+        "regression",
+        true,
+    ),
     // After it, the host's doings stay the lab's.
     (
         "the emulator dies after the patch",

@@ -213,6 +213,7 @@ fn every_row_of_the_blame_table_can_be_provoked() {
         (Cause::AgentNonsense, BOTH, [": Err(Elapsed", "reboot: Err(Failed"]),
         (Cause::UnexpectedReboot, BOTH, ["facts: Ok(None)", "Rebooted"]),
         (Cause::ProbeFailed, BOTH, ["facts: Ok(Some(Exit(1)))", ""]),
+        (Cause::HardwareUnmet, BEFORE, ["facts: Ok(Some(Exit(0)))", ""]),
         (Cause::GuestDiskFull, BOTH, ["apply: Ok(Some(Exit(1)))", "facts: Ok(Some(Exit(0)))"]),
         (Cause::NotApplicable, AFTER, ["preflight: Ok(Some(Exit(64)))", ""]),
         (Cause::ApplyFailed { exit: 100 }, AFTER, ["apply: Ok(Some(Exit(100)))", ""]),

@@ -87,6 +87,8 @@ pub enum Cause {
     UnexpectedReboot,
     /// A guest command that the lab relies on (facts, job runner) failed.
     ProbeFailed,
+    /// The machine is not what its hardware profile claims: a device without its driver, Secure Boot not enforced, another TPM.
+    HardwareUnmet,
     /// The guest's own disk ran full.
     GuestDiskFull,
     /// Applying ended with a failure.
@@ -128,6 +130,7 @@ impl Cause {
             Self::AgentNonsense => "agent-nonsense",
             Self::UnexpectedReboot => "unexpected-reboot",
             Self::ProbeFailed => "probe-failed",
+            Self::HardwareUnmet => "hardware-unmet",
             Self::GuestDiskFull => "guest-disk-full",
             Self::ApplyFailed { .. } => "apply-failed",
             Self::ApplyTimedOut => "apply-timed-out",
@@ -165,6 +168,7 @@ pub const fn blame(cause: &Cause, side: Side) -> Blame {
         | Cause::AgentNonsense
         | Cause::UnexpectedReboot
         | Cause::ProbeFailed
+        | Cause::HardwareUnmet
         | Cause::GuestDiskFull
         | Cause::ApplyFailed { .. }
         | Cause::ApplyTimedOut

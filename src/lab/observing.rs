@@ -59,6 +59,7 @@ impl CellRunner {
             point,
             reboot_pending,
             patch: self.plan.patch.clone(),
+            hardware: machine.map_or_else(Hardware::any, |machine| machine.hardware.profile.clone()),
             services: machine.map(|machine| machine.services.clone()).unwrap_or_default(),
             volatile: machine.map(|machine| machine.volatile.clone()).unwrap_or_default(),
         }

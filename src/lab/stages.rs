@@ -158,7 +158,14 @@ impl CellRunner {
         if !self.cell.is_environment() {
             let facts = self.take_facts(Stage::Baseline, Point::Baseline).await?;
             let results = health::baseline(&facts, &self.health_context(Point::Baseline, false));
+            let unmet = health::unmet(&results).map(|claim| {
+                let message = format!("the machine is not what its profile {} claims: {}", self.cell.hardware_label(), claim.message);
+                Trouble::new(Cause::HardwareUnmet, message).with_detail(claim.detail.clone())
+            });
             self.observe_health(Point::Baseline, results).await?;
+            if let Some(unmet) = unmet {
+                return Err(unmet.into());
+            }
             self.memory(0)?.baseline = Some(facts);
         }
         let stages = self.pass.as_ref().map(|pass| pass.work.stages.as_slice()).unwrap_or_default();

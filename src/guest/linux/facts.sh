@@ -132,6 +132,41 @@ collect() {
     section drivers
     find /sys/bus/pci/devices/*/ /sys/bus/virtio/devices/*/ /sys/bus/scsi/devices/*/ /sys/bus/usb/devices/*/ /sys/bus/nvme/devices/*/ \
         -maxdepth 1 -name driver -printf '%p %l\n' 2>/dev/null
+    section devices
+    # Disks, network cards and TPMs, each with the drivers from itself up to its bus; then cards of such kinds that nothing drives.
+    for device in /sys/class/block/* /sys/class/net/* /sys/class/tpm/*; do
+        [ -e "$device/device" ] || continue
+        case $device in /sys/class/block/*) kind=disk ;; /sys/class/net/*) kind=network ;; *) kind=tpm ;; esac
+        at=$(readlink -f "$device/device")
+        chain=
+        while [ -n "$at" ] && [ "$at" != /sys/devices ]; do
+            if [ -L "$at/driver" ]; then
+                link=$(readlink "$at/driver")
+                chain="$chain ${link##*/}"
+            fi
+            at=${at%/*}
+        done
+        echo "$kind ${device##*/}$chain"
+    done
+    for device in /sys/bus/pci/devices/*; do
+        if [ ! -L "$device/driver" ] && read -r class 2>/dev/null <"$device/class"; then
+            case $class in 0x01* | 0x02*) echo "unbound ${device##*/} $class $(cat "$device/vendor" "$device/device" | tr '\n' ' ')" ;; esac
+        fi
+    done
+    section hardware
+    if [ -d /sys/firmware/efi ]; then echo "firmware uefi"; else echo "firmware bios"; fi
+    for variable in SecureBoot:secure-boot SetupMode:setup-mode; do
+        file=/sys/firmware/efi/efivars/${variable%%:*}-8be4df61-93ca-11d2-aa0d-00e098032b8c
+        # Four bytes of attributes, then the value.
+        [ -r "$file" ] && echo "${variable##*:} $(od -An -t u1 -j 4 -N 1 "$file" | tr -d ' ')"
+    done
+    [ -r /sys/kernel/security/lockdown ] && read -r value </sys/kernel/security/lockdown && echo "lockdown $value"
+    [ -r /sys/class/tpm/tpm0/tpm_version_major ] && read -r value </sys/class/tpm/tpm0/tpm_version_major && echo "tpm $value"
+    awk '/^processor/ { n++ } /^vendor_id/ { v = $3 } /^model name/ { sub(".*: ", ""); m = $0 } /^physical id/ { p[$4] = 1 }
+        END { for (i in p) s++; print "processors", n; print "sockets", s; print "vendor", v; print "model", m }' /proc/cpuinfo
+    for key in sys_vendor product_name product_version product_serial product_uuid product_sku product_family; do
+        [ -r "/sys/class/dmi/id/$key" ] && read -r value <"/sys/class/dmi/id/$key" && echo "dmi $key $value"
+    done
     section modules
     cut -d' ' -f1 /proc/modules 2>/dev/null
 

@@ -3,8 +3,10 @@
 
 use super::scenario::{Facts, Scenario};
 use super::step::Guest;
+use crate::catalog::hardware::{Claims, Firmware, Hardware, TpmVersion, claims, cpu::Vendor};
 
-/// The facts of a guest that nothing is the matter with. `{boot-id}` stands for the boot's id.
+/// The facts of a guest that nothing is the matter with. `{boot-id}` stands for the boot's id; `devices` and `hardware` are those of a
+/// plain machine, and each machine's own follow its profile.
 const HEALTHY: &str = include_str!("facts.txt");
 
 const FULL: &str = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 4000000 4000000 0 100% /\n";
@@ -12,6 +14,9 @@ const FULL: &str = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/
 /// The facts as this guest tells them.
 pub fn told(scenario: &Scenario, guest: &Guest<'_>) -> String {
     let mut sections = sections();
+    let [devices, machine] = machine(guest.hardware);
+    change(&mut sections, "devices", |text| *text = devices);
+    change(&mut sections, "hardware", |text| *text = machine);
     if guest.disk_full {
         change(&mut sections, "disk", |text| FULL.clone_into(text));
     }
@@ -26,6 +31,28 @@ pub fn told(scenario: &Scenario, guest: &Guest<'_>) -> String {
         all
     });
     text.replace("{boot-id}", guest.boot_id)
+}
+
+/// A machine that is all that its profile claims: its devices, and what it says of itself.
+fn machine(hardware: &Hardware) -> [String; 2] {
+    let Claims { devices, firmware, tpm, processors, vendor, identity } = claims(hardware);
+    let driven = devices.iter().map(|device| {
+        let chain = device.chains.first().map(|chain| chain.join(" ")).unwrap_or_default();
+        format!("{} {}0 {chain}\n", device.kind.as_str(), device.kind.as_str())
+    });
+    let mut says = vec![match firmware {
+        Firmware::Bios => "firmware bios".to_owned(),
+        Firmware::Uefi => "firmware uefi\nsecure-boot 0\nsetup-mode 1\nlockdown [none] integrity confidentiality".to_owned(),
+        Firmware::UefiSecureBoot => "firmware uefi\nsecure-boot 1\nsetup-mode 0\nlockdown none [integrity] confidentiality".to_owned(),
+    }];
+    says.extend(tpm.map(|version| match version {
+        TpmVersion::V1_2 => "tpm 1".to_owned(),
+        TpmVersion::V2_0 => "tpm 2".to_owned(),
+    }));
+    says.push(format!("processors {processors}"));
+    says.push(format!("vendor {}", vendor.map_or("AuthenticAMD", Vendor::id)));
+    says.extend(identity.into_iter().map(|(key, value)| format!("dmi {key} {value}")));
+    [driven.collect(), says.join("\n") + "\n"]
 }
 
 /// One section changed, or added before the last, which marks the end.
@@ -68,12 +95,14 @@ fn sections() -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::hardware::{Chipset, DiskBus, NicModel};
     use crate::cell::observation::Point;
     use crate::hypervisor::sim::Situation;
 
     fn guest(point: Point, disk_full: bool) -> Guest<'static> {
         let situation = Situation { cell: "acme.web@bios", role: "", nth: 1, point, boot: 1 };
-        Guest { situation, boot_id: "the-boot", applied: false, disk_full, before: 0 }
+        let hardware = Box::leak(Box::new(Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio)));
+        Guest { situation, boot_id: "the-boot", hardware, applied: false, disk_full, before: 0 }
     }
 
     #[test]

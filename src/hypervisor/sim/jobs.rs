@@ -108,7 +108,8 @@ impl Machine {
         };
         self.record.point = touched;
         let (applied, disk_full) = (self.record.applied, self.record.disk_full);
-        let guest = step::Guest { situation: self.situation(), boot_id: &boot_id, applied, disk_full, before };
+        let (situation, hardware) = (self.situation(), &self.record.hardware);
+        let guest = step::Guest { situation, boot_id: &boot_id, hardware, applied, disk_full, before };
         let report = step::decide(fx.scenario, &guest, &step);
         if matches!(label, "apply" | "reapply") && report.end == StepEnd::Exit(0) {
             self.record.applied = true;

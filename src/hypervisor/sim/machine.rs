@@ -21,7 +21,7 @@ use super::boot;
 use super::jobs::Jobs;
 use super::matching::Situation;
 use super::scenario::{Deed, Moment, Pace, Scenario};
-use crate::catalog::hardware::Firmware;
+use crate::catalog::hardware::Hardware;
 use crate::cell::cause::BootPhase;
 use crate::cell::observation::Point;
 use crate::hypervisor::{MachineEventKind, Vitals};
@@ -39,7 +39,7 @@ pub struct Record {
     pub role: String,
     /// Which clone of the cell, 1 and up.
     pub nth: u32,
-    pub firmware: Firmware,
+    pub hardware: Hardware,
     pub on: bool,
     /// Whether the guest had come up when this was written.
     pub up: bool,
@@ -125,12 +125,12 @@ pub fn paced(pace: &Pace, span: Duration) -> Duration {
 }
 
 impl Machine {
-    pub fn new(cell: &str, role: &str, nth: u32, firmware: Firmware) -> Self {
+    pub fn new(cell: &str, role: &str, nth: u32, hardware: Hardware) -> Self {
         let record = Record {
             cell: cell.to_owned(),
             role: role.to_owned(),
             nth,
-            firmware,
+            hardware,
             on: false,
             up: false,
             boots: 0,
@@ -146,7 +146,8 @@ impl Machine {
     /// A machine that another controller left behind. One that was up goes on without its jobs; one that was booting boots anew.
     pub fn found(record: Record, console: String, fx: &mut Effects<'_>) -> Self {
         let (on, up) = (record.on, record.up);
-        let mut machine = Self { record, console, ..Self::new("", "", 0, Firmware::Bios) };
+        let mut machine = Self { console, ..Self::new("", "", 0, record.hardware.clone()) };
+        machine.record = record;
         if up {
             machine.state = State::Up { settled: true, prepared: true, mood: WELL, jobs: Jobs::default() };
         } else if on {
@@ -275,7 +276,7 @@ impl Machine {
         if phase == BootPhase::Agent && !matches!(mood.agent, Agent::Lost { .. }) {
             fx.events.push(MachineEventKind::AgentConnected);
         }
-        let lines = boot::lines(phase, self.record.firmware);
+        let lines = boot::lines(phase, self.record.hardware.firmware);
         if let Some(first) = lines.first() {
             self.say(first);
         }

@@ -154,7 +154,7 @@ impl Hypervisor for SimHypervisor {
                 }
                 let cell = spec.tag.cell.as_str();
                 let nth = core.next_clone(cell).map_err(|e| disk(&tried, &e))?;
-                let mut machine = Machine::new(cell, spec.nics.first().map_or("", |nic| nic.nic.as_str()), nth, spec.hardware.firmware);
+                let mut machine = Machine::new(cell, spec.nics.first().map_or("", |nic| nic.nic.as_str()), nth, spec.hardware.clone());
                 refuse(machine.refusal(&Moment::Create, &core.scenario), &tried)?;
                 core.create(&spec.name, spec.tag.clone(), machine).map_err(|e| disk(&tried, &e))?;
                 Ok(format!(

@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::matching::{Situation, glob};
 use super::scenario::{Ends, Moment, Scenario, Step, StepName};
 use super::{facts, shell};
+use crate::catalog::hardware::Hardware;
 use crate::guest::{JobStep, StepEnd, StepReport};
 
 /// What a step says when the guest's disk is full.
@@ -26,6 +27,7 @@ const CANNOT: i64 = 67;
 pub struct Guest<'a> {
     pub situation: Situation<'a>,
     pub boot_id: &'a str,
+    pub hardware: &'a Hardware,
     pub applied: bool,
     pub disk_full: bool,
     /// How many times this clone ran a step of this name before.
@@ -158,6 +160,7 @@ fn capped(pattern: &[u8], size: u64, cap: usize) -> (Vec<u8>, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::hardware::{Chipset, DiskBus, Firmware, NicModel};
     use crate::catalog::text::Size;
     use crate::cell::observation::Point;
 
@@ -175,7 +178,8 @@ mod tests {
 
     fn guest(point: Point) -> Guest<'static> {
         let situation = Situation { cell: "acme.web@bios", role: "", nth: 1, point, boot: 1 };
-        Guest { situation, boot_id: "the-boot", applied: false, disk_full: false, before: 0 }
+        let hardware = Box::leak(Box::new(Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio)));
+        Guest { situation, boot_id: "the-boot", hardware, applied: false, disk_full: false, before: 0 }
     }
 
     #[test]

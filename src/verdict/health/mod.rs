@@ -14,6 +14,7 @@ mod configuration;
 mod expected;
 pub mod facts;
 mod files;
+mod hardware;
 mod kernel;
 mod network;
 mod packages;
@@ -24,12 +25,14 @@ mod storage;
 mod text;
 mod tree;
 
+use crate::catalog::hardware::{Claims, Hardware, claims};
 use crate::cell::{CaseOutcome, Point};
 use crate::id::{Digest, Name};
 use crate::plan::PlannedPatch;
 
 use expected::Expected;
 pub use facts::{Facts, Unmeasured};
+pub use hardware::unmet;
 use text::{capped, some_of};
 use tree::{Tree, tree, unlisted};
 
@@ -50,6 +53,8 @@ pub struct HealthContext {
     /// Whether the lab will still restart the machine before it believes the patch to be in effect.
     pub reboot_pending: bool,
     pub patch: PlannedPatch,
+    /// The profile that the machine has to be.
+    pub hardware: Hardware,
     /// Units of the build that must be active.
     pub services: Vec<String>,
     /// Paths of the build that change by themselves (shell patterns).
@@ -83,6 +88,7 @@ pub struct Check {
 struct View<'a> {
     now: &'a Facts,
     services: &'a [String],
+    claims: &'a Claims,
     change: Option<Change<'a>>,
 }
 
@@ -165,6 +171,9 @@ pub const CHECKS: &[Check] = &[
     check("kernel-errors", "the kernel reports no oops, hang, crash or I/O error", kernel::errors),
     check("journal-errors", "services log no new kind of error", kernel::journal),
     check("core-dumps", "no program dumped core", kernel::core_dumps),
+    check("profile-devices", "the profile's devices are driven by what they claim", hardware::devices),
+    check("profile-firmware", "the firmware is the profile's, with Secure Boot enforced where it claims so", hardware::firmware),
+    check("profile-machine", "processors, TPM and SMBIOS identity are the profile's", hardware::machine),
     check("device-drivers", "every device keeps its driver", kernel::drivers),
     check("boot-files", "kernels and initial RAM disks are complete", kernel::boot_files),
     check("boot-time", "how long the boot took", kernel::boot_time),
@@ -189,7 +198,7 @@ pub const CHECKS: &[Check] = &[
 
 /// The state before the patch by itself.
 pub fn baseline(facts: &Facts, context: &HealthContext) -> Vec<HealthResult> {
-    let view = View { now: facts, services: &context.services, change: None };
+    let view = View { now: facts, services: &context.services, claims: &claims(&context.hardware), change: None };
     CHECKS.iter().map(|check| result(check, (check.run)(&view), None)).collect()
 }
 
@@ -201,8 +210,9 @@ pub fn compare(before: &Facts, after: &Facts, context: &HealthContext) -> Vec<He
         expected: Expected::new(context, before, after),
         unlisted: unlisted(before, after),
     };
-    let was = View { now: before, services: &context.services, change: None };
-    let is = View { now: after, services: &context.services, change: Some(Change { before, context, files: &files }) };
+    let claims = claims(&context.hardware);
+    let was = View { now: before, services: &context.services, claims: &claims, change: None };
+    let is = View { now: after, services: &context.services, claims: &claims, change: Some(Change { before, context, files: &files }) };
     CHECKS.iter().map(|check| result(check, (check.run)(&is), Some((check.run)(&was)))).collect()
 }
 

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::catalog::hardware::{Chipset, DiskBus, Firmware, NicModel, Smbios, Tpm};
 use crate::plan::examples::planned;
 
 mod declared;
@@ -37,7 +38,22 @@ const REBOOTED: &str = "boot-id 11111111-1111 => boot-id 22222222-2222";
 
 fn requiring(services: &[&str]) -> HealthContext {
     let services = services.iter().map(|service| (*service).to_owned()).collect();
-    HealthContext { point: Point::Baseline, reboot_pending: false, patch: planned("script"), services, volatile: vec![] }
+    HealthContext {
+        point: Point::Baseline,
+        reboot_pending: false,
+        patch: planned("script"),
+        hardware: profile(),
+        services,
+        volatile: vec![],
+    }
+}
+
+/// What the machine is.
+fn profile() -> Hardware {
+    let smbios =
+        Smbios { manufacturer: "Dell Inc.".parse().ok(), uuid: "4C4C4544-0047-4810-8054-B7C04F345A33".parse().ok(), ..Smbios::default() };
+    let plain = Hardware::plain(Chipset::Q35, Firmware::UefiSecureBoot, DiskBus::Virtio, NicModel::E1000e);
+    Hardware { tpm: Tpm::V2_0, cpu: "EPYC".to_owned(), cores: 2, smbios: Some(smbios), ..plain }
 }
 
 struct Setting {
@@ -58,8 +74,8 @@ impl Setting {
     fn between(&self, before: &str, after: &str) -> Vec<HealthResult> {
         let services = vec!["nginx.service".to_owned(), "ssh.service".to_owned()];
         let volatile = vec!["/srv/spool/*".to_owned()];
-        let context =
-            HealthContext { point: self.point, patch: self.patch.clone(), volatile, services, reboot_pending: self.reboot_pending };
+        let (point, patch, reboot_pending) = (self.point, self.patch.clone(), self.reboot_pending);
+        let context = HealthContext { point, patch, hardware: profile(), volatile, services, reboot_pending };
         compare(&facts(before), &facts(after), &context)
     }
 }
@@ -222,6 +238,28 @@ fn harm_is_seen_and_named() {
             &["-/sys/bus/virtio/devices/virtio0/driver ../../drivers/virtio_blk"],
             &[("device-drivers", "virtio virtio0 had driver virtio_blk and now has none")],
         ),
+        (
+            &["network eth0 e1000e pcieport => network eth0 vfio-pci pcieport"],
+            &[(
+                "profile-devices",
+                "no device is driven as the profile's Intel 82574L network card is (by e1000e); the guest has eth0: vfio-pci",
+            )],
+        ),
+        (
+            &["-disk vda virtio_blk virtio-pci pcieport"],
+            &[("profile-devices", "(by virtio_blk on virtio-pci); the guest has sda: sd on ahci")],
+        ),
+        (&["-tpm tpm0 tpm_crb"], &[("profile-devices", "the profile's TPM with a CRB interface is (by tpm_crb); the guest sees no TPM")]),
+        (&["secure-boot 1 => secure-boot 0"], &[("profile-firmware", "Secure Boot is not enforced: the variable SecureBoot is 0")]),
+        (&["-secure-boot 1"], &[("profile-firmware", "the variable SecureBoot is missing")]),
+        (&["setup-mode 0 => setup-mode 1"], &[("profile-firmware", "SetupMode is 1")]),
+        (
+            &["lockdown none [integrity] confidentiality => lockdown [none] integrity confidentiality"],
+            &[("profile-firmware", "the kernel is not locked down")],
+        ),
+        (&["tpm 2 => tpm 1"], &[("profile-machine", "the TPM's major version is 1, not 2")]),
+        (&["processors 2 => processors 1"], &[("profile-machine", "the machine has 1 processors, not 2")]),
+        (&["dmi sys_vendor Dell Inc. => dmi sys_vendor QEMU"], &[("profile-machine", "sys_vendor is \"QEMU\", not \"Dell Inc.\"")]),
         (
             &["-vmlinuz-6.1.0-50-amd64 8222656", "-f 644 0:0 8222656 1.0 /boot/vmlinuz-6.1.0-50-amd64\t"],
             &[("boot-files", "/boot has no kernel any more"), ("files-outside-patch", "/boot/vmlinuz-6.1.0-50-amd64 is gone")],
@@ -445,9 +483,22 @@ fn what_was_never_measured_is_skipped_with_its_reason() {
     assert_eq!((ssh.outcome, ssh.message.as_str()), (CaseOutcome::Skip, "not measured: no sshd"));
 }
 
+/// Before the patch, a claim that is not met is the lab's fault: the machine is not what was planned.
+#[test]
+fn claims_of_the_profile_are_told_apart_from_other_trouble() {
+    let unmet_of = |edits: &[&str]| unmet(&baseline(&facts(&changed(edits)), &requiring(&[]))).map(|claim| claim.check.to_string());
+    assert_eq!(unmet_of(&[]), None);
+    assert_eq!(unmet_of(&["nginx.service loaded active running => nginx.service loaded failed failed"]), None);
+    assert_eq!(unmet_of(&["secure-boot 1 => secure-boot 0"]), Some("profile-firmware".to_owned()));
+    assert_eq!(unmet_of(&["network eth0 e1000e => network eth0 e1000"]), Some("profile-devices".to_owned()));
+    let results = baseline(&facts(&changed(&["vendor AuthenticAMD => vendor GenuineIntel"])), &requiring(&[]));
+    assert_eq!(unmet(&results), None, "KVM shows the host's maker");
+    assert!(results.iter().flat_map(|result| &result.notes).any(|note| note.contains("GenuineIntel")));
+}
+
 proptest::proptest! {
     #[test]
-    fn any_text_is_compared(before in "(== (units|files|listening|packages|contents|owned|disk|journal)\n)?([a-z/ 0-9:\t]{0,40}\n){0,8}", after in proptest::prelude::any::<String>()) {
+    fn any_text_is_compared(before in "(== (units|files|devices|hardware|listening|packages|contents|owned|disk|journal)\n)?([a-z/ 0-9:\t]{0,40}\n){0,8}", after in proptest::prelude::any::<String>()) {
         let before = Facts::from_text(&before);
         let after = Facts::from_text(&format!("== files\n{after}\n== listening\n{after}\n== disk\n{after}"));
         let context = HealthContext { point: Point::Applied, ..requiring(&[]) };

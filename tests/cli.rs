@@ -16,7 +16,10 @@ impl Lab {
 
     fn patchlab(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchlab"));
-        command.env("NO_COLOR", "1").args(["--lab", env!("CARGO_MANIFEST_DIR"), "--state"]).arg(self.state.path());
+        command.env("NO_COLOR", "1").arg("--state").arg(self.state.path());
+        if !arguments.contains(&"--lab") {
+            command.args(["--lab", env!("CARGO_MANIFEST_DIR")]);
+        }
         if !arguments.contains(&"--hypervisor") {
             command.args(["--hypervisor", "sim"]);
         }
@@ -136,4 +139,32 @@ fn lists_of_nothing_are_no_errors() {
         let (code, text) = lab.run(arguments);
         assert!(code == 0 && !text.is_empty(), "{arguments:?}");
     }
+}
+
+#[test]
+fn a_real_machine_becomes_a_profile_of_the_lab() {
+    let lab = Lab::new();
+    let home = lab.state.path().join("lab");
+    std::fs::create_dir_all(home.join("builds/hardware")).expect("a folder");
+    let home = home.to_str().expect("UTF-8");
+    let machine = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/inventories/dell-poweredge-r740.lshw.json");
+    let (code, told) = lab.run(&["--lab", home, "hardware", "import", machine, "--name", "r740"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("in the lab: virtio-scsi") && told.contains("MegaRAID SAS-3 3108"), "{told}");
+    let file = format!("{home}/builds/hardware/r740.toml");
+    let (code, checked) = lab.run(&["--lab", home, "check"]);
+    assert!(code == 0 && checked.contains("1 hardware profiles"), "{checked}");
+    // What someone may have worked on is not written over.
+    let again = lab.patchlab(&["--lab", home, "hardware", "import", machine, "--name", "r740"]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is there already"), "{again:?}");
+    // Without a place it is a result.
+    assert_eq!(lab.run(&["hardware", "import", machine]), (0, std::fs::read_to_string(file).expect("written")));
+    let (code, json) = lab.json(&["hardware", "import", machine]);
+    assert_eq!((code, &json["from"], &json["profile"]["disk"]), (0, &Value::from("lshw"), &Value::from("scsi")));
+    for bad in ["Cargo.toml", "tests", "nowhere.json"] {
+        let path = format!("{}/{bad}", env!("CARGO_MANIFEST_DIR"));
+        assert_eq!(lab.run(&["hardware", "import", &path]).0, 2, "{bad}");
+    }
+    assert_eq!(lab.run(&["hardware", "import", machine, "--output", "/nowhere/at/all.toml"]).0, 2);
 }

@@ -7,6 +7,7 @@ pub mod environment;
 pub mod hardware;
 pub mod image;
 pub mod inside;
+pub mod inventory;
 pub mod lists;
 pub mod load;
 pub mod patch;

@@ -46,6 +46,9 @@ pub enum Verb {
     /// Golden images.
     #[command(subcommand)]
     Image(Image),
+    /// Hardware profiles.
+    #[command(subcommand)]
+    Hardware(HardwareVerb),
     /// Candidate patches.
     #[command(subcommand)]
     Patch(PatchVerb),
@@ -125,6 +128,25 @@ pub enum Image {
     /// Read every byte of the stored images and compare with their digests.
     Verify {
         names: Vec<Name>,
+        #[command(flatten)]
+        answer: Answer,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HardwareVerb {
+    /// Make a profile from a real machine's inventory, and list what a virtual machine can't reproduce of it.
+    ///
+    /// FILE is the output of `lshw -json`, `dmidecode` (both as root) or `virsh dumpxml`. Which one is seen from its contents.
+    Import {
+        /// The inventory; `-` reads standard input.
+        file: PathBuf,
+        /// The profile's name: it goes to LAB/builds/hardware/NAME.toml unless --output says otherwise.
+        #[arg(long)]
+        name: Option<Name>,
+        /// Where to write it [default: with --name the lab, else standard output].
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
         #[command(flatten)]
         answer: Answer,
     },

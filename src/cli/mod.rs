@@ -7,6 +7,7 @@ mod context;
 mod doctor;
 mod error;
 mod gc;
+mod hardware;
 mod image;
 mod interrupt;
 mod output;
@@ -91,6 +92,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             return Ok(Exit::Pass);
         }
         Verb::Check(verb) => return check::check(&cli.lab, verb),
+        Verb::Hardware(verb) => return hardware::hardware(&cli.lab, verb),
         _ => {}
     }
     let context = Context::open(cli)?;
@@ -114,7 +116,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             }
             Ok(Exit::Pass)
         }
-        Verb::Check(_) | Verb::Completions { .. } | Verb::Man => Ok(Exit::Pass),
+        Verb::Check(_) | Verb::Hardware(_) | Verb::Completions { .. } | Verb::Man => Ok(Exit::Pass),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::jobs::JobEnd;
 use super::runner::{CellRunner, Stop};
 use super::stages::named;
+use crate::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use crate::catalog::suite::Case;
 use crate::cell::{CaseObservation, CaseOutcome, Cause, Phase, Point, Stage, Trouble};
 use crate::guest::linux::apply::facts_step;
@@ -16,6 +17,11 @@ use crate::journal::Event;
 use crate::verdict::health::facts::Facts;
 use crate::verdict::health::{self, HealthContext, HealthResult};
 use crate::verdict::results::{self, ScriptEnd, ScriptReport};
+
+/// What a cell without machines would live on; no plan has one.
+fn bare() -> Hardware {
+    Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio)
+}
 
 /// Bytes kept of a case's output.
 const CASE_OUTPUT: usize = 256 * 1024;
@@ -59,7 +65,7 @@ impl CellRunner {
             point,
             reboot_pending,
             patch: self.plan.patch.clone(),
-            hardware: machine.map_or_else(Hardware::any, |machine| machine.hardware.profile.clone()),
+            hardware: machine.map_or_else(bare, |machine| machine.hardware.profile.clone()),
             services: machine.map(|machine| machine.services.clone()).unwrap_or_default(),
             volatile: machine.map(|machine| machine.volatile.clone()).unwrap_or_default(),
         }

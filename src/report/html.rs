@@ -10,11 +10,12 @@ mod detail;
 
 use askama::Template;
 
+use crate::catalog::hardware::Difference;
 use crate::journal::RunState;
 use crate::verdict::Verdict;
 
 use super::rollout::{Rollout, Safety, rollouts};
-use super::view::{CellView, confirmation, place};
+use super::view::{CellView, confirmation, difference, place};
 use super::{ReportError, Source, text};
 use cell::{CellPage, cell_page};
 use detail::{Budget, Detail};
@@ -94,6 +95,8 @@ struct Page {
     excluded: Vec<(String, String)>,
     lint: Vec<(String, String)>,
     kept: Vec<String>,
+    /// Of each profile.
+    differences: Vec<(String, Vec<Difference>)>,
     cells: Vec<CellPage>,
     commands: Vec<(String, &'static str)>,
     digests: Vec<(&'static str, String)>,
@@ -152,6 +155,7 @@ fn page(source: &Source<'_>) -> Page {
         excluded: plan.excluded.iter().map(|left| (text::one_line(&left.what, 120), text::one_line(&left.reason, 300))).collect(),
         lint: plan.lint.iter().map(|lint| (text::one_line(&lint.code, 60), text::one_line(&lint.message, 300))).collect(),
         kept: run.kept.iter().map(|machine| text::one_line(machine, 80)).collect(),
+        differences: differences(source, &budget),
         cells: cells.iter().map(|cell| cell_page(source, cell, &budget)).collect(),
         commands: source.next_commands(),
         digests: vec![("Run", run.run.to_string()), ("Plan", run.plan_digest.to_string()), ("Patch", plan.patch.sha256.to_string())],
@@ -217,6 +221,13 @@ fn faults(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize) {
         }
     });
     (shown.collect(), all.len().saturating_sub(SHOWN))
+}
+
+/// What each profile declares to be different from production, as far as the page has room.
+fn differences(source: &Source<'_>, budget: &Budget) -> Vec<(String, Vec<Difference>)> {
+    let room = |one: &Difference| budget.spend(60 + 6 * (one.device.len() + one.production.len() + one.lab.len()));
+    let told = |all: &[Difference]| all.iter().take(SHOWN).map(difference).filter(room).collect();
+    source.differences().into_iter().map(|(hardware, all)| (hardware.to_string(), told(all))).collect()
 }
 
 fn place_page(cell: &CellView<'_>) -> PlacePage {

@@ -6,17 +6,20 @@
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
+use crate::catalog::hardware::Difference;
 use crate::verdict::Verdict;
 
 use super::Source;
 use super::rollout::{Safety, rollouts};
 use super::text::{self, DiffLine};
-use super::view::{CellView, confirmation, place};
+use super::view::{CellView, confirmation, difference, place};
 
 /// Columns.
 const WIDTH: usize = 80;
 /// Lines of a finding's detail.
 const EXCERPT: usize = 12;
+/// Declared differences of a profile that are told one by one.
+const DIFFERENCES: usize = 8;
 
 /// What a piece of text means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +123,7 @@ pub fn render(source: &Source<'_>) -> Styled {
     matrix(&mut out, source);
     orders(&mut out, source);
     notes(&mut out, source);
+    differences(&mut out, source);
     out.heading("Next");
     let here = format!("patchlab show {}", source.run.run);
     for (command, purpose) in source.next_commands().into_iter().filter(|(command, _)| *command != here) {
@@ -256,6 +260,26 @@ fn notes(out: &mut Styled, source: &Source<'_>) {
     for (note, cells) in notes {
         out.wrapped(Tone::Plain, 2, &note);
         out.wrapped(Tone::Dim, 4, &places(source, &cells));
+    }
+}
+
+/// The first few of each profile: they are the same in every run of it.
+fn differences(out: &mut Styled, source: &Source<'_>) {
+    let all = source.differences();
+    if all.is_empty() {
+        return;
+    }
+    out.heading("Declared differences from production");
+    for (hardware, differences) in all {
+        out.push(Tone::Plain, "  ").push(Tone::Strong, hardware.as_str()).end_line();
+        for one in differences.iter().take(DIFFERENCES) {
+            let Difference { device, production, lab } = difference(one);
+            out.wrapped(Tone::Plain, 4, &format!("{device}: {production}"));
+            out.wrapped(Tone::Dim, 6, &format!("in the lab: {lab}"));
+        }
+        if differences.len() > DIFFERENCES {
+            out.wrapped(Tone::Dim, 4, &format!("… {} more, in the page and in JSON", differences.len() - DIFFERENCES));
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::catalog::hardware::Difference;
 use crate::cell::cause::Evidence;
 use crate::cell::{CaseOutcome, Stage, StageOutcome};
 use crate::id::{CellId, Digest, Name, RunId};
@@ -96,6 +97,8 @@ struct MachineReport<'a> {
     hardware_sha256: Digest,
     image: &'a Name,
     image_sha256: Digest,
+    /// What the profile declares to be different from production.
+    differences: &'a [Difference],
 }
 
 #[derive(Serialize)]
@@ -241,6 +244,7 @@ fn machine_report(machine: &PlannedMachine) -> MachineReport<'_> {
         hardware_sha256: machine.hardware.sha256,
         image: &machine.image.name,
         image_sha256: machine.image.sha256,
+        differences: &machine.hardware.profile.differences,
     }
 }
 

@@ -16,13 +16,14 @@ use junit_report::{Duration, OffsetDateTime, ReportBuilder, TestCase, TestResult
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::{Reader, Writer};
 
+use crate::catalog::hardware::Difference;
 use crate::cell::Stage;
 use crate::journal::{PassRecord, RunState};
 use crate::plan::Subject;
 use crate::verdict::{CaseJudgement, Verdict};
 
 use super::standing::{self, News, Standing};
-use super::view::CellView;
+use super::view::{CellView, difference};
 use super::{ReportError, Source, text};
 
 /// Bytes of one case's output.
@@ -182,6 +183,10 @@ fn cell_properties(cell: &CellView<'_>) -> Vec<(String, String)> {
             (of("hardware"), machine.hardware.name.to_string()),
             (of("hardware.sha256"), machine.hardware.sha256.to_string()),
         ]);
+        for one in &machine.hardware.profile.differences {
+            let Difference { device, production, lab } = difference(one);
+            properties.push((of("difference"), format!("{device}: {production}; in the lab: {lab}")));
+        }
     }
     properties
 }

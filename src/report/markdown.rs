@@ -5,14 +5,17 @@
 
 use std::fmt::Write;
 
+use crate::catalog::hardware::Difference;
 use crate::verdict::Verdict;
 
 use super::rollout::rollouts;
-use super::view::{confirmation, place};
+use super::view::{confirmation, difference, place};
 use super::{Source, text};
 
 /// Findings and faults that are told in full; of the rest only the number.
 const SHOWN: usize = 20;
+/// Declared differences that are told one by one.
+const DIFFERENCES: usize = 60;
 /// Bytes of one finding's detail.
 const DETAIL: usize = 3_000;
 
@@ -25,6 +28,7 @@ pub fn render(source: &Source<'_>) -> String {
     orders(&mut out, source);
     faults(&mut out, source);
     notes(&mut out, source);
+    differences(&mut out, source);
     out.push_str("### Next\n\n");
     for (command, purpose) in source.next_commands() {
         let _ = writeln!(out, "- {}: {purpose}", code(&command));
@@ -153,6 +157,23 @@ fn notes(out: &mut String, source: &Source<'_>) {
         let _ = writeln!(out, "- {}\n  ({})", code(note), cells.join(", "));
     }
     more(out, notes.len(), "note");
+}
+
+fn differences(out: &mut String, source: &Source<'_>) {
+    let all = source.differences();
+    if all.is_empty() {
+        return;
+    }
+    out.push_str("### Declared differences from production\n\n");
+    let each: Vec<_> = all.iter().flat_map(|(hardware, differences)| differences.iter().map(move |one| (hardware, one))).collect();
+    for (hardware, one) in each.iter().take(DIFFERENCES) {
+        let Difference { device, production, lab } = difference(one);
+        let _ = writeln!(out, "- {}, {}: {}\n  in the lab: {}", code(hardware.as_str()), code(&device), code(&production), code(&lab));
+    }
+    if each.len() > DIFFERENCES {
+        let _ = writeln!(out, "- … and {} more", text::count(each.len() - DIFFERENCES, "difference"));
+    }
+    out.push('\n');
 }
 
 /// A code span that nothing in the text can end.

@@ -5,8 +5,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use crate::catalog::hardware::Difference;
 use crate::cell::Pass;
-use crate::id::Digest;
+use crate::id::{Digest, Name};
 use crate::journal::{CellRecord, PassRecord, RunState};
 use crate::plan::{PlannedCell, Subject};
 use crate::verdict::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
@@ -143,6 +144,18 @@ impl<'a> Source<'a> {
             }
         }
         notes
+    }
+
+    /// What the hardware profiles of this run declare to be different from production, each profile once.
+    pub fn differences(&self) -> Vec<(&'a Name, &'a [Difference])> {
+        let mut told: Vec<(&Name, &[Difference])> = Vec::new();
+        for machine in self.run.plan.machines() {
+            let (name, differences) = (&machine.hardware.name, machine.hardware.profile.differences.as_slice());
+            if !differences.is_empty() && !told.iter().any(|(known, _)| *known == name) {
+                told.push((name, differences));
+            }
+        }
+        told
     }
 
     /// Builds down, hardware across: the cell at each place, where the plan has one.
@@ -291,5 +304,14 @@ pub fn confirmation(confirmed: (u32, u32)) -> String {
     match confirmed {
         (_, 0) => "not tried again".to_owned(),
         (again, tried) => format!("seen again on {again} of {tried} fresh {}", if tried == 1 { "clone" } else { "clones" }),
+    }
+}
+
+/// A declared difference as it can be shown: each part one line.
+pub fn difference(it: &Difference) -> Difference {
+    Difference {
+        device: text::one_line(&it.device, 80),
+        production: text::one_line(&it.production, 300),
+        lab: text::one_line(&it.lab, 300),
     }
 }

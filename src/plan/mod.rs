@@ -8,6 +8,7 @@ mod environment;
 #[cfg(test)]
 pub(crate) mod examples;
 pub mod lint;
+pub mod pairwise;
 
 pub use build::{NoPlan, Request, SealedImage, plan};
 

@@ -153,7 +153,7 @@ fn a_real_machine_becomes_a_profile_of_the_lab() {
     assert!(told.contains("in the lab: virtio-scsi") && told.contains("MegaRAID SAS-3 3108"), "{told}");
     let file = format!("{home}/builds/hardware/r740.toml");
     let (code, checked) = lab.run(&["--lab", home, "check"]);
-    assert!(code == 0 && checked.contains("1 hardware profiles"), "{checked}");
+    assert!(code == 0 && checked.contains("1 hardware profile,"), "{checked}");
     // What someone may have worked on is not written over.
     let again = lab.patchlab(&["--lab", home, "hardware", "import", machine, "--name", "r740"]);
     assert_eq!(again.status.code(), Some(2));

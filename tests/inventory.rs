@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use patchlab::catalog::hardware::{Firmware, Hardware};
+use patchlab::catalog::hardware::{DiskBus, Firmware, Hardware, NicModel};
 use patchlab::catalog::inventory::{Form, LONGEST, import, toml};
 use patchlab::catalog::load::load;
 use proptest::prelude::*;
@@ -95,6 +95,25 @@ fn a_machine_that_says_nothing_gets_a_plain_profile_and_says_so() {
         assert!(profile.differences.iter().any(|it| it.production.starts_with("not told by")), "{text}");
         assert_eq!(read_back(&toml(&profile)), profile, "{text}");
     }
+}
+
+/// On a virtual machine, lshw tells of a device twice: as it is on PCI, and below it as what the guest's driver makes of it.
+#[test]
+fn paravirtual_devices_are_told_once() {
+    let below = |parent: &str, class: &str, product: &str, child: serde_json::Value| {
+        serde_json::json!({
+            "class": class, "id": parent, "businfo": "pci@0000:01:00.0", "product": product, "vendor": "Red Hat, Inc.",
+            "configuration": { "driver": "virtio-pci" }, "children": [child],
+        })
+    };
+    let card =
+        serde_json::json!({ "class": "network", "id": "virtio0", "businfo": "virtio@0", "configuration": { "driver": "virtio_net" } });
+    let disk = serde_json::json!({ "class": "disk", "id": "virtio1", "businfo": "virtio@1", "logicalname": "/dev/vda", "size": 10_737_418_240_u64 });
+    let core = [below("network", "network", "Virtio network device", card), below("scsi", "storage", "Virtio block device", disk)];
+    let value = serde_json::json!({ "class": "system", "product": "Standard PC (Q35 + ICH9, 2009)", "vendor": "QEMU", "children": core });
+    let (_, profile) = import(value.to_string().as_bytes()).expect("a profile");
+    assert_eq!((profile.disk, profile.nic), (DiskBus::Virtio, NicModel::Virtio));
+    assert!(!profile.differences.iter().any(|it| it.device == "network card"), "{:?}", profile.differences);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The libvirt adapter against libvirt itself: `qemu:///embed` with a root of this test's own. Needs QEMU, libvirt's QEMU driver and
 //! OVMF; no network, no privilege. What boots a golden image is apart, since it takes minutes: `scripts/test`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use patchlab::catalog::Catalog;
-use patchlab::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
+use patchlab::catalog::hardware::{Chipset, ClockBase, DiskBus, Firmware, Hardware, NicModel, Smbios, Tpm, TpmInterface};
 use patchlab::hypervisor::libvirt::Libvirt;
 use patchlab::hypervisor::{AgentError, Hypervisor, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Tag};
 use patchlab::id::{Digest, RunId};
@@ -16,6 +17,8 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::task::JoinSet;
 
+#[path = "golden/claims.rs"]
+mod claims;
 mod golden;
 
 const LAB: &str = "lab-of-the-test";
@@ -89,7 +92,7 @@ async fn every_possible_hardware_is_accepted_and_goes_without_a_trace() {
     // An emulator's end is mostly waited for.
     let room = Arc::new(Semaphore::new(4));
     for chipset in [Chipset::Pc, Chipset::Q35] {
-        for firmware in [Firmware::Bios, Firmware::Uefi] {
+        for firmware in [Firmware::Bios, Firmware::Uefi, Firmware::UefiSecureBoot] {
             for disk in [DiskBus::Virtio, DiskBus::Scsi, DiskBus::Sata, DiskBus::Ide, DiskBus::Nvme] {
                 for nic in [NicModel::Virtio, NicModel::E1000, NicModel::E1000e, NicModel::Rtl8139, NicModel::Vmxnet3] {
                     let hardware = hardware(chipset, firmware, disk, nic);
@@ -117,7 +120,72 @@ async fn every_possible_hardware_is_accepted_and_goes_without_a_trace() {
         }
     }
     let accepted = tried.join_all().await.len();
-    assert_eq!(accepted, 80);
+    assert_eq!(accepted, 100);
+    assert_eq!(libvirt.owned().await.expect("listed"), before);
+}
+
+/// Every file below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() && !path.is_symlink() { files(&path) } else { vec![path] }).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn guards_and_identities_are_accepted_and_go_without_a_trace() {
+    let (_turn, libvirt, state) = lab().await;
+    let image = empty_image(state);
+    let plain = |chipset, firmware| hardware(chipset, firmware, DiskBus::Virtio, NicModel::Virtio);
+    let (pc, q35) = (plain(Chipset::Pc, Firmware::Bios), plain(Chipset::Q35, Firmware::Uefi));
+    let text = |text: &str| text.parse().ok();
+    let smbios = Smbios {
+        manufacturer: text("Dell, Inc. <&>"),
+        product: text("a=b, \"c\""),
+        version: text("1"),
+        serial: text("5XPHY42"),
+        uuid: "4c4c4544-0058-5010-8048-b5c04f593432".parse().ok(),
+        sku: text("SKU=NotProvided;ModelName=x"),
+        family: text("PowerEdge"),
+    };
+    let profiles = [
+        ("tpm12-pc", Hardware { tpm: Tpm::V1_2, ..pc.clone() }),
+        ("tpm12-q35", Hardware { tpm: Tpm::V1_2, ..q35.clone() }),
+        ("tpm20-pc", Hardware { tpm: Tpm::V2_0, ..pc.clone() }),
+        ("tpm20-crb", Hardware { tpm: Tpm::V2_0, ..q35.clone() }),
+        ("tpm20-tis", Hardware { tpm: Tpm::V2_0, tpm_interface: Some(TpmInterface::Tis), ..q35.clone() }),
+        ("secure", Hardware { tpm: Tpm::V2_0, ..plain(Chipset::Q35, Firmware::UefiSecureBoot) }),
+        ("smbios", Hardware { smbios: Some(smbios.clone()), clock: ClockBase::Localtime, ..pc.clone() }),
+        ("smbios-too", Hardware { smbios: Some(smbios), ..q35.clone() }),
+        ("sockets", Hardware { sockets: 2, cores: 2, threads: 2, cpu: "EPYC-Rome".to_owned(), ..q35 }),
+        ("old", Hardware { cpu: "pentium3".to_owned(), ..pc }),
+    ];
+    let before = libvirt.owned().await.expect("listed");
+    for (name, hardware) in profiles {
+        assert_eq!(hardware.impossible(), [], "{name}");
+        let name = format!("t-guard-{name}");
+        libvirt.destroy(&name).await.expect("nothing left of the last time");
+        let left: BTreeSet<PathBuf> = files(state).into_iter().collect();
+        let has_tpm = hardware.tpm().is_some();
+        let xml = libvirt.create(&machine(&name, hardware, &image, None)).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let uuid = xml.split_once("<uuid>").and_then(|(_, rest)| rest.split_once("</uuid>")).expect("a UUID").0.to_owned();
+        let started = libvirt.start(&name).await;
+        let emulators = || {
+            let line =
+                |entry: fs::DirEntry| String::from_utf8_lossy(&fs::read(entry.path().join("cmdline")).unwrap_or_default()).into_owned();
+            fs::read_dir("/proc")
+                .expect("processes")
+                .flatten()
+                .map(line)
+                .filter(|line| line.contains("swtpm") && line.contains(&uuid))
+                .count()
+        };
+        let running = emulators();
+        libvirt.destroy(&name).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        started.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((running > 0, emulators()), (has_tpm, 0), "{name}");
+        let more: Vec<PathBuf> = files(state).into_iter().filter(|file| !left.contains(file)).collect();
+        assert!(more.iter().all(|file| !file.to_string_lossy().contains(&name) && !file.to_string_lossy().contains(&uuid)), "{more:?}");
+        assert!(!Path::new("/var/lib/libvirt/swtpm").join(&uuid).exists(), "{name}");
+    }
     assert_eq!(libvirt.owned().await.expect("listed"), before);
 }
 
@@ -258,8 +326,8 @@ async fn another_owners_machine_is_not_touched() {
 /// Set in the process that has the small file system.
 const INSIDE: &str = "PATCHLAB_TEST_INSIDE";
 
-/// Boots a golden image on each shipped hardware profile until its guest agent answers. Two of the machines then run out of room on the
-/// host and one panics, since they are up already.
+/// Boots a golden image on each shipped hardware profile, and proves from inside that the machine is what the profile claims. Two of the
+/// machines then run out of room on the host and one panics, since they are up already.
 ///
 /// The machines' folder is a small file system, in a process with mounts of its own. Only root may have that: others run out of nothing.
 #[test]
@@ -280,21 +348,23 @@ fn the_shipped_hardware_boots_a_golden_image() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let image = golden::image("acme-desktop").await;
+        let media = claims::media(&state);
         let libvirt = Arc::new(Libvirt::open("qemu:///embed", &state, LAB).expect("libvirt opens"));
         println!("{:?}", libvirt.host().await.expect("a host"));
         let profiles = Catalog::load(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("a good lab directory").hardware;
         assert!(!profiles.is_empty());
         for (profile, hardware) in profiles {
-            let (name, kind) = (format!("t-{profile}"), (hardware.firmware, hardware.disk));
+            let name = format!("t-{profile}");
             libvirt.destroy(&name).await.expect("nothing left of the last time");
-            libvirt.create(&machine(&name, hardware, &image, Some(image.clone()))).await.expect("made");
+            libvirt.create(&machine(&name, hardware.clone(), &image, Some(media.clone()))).await.expect("made");
             let (on, named) = (libvirt.clone(), name.clone());
             let ended = tokio::spawn(async move {
                 boots(&on, &named).await;
-                match kind {
-                    (Firmware::Bios, DiskBus::Virtio) => panics(&on, &named).await,
+                claims::are_met(on.clone(), &named, &hardware).await;
+                match profile.as_str() {
+                    "virtio-bios" => panics(&on, &named).await,
                     // QEMU tells libvirt of the one, and the adapter has to look after the other itself.
-                    (_, DiskBus::Ide | DiskBus::Nvme) if inside => runs_out_of_room(&on, &named).await,
+                    "ide-rtl8139" | "nvme" if inside => runs_out_of_room(&on, &named).await,
                     _ => {}
                 }
             })

@@ -172,6 +172,7 @@ watch() {
     napping=
     trap 'kill "$napping" 2>/dev/null; exit' TERM
     suspect= stood=0
+    [ "$terminal" = 0 ] || machine=$(uname -m)
     while :; do
         now
         left=$((begun + limit - now))
@@ -323,7 +324,6 @@ step() {
 # run ID: join a control group of our own, announce ourselves, take the steps.
 run() {
     id=$1 log=$jobs/$1/log family= group= members= next=0
-    machine=$(uname -m)
     if [ -e "${groups%/*}/cgroup.controllers" ] && mkdir -p "$groups/$id/runner" && echo 0 >"$groups/$id/runner/cgroup.procs"; then
         family=$groups/$id
         # Half of all the processes there may be: a step that forks for ever leaves room for us.
@@ -336,6 +336,9 @@ run() {
     read -r line </proc/$$/stat
     set -- ${line##*) }
     echo "patchlab-job 1 $$ ${20}" >"$log"
+    # For who started us and waits for the log, if it still does.
+    (trap '' PIPE && echo begun) 2>/dev/null
+    exec >/dev/null
     . "$jobs/$id/job"
     echo 'done' >>"$log"
     # We are still inside our group: the start of a later job, which names this one, takes it away.
@@ -345,7 +348,8 @@ run() {
 forget() {
     rm -rf "${jobs:?}/$1" "$state/ended/$1-"*
     tries=0
-    # A group can be removed once its last process is not only ended but gone.
+    rmdir "$groups/$1"/* "$groups/$1" 2>/dev/null
+    # What a step made in its group is in the way, and a group can be removed once its last process is not only ended but gone.
     while [ -d "$groups/$1" ] && [ "$tries" -lt 10 ]; do
         [ "$tries" -eq 0 ] || sleep 0.05
         find "$groups/$1" -depth -type d -exec rmdir {} + 2>/dev/null
@@ -359,7 +363,7 @@ start() {
     for old; do forget "$old"; done
     if mkdir "$jobs/$id" 2>/dev/null; then
         cat >"$jobs/$id/job" || exit 1
-        PATCHLAB_MARK=$id.runner. setsid /bin/sh "$0" run "$id" </dev/null >/dev/null 2>&1 &
+        (PATCHLAB_MARK=$id.runner. setsid /bin/sh "$0" run "$id" </dev/null 2>/dev/null &) | read -r begun
     elif [ "$(cat)" != "$(cat "$jobs/$id/job")" ]; then
         echo "another job has the id $id" >&2
         exit 1

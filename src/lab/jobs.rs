@@ -9,8 +9,8 @@ use crate::cell::{Cause, Trouble};
 use crate::guest::linux::exit_file;
 use crate::guest::{GuestError, Job, JobState, JobStep, StepEnd, StepReport};
 
-/// Between two polls of a job; a poll costs the guest work.
-const POLL: Duration = Duration::from_millis(700);
+/// The first and the longest pause between two polls of a job: most of the lab's own are short, and a poll costs the guest work.
+const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(400));
 /// On top of the steps' own limits.
 const SLACK: Duration = Duration::from_secs(120);
 
@@ -41,6 +41,7 @@ impl Session {
         let started = Instant::now();
         let mut last_answer = started;
         let mut finished = Vec::new();
+        let mut pause = POLL.0;
         loop {
             let look = self.look().await?;
             if look.stopped {
@@ -77,7 +78,7 @@ impl Session {
                 Err(GuestError::Unresponsive { .. }) => {}
                 Err(GuestError::NotRunning { .. }) => {
                     // The stop's own event, if it comes, tells more than this.
-                    tokio::time::sleep(POLL).await;
+                    tokio::time::sleep(POLL.1).await;
                     self.look().await?;
                     return Err(Trouble::new(Cause::PoweredOff, format!("the machine switched itself off during {what}")));
                 }
@@ -89,7 +90,8 @@ impl Session {
                 let message = format!("{what} had not ended after {} s, beyond the limits of its steps", started.elapsed().as_secs());
                 return Err(Trouble::new(Cause::ProbeFailed, message));
             }
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 4 / 3).min(POLL.1);
         }
     }
 

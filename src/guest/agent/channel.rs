@@ -25,7 +25,7 @@ const PRINT_PART: &str = r#"[ -e "$1" ] || exit 66; exec <"$1"; tail -c "+$2" | 
 const PRINTED_CAP: usize = 4 << 10;
 
 /// The first and the longest pause between two looks at a command.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(250));
 
 /// How long an answer may take that needs no work.
 pub const QUICK: Duration = Duration::from_secs(10);
@@ -114,7 +114,7 @@ impl Channel {
                         _ => Err(nonsense(tried, "guest-exec-status", &answer)),
                     };
                 }
-                Some(false) if Instant::now() < deadline => pause = (pause * 3 / 2).min(PAUSE.1),
+                Some(false) if Instant::now() < deadline => pause = (pause * 5 / 4).min(PAUSE.1),
                 Some(false) => return Err(failed(tried, format!("it has not ended after {within:?}"))),
                 None => return Err(nonsense(tried, "guest-exec-status", &answer)),
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use self::channel::{Channel, PATIENT, failed};
 use super::linux::log::{JobLog, LOG_CAP, Runner};
@@ -21,6 +22,9 @@ use crate::hypervisor::Hypervisor;
 mod channel;
 #[cfg(test)]
 mod tests;
+
+/// How long a runner that was seen at work is taken to be: a look at it costs as much as one at its job.
+const ALIVE: Duration = Duration::from_secs(3);
 
 /// Gives guests that are spoken to through a hypervisor's agent channel.
 pub struct AgentGuests {
@@ -38,7 +42,14 @@ pub struct AgentGuest {
     channel: Channel,
     family: &'static Family,
     /// The jobs of this boot, as far as their logs were read.
-    jobs: Mutex<HashMap<String, JobLog>>,
+    jobs: Mutex<HashMap<String, Followed>>,
+}
+
+#[derive(Default)]
+struct Followed {
+    log: JobLog,
+    /// When the job's runner was last seen at work.
+    alive: Option<Instant>,
 }
 
 impl AgentGuest {
@@ -122,11 +133,12 @@ impl Guest for AgentGuest {
         let script = job_script(job).map_err(|found| failed(&tried, found))?;
         let mut jobs = self.jobs.lock().await;
         // What was read to its end need not stay in the guest's memory.
-        let read: Vec<String> = jobs.iter().filter(|(id, log)| log.is_done() && **id != job.id).map(|(id, _)| id.clone()).collect();
+        let read: Vec<String> =
+            jobs.iter().filter(|(id, followed)| followed.log.is_done() && **id != job.id).map(|(id, _)| id.clone()).collect();
         let arguments: Vec<&str> = ["start", &job.id].into_iter().chain(read.iter().map(String::as_str)).collect();
         self.runner(&tried, &arguments, Some(script.as_bytes())).await?;
         jobs.retain(|id, _| !read.contains(id));
-        jobs.insert(job.id.clone(), JobLog::new(job.steps.len()));
+        jobs.insert(job.id.clone(), Followed { log: JobLog::new(job.steps.len()), alive: None });
         Ok(())
     }
 
@@ -136,7 +148,7 @@ impl Guest for AgentGuest {
             return Err(failed(&tried, "that is no job's name"));
         }
         let mut jobs = self.jobs.lock().await;
-        let log = jobs.entry(job.to_owned()).or_default();
+        let Followed { log, alive } = jobs.entry(job.to_owned()).or_default();
         if log.is_done() {
             return Ok(log.state());
         }
@@ -161,7 +173,13 @@ impl Guest for AgentGuest {
                 return Ok(JobState::Unknown);
             }
             match log.runner {
-                Some(runner) if !self.lives(&tried, runner).await? => gone = true,
+                Some(runner) if alive.is_none_or(|seen| seen.elapsed() >= ALIVE) => {
+                    if self.lives(&tried, runner).await? {
+                        *alive = Some(Instant::now());
+                        return Ok(log.state());
+                    }
+                    gone = true;
+                }
                 _ => return Ok(log.state()),
             }
         }

@@ -171,6 +171,8 @@ async fn a_job_is_followed_to_its_end_and_read_once() {
     assert_eq!(steps[1].end, StepEnd::Lacks("nginx".into()));
     let seeks = agent.asked.lock().unwrap().iter().filter(|(name, _)| name == "guest-file-seek").count();
     assert_eq!(seeks, 2, "later looks go on where the earlier ended");
+    let looks = agent.asked.lock().unwrap().iter().filter(|(_, arguments)| arguments["path"] == "/proc/4/stat").count();
+    assert_eq!(looks, 1, "a runner that was just seen at work is not looked at again");
 
     guest.start(&job("b", 1)).await.unwrap();
     let asked = agent.asked.lock().unwrap().iter().rev().find(|(name, _)| name == "guest-exec").cloned().unwrap();

@@ -372,6 +372,16 @@ fn a_tool_that_is_cut_off_is_the_patchs_doing_only_when_it_always_is() {
 }
 
 #[test]
+fn on_an_emulated_processor_a_restart_goes_on_in_a_new_emulator() {
+    let story = || Story::new(script_patch(Reboot::Required)).emulated();
+    let told = story().run();
+    assert_eq!(told.judgement.verdict, Verdict::Pass, "{:?} {:?}", told.findings(), told.faults());
+    assert!(told.stage_passed("reboot") && told.stage_passed("cold-boot"));
+    let told = story().scenario("[[fault]]\non={boot='kernel'}\nwhen={side='after'}\ndoes='panic'").run();
+    assert_eq!((told.judgement.verdict, told.findings()), (Verdict::Fail, vec!["kernel-panic".to_owned()]));
+}
+
+#[test]
 fn a_controller_that_dies_anywhere_is_followed_by_one_that_ends_the_run() {
     let whole = Story::new(script_patch(Reboot::Required)).run();
     for entries in (3..whole.entries).step_by(7) {

@@ -187,13 +187,15 @@ impl Context {
                     (libvirt.clone(), Arc::new(AgentGuests { hypervisor: libvirt }), Clock::wall())
                 }
             };
-        let mut history = History::of(&hypervisor.host().await?.accelerator);
+        let accelerator = hypervisor.host().await?.accelerator;
+        let mut history = History::of(&accelerator);
         for run in journal.runs().await?.into_iter().take(50) {
             if let Some(state) = journal.state(run).await? {
                 history.learn(&state);
             }
         }
         let lab = Lab {
+            emulated: accelerator == "tcg",
             hypervisor,
             guests,
             journal,

@@ -49,6 +49,8 @@ pub struct Lab {
     pub clock: Clock,
     pub evidence: EvidenceStore,
     pub history: Arc<History>,
+    /// Whether the machines' processors are emulated: slow, and slower still after a restart.
+    pub emulated: bool,
     /// The lab's id, written on everything it makes.
     pub id: String,
     pub settings: Settings,

@@ -165,6 +165,7 @@ pub struct Story {
     plan: Plan,
     scenario: String,
     dies_after: Option<usize>,
+    emulated: bool,
 }
 
 /// A run that was told.
@@ -180,11 +181,11 @@ pub struct Told {
 
 impl Story {
     pub fn new(patch: PlannedPatch) -> Self {
-        Self { plan: plan(patch), scenario: String::new(), dies_after: None }
+        Self { plan: plan(patch), scenario: String::new(), dies_after: None, emulated: false }
     }
 
     pub fn of_environment(patch: PlannedPatch) -> Self {
-        Self { plan: environment_plan(patch), scenario: String::new(), dies_after: None }
+        Self { plan: environment_plan(patch), scenario: String::new(), dies_after: None, emulated: false }
     }
 
     pub fn scenario(mut self, scenario: &str) -> Self {
@@ -195,6 +196,12 @@ impl Story {
     /// The first controller is gone once the journal has this many entries.
     pub fn dies_after(mut self, entries: usize) -> Self {
         self.dies_after = Some(entries);
+        self
+    }
+
+    /// On a host whose machines' processors are emulated.
+    pub fn emulated(mut self) -> Self {
+        self.emulated = true;
         self
     }
 
@@ -216,6 +223,7 @@ impl Story {
             clock: Clock::starting_at(Timestamp::UNIX_EPOCH),
             evidence: EvidenceStore::open(state.path()).expect("a store"),
             history: Arc::new(History::default()),
+            emulated: self.emulated,
             id: "lab-00000001".to_owned(),
             settings: Settings { slots: 1, keep_failed: false },
             activity: broadcast::channel(16).0,

@@ -1,8 +1,9 @@
 #!/bin/sh
 set -eu
 sshd -t
-port=$(sshd -T | awk '$1 == "port" { print $2; exit }')
-sshd -T | awk '$1 == "hostkey" { print $2 }' >files
+sshd -T >settings
+port=$(awk '$1 == "port" { print $2; exit }' settings)
+awk '$1 == "hostkey" { print $2 }' settings >files
 ssh-keyscan -T 15 -t ed25519 -p "$port" 127.0.0.1 2>/dev/null | awk '{ print $2, $3 }' | sort >offered
 [ -s offered ] || { echo "sshd offers no host key"; exit 1; }
 while read -r file; do

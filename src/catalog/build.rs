@@ -20,6 +20,11 @@ pub struct Customer {
     #[serde(default = "Customer::default_attempts")]
     #[schemars(range(min = 1, max = 5))]
     pub attempts: u32,
+    /// The most hardware profiles that a build is tried on, and the most combinations of them that an environment is. Where there are more,
+    /// those are chosen that show most pairs of attributes, and the pairs left out are reported. All when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub most_hardware: Option<u32>,
     /// The patch levels of an environment that are tried: each role patched alone and all together, further also every pair or every
     /// choice of roles.
     #[serde(default)]

@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::environment::Surroundings;
 use super::lint::lint;
+use super::pairwise;
 use super::{Exclusion, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedPatch, PlannedSuite, Subject, VERSION};
 use crate::catalog::build::Build;
 use crate::catalog::image::Os;
@@ -135,6 +136,7 @@ impl Place<'_> {
         }
         let suites = self.suites(&mut plan.excluded);
         let requested = |hardware: &Name| wanted(&self.request.hardware, hardware);
+        let mut fitting = Vec::new();
         for hardware in &self.build.hardware {
             let id = CellId::new(self.customer, self.name, hardware);
             let leave = |reason: &str| Exclusion { what: id.to_string(), reason: reason.to_owned() };
@@ -151,8 +153,17 @@ impl Place<'_> {
                 plan.excluded.push(leave("the image does not boot on this profile's firmware"));
                 continue;
             }
-            let profile = PlannedHardware { name: hardware.clone(), sha256: Digest::of_json(profile), profile: profile.clone() };
-            let machine = machine(self.build.role.name(), self.name, self.build, image.image.os, sealed, profile);
+            let planned = PlannedHardware { name: hardware.clone(), sha256: Digest::of_json(profile), profile: profile.clone() };
+            fitting.push((planned, image.image.os));
+        }
+        let attributes: Vec<_> = fitting.iter().map(|(hardware, _)| pairwise::attributes(&hardware.profile)).collect();
+        let labels: Vec<_> = fitting.iter().map(|(hardware, _)| hardware.name.to_string()).collect();
+        let subject = format!("{}.{}", self.customer, self.name);
+        let (chosen, left) = pairwise::limit(&attributes, &labels, &subject, self.entry.customer.most_hardware);
+        plan.excluded.extend(left);
+        for (hardware, os) in fitting.into_iter().enumerate().filter(|(at, _)| chosen.contains(at)).map(|(_, fits)| fits) {
+            let id = CellId::new(self.customer, self.name, &hardware.name);
+            let machine = machine(self.build.role.name(), self.name, self.build, os, sealed, hardware);
             plan.cells.push(PlannedCell {
                 id,
                 customer: self.customer.clone(),

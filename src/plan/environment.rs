@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::{NoPlan, Request, SealedImage, machine, no_image, not_applicable, wanted};
-use super::{Exclusion, Plan, PlannedCell, PlannedHardware, PlannedMachine, PlannedNic, PlannedSegment, PlannedSuite, Subject};
+use super::{Exclusion, Plan, PlannedCell, PlannedHardware, PlannedMachine, PlannedNic, PlannedSegment, PlannedSuite, Subject, pairwise};
 use crate::catalog::build::Levels;
 use crate::catalog::environment::{Environment, Member, start_order};
 use crate::catalog::{Catalog, CustomerEntry};
@@ -54,16 +54,21 @@ impl Surroundings<'_> {
                 leave(format!("{what}: {} patched", player.machine.role), reason.clone());
             }
         }
+        let mut fitting = Vec::new();
         for choice in choices(&players) {
-            let unasked = choice.iter().find(|hardware| !wanted(&self.request.hardware, hardware));
-            if unasked.is_some() {
+            if choice.iter().any(|hardware| !wanted(&self.request.hardware, hardware)) {
                 leave(format!("{what}@{}", label(&choice)), "this hardware was not asked for".to_owned());
-                continue;
-            }
-            let Some(machines) = self.equipped(&players, &choice) else {
+            } else if let Some(machines) = self.equipped(&players, &choice) {
+                fitting.push((label(&choice), machines));
+            } else {
                 leave(format!("{what}@{}", label(&choice)), "an image does not boot on a profile's firmware".to_owned());
-                continue;
-            };
+            }
+        }
+        let attributes: Vec<_> = fitting.iter().map(|(_, machines)| attributes(machines)).collect();
+        let labels: Vec<_> = fitting.iter().map(|(label, _)| label.clone()).collect();
+        let (chosen, left) = pairwise::limit(&attributes, &labels, &what, self.entry.customer.most_hardware);
+        left.into_iter().for_each(|one| leave(one.what, one.reason));
+        for (_, machines) in fitting.into_iter().enumerate().filter(|(at, _)| chosen.contains(at)).map(|(_, fits)| fits) {
             for level in levels(&roles, self.entry.customer.levels) {
                 let cell = self.cell(&machines, &level, &suites);
                 if self.request.levels.is_empty() || self.request.levels.iter().any(|asked| is_level(asked, &cell, &level)) {
@@ -152,6 +157,15 @@ impl Surroundings<'_> {
         }
         planned
     }
+}
+
+/// The attributes of all machines together, each told apart by its role.
+fn attributes(machines: &[PlannedMachine]) -> pairwise::Attributes {
+    let of = |machine: &PlannedMachine| {
+        let role = machine.role.clone();
+        pairwise::attributes(&machine.hardware.profile).into_iter().map(move |(name, value)| (format!("{role} {name}"), value))
+    };
+    machines.iter().flat_map(of).collect()
 }
 
 /// Every choice of one profile a player.

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::Exclusion;
 use crate::catalog::hardware::{ClockBase, Hardware, cpu};
 
 /// What is told of a profile, by attribute.
-pub type Attributes = BTreeMap<&'static str, String>;
+pub type Attributes = BTreeMap<String, String>;
 
 /// Two attributes and their values, the lesser name first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -78,14 +79,14 @@ fn pair(one: (&str, &str), other: (&str, &str)) -> Pair {
 
 /// All pairs that a candidate has.
 fn pairs(candidate: &Attributes) -> BTreeSet<Pair> {
-    let each: Vec<(&str, &str)> = candidate.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let each: Vec<(&str, &str)> = candidate.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let after = |at: usize| each.iter().skip(at + 1);
     each.iter().enumerate().flat_map(|(at, one)| after(at).map(move |other| pair(*one, *other))).collect()
 }
 
 /// Pairs of known values that are not among `all`.
 fn nowhere(candidates: &[Attributes], all: &BTreeSet<&Pair>) -> Vec<Pair> {
-    let values: BTreeSet<(&str, &str)> = candidates.iter().flatten().map(|(name, value)| (*name, value.as_str())).collect();
+    let values: BTreeSet<(&str, &str)> = candidates.iter().flatten().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let mut found = Vec::new();
     for one in &values {
         let others = values.range((std::ops::Bound::Excluded(one), std::ops::Bound::Unbounded)).filter(|other| other.0 != one.0);
@@ -109,7 +110,27 @@ pub fn attributes(hardware: &Hardware) -> Attributes {
         ("nic", named(serde_json::to_value(hardware.nic))),
         ("clock", if hardware.clock == ClockBase::Utc { "utc" } else { "localtime" }.to_owned()),
     ]
-    .into()
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+/// What a policy of so many at the most leaves of some candidates: the places of those that are tried, and what is left out and why, about
+/// `subject`. `labels` are the candidates' names.
+pub fn limit(candidates: &[Attributes], labels: &[String], subject: &str, most: Option<u32>) -> (Vec<usize>, Vec<Exclusion>) {
+    let Some(most) = most.map(|most| most as usize).filter(|most| *most < candidates.len()) else {
+        return ((0..candidates.len()).collect(), Vec::new());
+    };
+    let choice = choose(candidates, Some(most));
+    let spared = labels.iter().enumerate().filter(|(at, _)| !choice.chosen.contains(at)).map(|(_, label)| Exclusion {
+        what: format!("{subject}@{label}"),
+        reason: format!("the customer's policy is most-hardware = {most}, and the others show more pairs of attributes"),
+    });
+    let pairs = choice
+        .left_out
+        .iter()
+        .map(|pair| Exclusion { what: format!("{subject}: {pair}"), reason: "no hardware that is tried has the two together".to_owned() });
+    (choice.chosen.clone(), spared.chain(pairs).collect())
 }
 
 #[cfg(test)]
@@ -123,7 +144,12 @@ mod tests {
 
     fn candidates(most: usize) -> impl Strategy<Value = Vec<Attributes>> {
         let one = prop::collection::vec(0..4_u8, NAMES.len()).prop_map(|values| {
-            NAMES.into_iter().zip(values).filter(|(_, value)| *value < 3).map(|(name, value)| (name, value.to_string())).collect()
+            NAMES
+                .into_iter()
+                .zip(values)
+                .filter(|(_, value)| *value < 3)
+                .map(|(name, value)| (name.to_owned(), value.to_string()))
+                .collect()
         });
         prop::collection::vec(one, 0..most)
     }
@@ -140,13 +166,35 @@ mod tests {
     fn the_full_product_needs_few() {
         let product: Vec<Attributes> = (0..81_u32)
             .map(|at| {
-                NAMES.iter().take(4).enumerate().map(|(place, name)| (*name, (at / 3_u32.pow(place as u32) % 3).to_string())).collect()
+                NAMES
+                    .iter()
+                    .take(4)
+                    .enumerate()
+                    .map(|(place, name)| ((*name).to_owned(), (at / 3_u32.pow(place as u32) % 3).to_string()))
+                    .collect()
             })
             .collect();
         let choice = choose(&product, None);
         // Nine is the least that can be: three values of each of two.
         assert!((9..=12).contains(&choice.chosen.len()), "{}", choice.chosen.len());
         assert_eq!((choice.left_out, choice.nowhere), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_policy_of_few_says_what_it_leaves_out() {
+        let candidates = [
+            Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Ide, NicModel::Rtl8139),
+            Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Ide, NicModel::Rtl8139),
+            Hardware::plain(Chipset::Q35, Firmware::Uefi, DiskBus::Nvme, NicModel::E1000e),
+        ];
+        let candidates = candidates.each_ref().map(attributes);
+        let labels = ["old", "twin", "new"].map(str::to_owned);
+        assert_eq!(limit(&candidates, &labels, "acme.web", None).0, [0, 1, 2]);
+        let (chosen, left) = limit(&candidates, &labels, "acme.web", Some(2));
+        assert_eq!((chosen, left.len(), left[0].what.as_str()), (vec![0, 2], 1, "acme.web@twin"));
+        let (chosen, left) = limit(&candidates, &labels, "acme.web", Some(1));
+        assert_eq!(chosen, [0]);
+        assert!(left.iter().any(|one| one.what == "acme.web: disk nvme with firmware uefi"), "{left:?}");
     }
 
     #[test]

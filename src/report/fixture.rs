@@ -299,7 +299,9 @@ pub fn saying(text: &str) -> Story {
     let mut story = failing();
     story.run.plan.patch.manifest.title = text.to_owned();
     story.run.by = text.to_owned();
-    for difference in story.run.plan.cells.iter_mut().flat_map(|cell| &mut cell.machines).flat_map(|machine| &mut machine.hardware.profile.differences) {
+    for difference in
+        story.run.plan.cells.iter_mut().flat_map(|cell| &mut cell.machines).flat_map(|machine| &mut machine.hardware.profile.differences)
+    {
         (difference.device, difference.production, difference.lab) = (text.to_owned(), text.to_owned(), text.to_owned());
     }
     for cell in &mut story.judgement.cells {

@@ -172,7 +172,11 @@ impl CellRunner {
                 .now()
                 .checked_add(KEEP)
                 .map_or_else(|_| "further notice".to_owned(), |until| until.strftime("%F %H:%M UTC").to_string());
+            // A network ends with its controller, so it is not kept.
             let machines = self.cell.machine_names(&pass.machine);
+            for network in self.cell.objects(&pass.machine).into_iter().skip(machines.len()) {
+                self.lab.hypervisor.destroy(&network).await.map_err(lab_trouble)?;
+            }
             let shells: Vec<_> = machines.iter().map(|machine| format!("patchlab shell {} {machine}", self.run)).collect();
             return Ok(StageOutcome::Skipped { reason: format!("kept until {until}: {}", shells.join(", ")) });
         }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cause::{Blame, BootPhase, Cause, Evidence, Side, Trouble, blame};
 pub use next::{Next, next};
-pub use observation::{CaseObservation, CaseOutcome, Phase, Point};
+pub use observation::{CaseAt, CaseObservation, CaseOutcome, Phase, Point};
 
 use crate::id::Name;
 

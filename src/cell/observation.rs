@@ -61,6 +61,15 @@ impl Point {
     }
 }
 
+/// A case of a pass, at a point of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CaseAt {
+    pub suite: Name,
+    pub case: Name,
+    pub point: Point,
+}
+
 /// One attempt at one case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -82,6 +91,12 @@ pub struct CaseObservation {
     pub fingerprint: Option<Digest>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
+}
+
+impl CaseObservation {
+    pub fn is_of(&self, at: &CaseAt) -> bool {
+        self.suite == at.suite && self.case == at.case && self.point == at.point
+    }
 }
 
 /// How one attempt at a case ended.

@@ -141,6 +141,7 @@ impl Painter {
             | Event::MachineDefined { .. }
             | Event::StageStarted { .. }
             | Event::FactsTaken { .. }
+            | Event::EvidenceKept { .. }
             | Event::PassEnded { .. }
             | Event::RunEnded { .. }
             | Event::MachineReleased { .. } => {}

@@ -140,6 +140,8 @@ impl Guest for SimGuest {
                 (Some(text), _) => text.clone(),
                 (None, "/etc/hostname") => "sim\n".to_owned(),
                 (None, "/etc/os-release") => "ID=debian\nVERSION_ID=\"12\"\n".to_owned(),
+                // The machines of a world have been up since it was opened.
+                (None, "/proc/uptime") => format!("{:.2} 0.00\n", fx.now.as_secs_f64()),
                 (None, "/proc/sys/kernel/random/boot_id") => machine.boot_id(fx.scenario) + "\n",
                 (None, _) => return Err(refused("read a file", &format!("{path}: No such file or directory"))),
             };

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::cell::{CaseObservation, Pass, Point, Stage, StageOutcome};
+use crate::cell::{CaseAt, CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
 use crate::id::{CellId, Digest, RunId};
 use crate::plan::Plan;
 use crate::verdict::Verdict;
@@ -71,6 +71,13 @@ pub enum Event {
     CaseObserved {
         cell: CellId,
         observation: Box<CaseObservation>,
+    },
+    /// Files kept once a case was over, or of the pass as a whole.
+    EvidenceKept {
+        cell: CellId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        case: Option<CaseAt>,
+        evidence: Vec<Evidence>,
     },
     StageEnded {
         cell: CellId,

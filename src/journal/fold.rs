@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::event::{Controller, Entry, Event};
-use crate::cell::{CaseObservation, Pass, Point, Stage, StageOutcome};
+use crate::cell::{CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
 use crate::id::{CellId, Digest, RunId};
 use crate::plan::Plan;
 use crate::verdict::Verdict;
@@ -55,6 +55,8 @@ pub struct PassRecord {
     pub stages: Vec<StageRecord>,
     pub facts: BTreeMap<Point, BTreeMap<String, Digest>>,
     pub cases: Vec<CaseObservation>,
+    /// Files kept of the pass as a whole.
+    pub evidence: Vec<Evidence>,
     pub ended: bool,
     pub kept: bool,
 }
@@ -123,6 +125,7 @@ impl RunState {
             | Event::StageStarted { cell, .. }
             | Event::FactsTaken { cell, .. }
             | Event::CaseObserved { cell, .. }
+            | Event::EvidenceKept { cell, .. }
             | Event::StageEnded { cell, .. }
             | Event::PassEnded { cell, .. } => {
                 let record = self.cells.get_mut(cell).ok_or_else(|| bad("the plan has no such cell"))?;
@@ -160,6 +163,7 @@ impl CellRecord {
                 stages: Vec::new(),
                 facts: BTreeMap::new(),
                 cases: Vec::new(),
+                evidence: Vec::new(),
                 ended: false,
                 kept: false,
             }),
@@ -184,6 +188,10 @@ impl PassRecord {
                 self.facts.insert(*point, facts.clone());
             }
             Event::CaseObserved { observation, .. } => self.cases.push((**observation).clone()),
+            Event::EvidenceKept { case, evidence, .. } => {
+                let of = case.as_ref().and_then(|at| self.cases.iter_mut().rev().find(|observation| observation.is_of(at)));
+                of.map_or(&mut self.evidence, |observation| &mut observation.evidence).extend(evidence.iter().cloned());
+            }
             Event::StageEnded { stage, outcome, .. } => {
                 let open = self.stages.last_mut().filter(|open| open.stage == *stage && open.ended.is_none());
                 open.ok_or("a stage ended that had not started")?.ended = Some((entry.at, outcome.clone()));

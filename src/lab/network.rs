@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::runner::{CellRunner, Stop};
 use super::session::lab_trouble;
 use super::stages::named;
+use super::timeline::Names;
 use crate::catalog::environment::Ready;
 use crate::catalog::step::{Disturbance, Site};
 use crate::cell::{Cause, Stage, StageOutcome, Trouble};
@@ -111,6 +112,17 @@ pub(super) fn mac(cell: &PlannedCell, machine: &PlannedMachine, segment: &Name) 
     let place = format!("{}.{}/{}/{segment}", cell.customer, cell.subject_name(), machine.role);
     let [a, b, c, ..] = Digest::of(place).bytes();
     Mac([0x52, 0x54, 0x00, a, b, c])
+}
+
+/// Who is behind the addresses of a segment.
+pub(super) fn names(cell: &PlannedCell, segment: &Name) -> Names {
+    let mut names = Names::default();
+    for machine in &cell.machines {
+        if let Some(nic) = machine.nics.iter().find(|nic| nic.segment == *segment) {
+            names.add(machine.role.as_str(), mac(cell, machine, segment), Some(nic.address));
+        }
+    }
+    names
 }
 
 fn with_prefix(cell: &PlannedCell, nic: &crate::plan::PlannedNic) -> String {

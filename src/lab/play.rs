@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::chronicle::Scene;
 use super::jobs::JobEnd;
 use super::network::address_for;
 use super::observing::disk_trouble;
 use super::runner::{CellRunner, MachineState, Stop, no_pass};
 use super::session::guest_trouble;
-use super::timeline::Timeline;
+use super::timeline::{Timeline, said};
 use crate::catalog::step::{Action, Disturbance, Step};
 use crate::catalog::suite::{Case, ResultForm};
-use crate::cell::{CaseObservation, CaseOutcome, Cause, Point, Stage, Trouble};
+use crate::cell::{CaseAt, CaseObservation, CaseOutcome, Cause, Point, Stage, Trouble};
 use crate::guest::linux::RUNNER_ROOT;
 use crate::guest::{GuestError, Job, JobState, JobStep, StepEnd, StepReport};
 use crate::id::{Digest, Name};
@@ -58,25 +59,39 @@ struct Play<'a> {
     point: Point,
     deadline: Instant,
     background: Vec<Background>,
-    timeline: Timeline,
+    timeline: &'a mut Timeline,
 }
 
 impl CellRunner {
-    /// Plays the pass's interoperability cases.
+    /// Plays the pass's interoperability cases, and keeps what happened on the lab's side, on the machines and on the wire meanwhile.
     pub(super) async fn play_cases(&mut self, stage: Stage, point: Point, cases: &[(Name, Case)]) -> Result<(), Stop> {
+        let mut scenes = Vec::new();
+        let mut played = Ok(());
         for (suite, case) in cases {
             let Some(suite) = self.cell.suites.iter().find(|planned| planned.name == *suite).cloned() else { continue };
-            let observation = self.play(&suite, case, stage, point).await?;
-            self.network_holds().await?;
-            self.append(Event::CaseObserved { cell: self.cell.id.clone(), observation: Box::new(observation) }).await?;
+            let at = CaseAt { suite: suite.name.clone(), case: case.name.clone(), point };
+            let mut scene = Scene { timeline: Timeline::begin(at, &self.lab.clock), outcome: None };
+            played = self.play_case(&suite, case, stage, &mut scene).await;
+            scene.timeline.end(&self.lab.clock);
+            scenes.push(scene);
+            if played.is_err() {
+                break;
+            }
         }
-        Ok(())
+        self.chronicle(stage, scenes, played).await
     }
 
-    async fn play(&mut self, suite: &PlannedSuite, case: &Case, stage: Stage, point: Point) -> Result<CaseObservation, Stop> {
+    async fn play_case(&mut self, suite: &PlannedSuite, case: &Case, stage: Stage, scene: &mut Scene) -> Result<(), Stop> {
+        let observation = self.play(suite, case, stage, &mut scene.timeline).await?;
+        self.network_holds().await?;
+        scene.outcome = Some(observation.outcome);
+        Ok(self.append(Event::CaseObserved { cell: self.cell.id.clone(), observation: Box::new(observation) }).await?)
+    }
+
+    async fn play(&mut self, suite: &PlannedSuite, case: &Case, stage: Stage, timeline: &mut Timeline) -> Result<CaseObservation, Stop> {
         let started = Instant::now();
         let deadline = started + case.time_limit.0;
-        let timeline = Timeline::begin(&self.lab.clock);
+        let point = timeline.case.point;
         let mut play = Play { suite, case, point, deadline, background: Vec::new(), timeline };
         let mut unwell = None;
         for (index, step) in case.steps.iter().enumerate() {
@@ -96,7 +111,7 @@ impl CellRunner {
             self.disturb(&Disturbance::Heal, Name::clone).await?;
         }
         self.curtain(&mut play, unwell.is_some()).await?;
-        self.observation(play, unwell, elapsed).await
+        self.observation(play, unwell, elapsed)
     }
 
     /// Does one step. `Some` ends the case.
@@ -118,13 +133,13 @@ impl CellRunner {
         match action {
             Action::Run { role, script } => {
                 let place = format!("step {number}, {role} runs {script}");
-                play.timeline.add(&self.lab.clock, "lab", &place);
+                play.timeline.add(&self.lab.clock, &place);
                 let report = self.run_script(play, role, step, script, within).await?;
                 Ok(play.read(&self.lab.clock, &place, step.result, report))
             }
             Action::Expect { role, script } => {
                 let place = format!("step {number}, {role} is expected to pass {script}");
-                play.timeline.add(&self.lab.clock, "lab", &place);
+                play.timeline.add(&self.lab.clock, &place);
                 let until = Instant::now() + within;
                 loop {
                     let left = until.saturating_duration_since(Instant::now());
@@ -138,7 +153,7 @@ impl CellRunner {
                 }
             }
             Action::Start { role, script, name } => {
-                play.timeline.add(&self.lab.clock, "lab", &format!("step {number}, {role} starts {script} in the background"));
+                play.timeline.add(&self.lab.clock, &format!("step {number}, {role} starts {script} in the background"));
                 self.start_script(play, role, step, script, name, left).await?;
                 if step.ready { self.until_ready(play, number, name, within).await } else { Ok(None) }
             }
@@ -163,7 +178,7 @@ impl CellRunner {
             }
             Action::Stop(name) => {
                 let ended = self.poll(play, name.as_str()).await?;
-                play.timeline.add(&self.lab.clock, "lab", &format!("step {number}, {name} is stopped"));
+                play.timeline.add(&self.lab.clock, &format!("step {number}, {name} is stopped"));
                 let place = format!("step {number}, {name} was to run until it is stopped");
                 match ended {
                     Some(report) => Ok(play.read(&self.lab.clock, &place, step.result, report)),
@@ -174,7 +189,7 @@ impl CellRunner {
                 }
             }
             Action::Network(what) => {
-                play.timeline.add(&self.lab.clock, "lab", &format!("step {number}, network: {what}"));
+                play.timeline.add(&self.lab.clock, &format!("step {number}, network: {what}"));
                 let suite = play.suite;
                 self.disturb(what, |role| player(suite, role)).await?;
                 Ok(None)
@@ -258,7 +273,7 @@ impl CellRunner {
             let (at, file) = (one.at, ready_file(&one.job));
             match self.session(at)?.guest.read(&file, 1).await {
                 Ok(_) => {
-                    play.timeline.add(&self.lab.clock, "lab", &format!("{name} is ready"));
+                    play.timeline.add(&self.lab.clock, &format!("{name} is ready"));
                     return Ok(None);
                 }
                 Err(GuestError::Failed { .. } | GuestError::Unresponsive { .. }) => {}
@@ -343,12 +358,12 @@ impl CellRunner {
         Ok(())
     }
 
-    async fn observation(&mut self, mut play: Play<'_>, unwell: Option<Unwell>, elapsed: Duration) -> Result<CaseObservation, Stop> {
+    fn observation(&self, play: Play<'_>, unwell: Option<Unwell>, elapsed: Duration) -> Result<CaseObservation, Stop> {
         let (outcome, message, fingerprint) = match &unwell {
             None => (CaseOutcome::Pass, String::new(), None),
             Some(unwell) => (unwell.outcome, unwell.message.clone(), unwell.fingerprint),
         };
-        play.timeline.add(&self.lab.clock, "lab", &format!("{}/{}: {}", play.suite.name, play.case.name, outcome.as_str()));
+        play.timeline.add(&self.lab.clock, &format!("{}/{}: {}", play.suite.name, play.case.name, outcome.as_str()));
         let mut parts = Vec::new();
         if let Some(unwell) = unwell.as_ref().filter(|unwell| !unwell.output.is_empty()) {
             parts.push(super::evidence::tail(&unwell.output, 60, SHOWN));
@@ -369,11 +384,6 @@ impl CellRunner {
                 evidence.push(keep("output", &output)?);
             }
         }
-        let wire = match self.pass.as_ref().map(|pass| pass.name.clone()) {
-            Some(network) => self.lab.hypervisor.wire(&network).await.map_err(super::session::lab_trouble)?,
-            None => Default::default(),
-        };
-        evidence.push(keep("timeline", play.timeline.merged(&wire).as_bytes())?);
         Ok(CaseObservation {
             suite: play.suite.name.clone(),
             case: play.case.name.clone(),
@@ -458,7 +468,7 @@ impl Play<'_> {
         let script = ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
         let read = results::read(form, &script);
         let took = report.elapsed.as_millis();
-        self.timeline.add(clock, "lab", &format!("{place}: {} after {took} ms", read.outcome.as_str()));
+        self.timeline.add(clock, &format!("{place}: {} after {took} ms{}", read.outcome.as_str(), said(&report.output)));
         let message = format!("{place}: {}", read.message);
         (read.outcome != CaseOutcome::Pass).then(|| Unwell {
             outcome: read.outcome,

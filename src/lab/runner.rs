@@ -3,6 +3,7 @@
 //! Invariant: nothing is done that the journal does not announce first, and nothing is remembered here that a later controller
 //! needs: it starts a pass anew.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::session::{Session, lab_trouble};
@@ -57,6 +58,8 @@ pub(super) struct PassState {
     pub name: String,
     /// In the order of the cell; those that were made.
     pub machines: Vec<MachineState>,
+    /// How far each segment's capture was read.
+    pub read: BTreeMap<Name, u64>,
 }
 
 /// One machine of the pass under way.
@@ -113,7 +116,7 @@ impl CellRunner {
         let event = Event::PassStarted { cell: self.cell.id.clone(), pass: pass.clone(), attempt, machine: machine.clone() };
         let work = work(&self.cell, &self.record, &pass);
         self.append(event).await?;
-        self.pass = Some(PassState { pass, work, name: machine, machines: Vec::new() });
+        self.pass = Some(PassState { pass, work, name: machine, machines: Vec::new(), read: BTreeMap::new() });
         Ok(())
     }
 
@@ -160,6 +163,7 @@ impl CellRunner {
 
     /// Removes the pass's machines, or keeps them for a person when that was asked for and there is something to see.
     async fn teardown(&mut self) -> Result<StageOutcome, Stop> {
+        self.keep_captures().await?;
         let Some(pass) = self.record.passes.last() else { return Ok(StageOutcome::Passed) };
         let machines = self.cell.objects(&pass.machine);
         let created = pass.outcome(Stage::Clone) == Some(&StageOutcome::Passed);
@@ -173,12 +177,11 @@ impl CellRunner {
                 .checked_add(KEEP)
                 .map_or_else(|_| "further notice".to_owned(), |until| until.strftime("%F %H:%M UTC").to_string());
             // A network ends with its controller, so it is not kept.
-            let machines = self.cell.machine_names(&pass.machine);
-            for network in self.cell.objects(&pass.machine).into_iter().skip(machines.len()) {
-                self.lab.hypervisor.destroy(&network).await.map_err(lab_trouble)?;
+            for network in machines.iter().skip(self.cell.machines.len()) {
+                self.lab.hypervisor.destroy(network).await.map_err(lab_trouble)?;
             }
-            let shells: Vec<_> = machines.iter().map(|machine| format!("patchlab shell {} {machine}", self.run)).collect();
-            return Ok(StageOutcome::Skipped { reason: format!("kept until {until}: {}", shells.join(", ")) });
+            let what = if self.cell.machines.len() == 1 { "machine" } else { "machines" };
+            return Ok(StageOutcome::Skipped { reason: format!("{what} kept until {until}") });
         }
         for machine in machines {
             self.lab.hypervisor.destroy(&machine).await.map_err(lab_trouble)?;

@@ -54,6 +54,8 @@ use session::Session;
 const LOOK: Duration = Duration::from_secs(60);
 const CHANGE: Duration = Duration::from_secs(120);
 const START: Duration = Duration::from_secs(300);
+/// How long a capture may take to get to the disk.
+const FLUSH: Duration = Duration::from_secs(10);
 /// What an agent command may take beyond its own time: libvirt counts in seconds and has locks to wait for.
 const AGENT_GRACE: Duration = Duration::from_secs(3);
 /// The longest answer of a guest agent that is handed on.
@@ -376,6 +378,9 @@ impl Hypervisor for Libvirt {
         let work = move |inner: &Inner, tried: &str| {
             let folder = folder::of(&inner.machines, &name);
             inner.on_network(&name, tried, |network| {
+                if !network.flush(FLUSH) {
+                    tracing::warn!(network = name, "the end of a capture is not on the disk yet");
+                }
                 let segments = network.stats();
                 let captures = segments.iter().map(|one| (one.segment.clone(), folder.join(format!("{}.pcap", one.segment)))).collect();
                 Ok(WireReport { timeline: network.timeline(), segments, captures, broken: network.broken() })

@@ -47,6 +47,8 @@ pub struct CaptureStats {
 struct Batch {
     records: Vec<u8>,
     frames: u64,
+    /// Let go once it is written.
+    waited_for: Option<Sender<()>>,
 }
 
 /// Takes the frames of one segment.
@@ -158,6 +160,21 @@ impl Recorder {
         }
     }
 
+    /// Hands over what there is. The channel closes once it is in the file; `None` while the writer is behind.
+    pub fn flush_and_tell(&mut self) -> Option<Receiver<()>> {
+        let (tell, told) = channel();
+        let batch = Batch { waited_for: Some(tell), ..std::mem::take(&mut self.batch) };
+        match self.writer.as_ref().map(|writer| writer.try_send(batch)) {
+            Some(Err(TrySendError::Full(batch))) => {
+                self.batch = Batch { waited_for: None, ..batch };
+                return None;
+            }
+            Some(Err(TrySendError::Disconnected(batch))) => self.lose(&batch),
+            Some(Ok(())) | None => {}
+        }
+        Some(told)
+    }
+
     /// Hands over what there is, waiting for the writer until then, and lets the writer end.
     pub fn finish(&mut self, deadline: Instant) {
         self.flush();
@@ -207,7 +224,7 @@ impl Writer {
     pub fn run(mut self) -> Written {
         let mut written = Written::default();
         let mut whole = FILE_HEADER as u64;
-        for Batch { mut records, frames } in self.batches {
+        for Batch { mut records, frames, waited_for } in self.batches {
             if written.error.is_none() {
                 match self.file.write_all(&records) {
                     Ok(()) => whole += records.len() as u64,
@@ -221,6 +238,7 @@ impl Writer {
             if written.error.is_some() {
                 written.lost += frames;
             }
+            drop(waited_for);
             records.clear();
             let _ = self.emptied.send(records);
         }

@@ -22,6 +22,8 @@ use crate::id::Name;
 
 /// How long closing waits for what is under way.
 const CLOSING: Duration = Duration::from_secs(10);
+/// Between two tries to hand something to a writer that is behind.
+const BEHIND: Duration = Duration::from_millis(5);
 /// Each NIC costs two sockets.
 const MOST_NICS: usize = 256;
 
@@ -256,6 +258,22 @@ impl Network {
         // The pump takes its time before it has the lock.
         events.sort_by_key(|event| event.at);
         events
+    }
+
+    /// Waits until the captures hold every frame that was carried so far, but no longer than `within`. Whether they do.
+    pub fn flush(&self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        self.shared.segments.iter().all(|segment| {
+            loop {
+                let handed = lock(segment).recorder.flush_and_tell();
+                let left = deadline.saturating_duration_since(Instant::now());
+                match handed {
+                    Some(written) => return written.recv_timeout(left) == Err(RecvTimeoutError::Disconnected),
+                    None if left.is_zero() => return false,
+                    None => thread::sleep(BEHIND.min(left)),
+                }
+            }
+        })
     }
 
     /// Why no more frames are carried, if so.

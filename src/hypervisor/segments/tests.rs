@@ -460,3 +460,15 @@ fn a_fault_on_what_is_not_there_is_refused_with_what_is() {
     }
     assert_eq!(lab.network.timeline().len(), 1, "what was refused did not happen");
 }
+
+#[test]
+fn a_capture_can_be_read_up_to_now_while_frames_go_on() {
+    let lab = Lab::new(&spec(&[("lan", &["client", "server"])]));
+    for sent in 1..=3 {
+        lab.send(0, &frame(mac(2), mac(1), "again"));
+        lab.get(1);
+        assert!(lab.network.flush(PATIENCE));
+        assert_eq!(captured(&lab.folder.path().join("lan.pcap")).len(), sent);
+    }
+    lab.close();
+}

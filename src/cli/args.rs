@@ -249,11 +249,14 @@ pub enum ReportFormat {
 pub struct Report {
     /// A run id, the start or end of one, or `last`.
     pub run: String,
-    #[arg(long, value_enum)]
-    pub format: ReportFormat,
+    #[arg(long, value_enum, required_unless_present = "evidence")]
+    pub format: Option<ReportFormat>,
     /// Where to write it [default: standard output].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "format")]
     pub output: Option<PathBuf>,
+    /// Write every file kept with the run into this new folder: timelines, captures, consoles, outputs, facts.
+    #[arg(long, value_name = "DIR")]
+    pub evidence: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,8 @@
 //! `patchlab runs`, `show`, `report`.
 
+use std::io::ErrorKind;
+use std::path::Path;
+
 use serde_json::json;
 
 use super::args::{Answer, Format, Report, ReportFormat, Show};
@@ -56,11 +59,15 @@ pub async fn show(context: &Context, verb: &Show) -> Result<Exit, Failure> {
 pub async fn report(context: &Context, verb: &Report) -> Result<Exit, Failure> {
     let journal = context.journal().await?;
     let state = context.run(&journal, &verb.run).await?;
+    if let Some(folder) = &verb.evidence {
+        evidence(context, &state, folder)?;
+    }
     let format = match verb.format {
-        ReportFormat::Junit => report::Format::Junit,
-        ReportFormat::Html => report::Format::Html,
-        ReportFormat::Json => report::Format::Json,
-        ReportFormat::Markdown => report::Format::Markdown,
+        Some(ReportFormat::Junit) => report::Format::Junit,
+        Some(ReportFormat::Html) => report::Format::Html,
+        Some(ReportFormat::Json) => report::Format::Json,
+        Some(ReportFormat::Markdown) => report::Format::Markdown,
+        None => return Ok(Exit::Pass),
     };
     let text = render(context, &state, format)?;
     match &verb.output {
@@ -68,6 +75,39 @@ pub async fn report(context: &Context, verb: &Report) -> Result<Exit, Failure> {
         None => print(&text)?,
     }
     Ok(Exit::Pass)
+}
+
+/// Writes every kept file of a run into a new folder.
+fn evidence(context: &Context, state: &RunState, folder: &Path) -> Result<(), Failure> {
+    let store = context.evidence()?;
+    let failed = |path: &Path, error: &std::io::Error| Failure::lab(format!("could not write {}: {error}", path.display()));
+    std::fs::create_dir(folder).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Failure::usage(format!("{} is there already; name a new folder", folder.display())),
+        _ => failed(folder, &error),
+    })?;
+    let mut lost = Vec::new();
+    let files = report::files::kept_files(state);
+    for file in &files {
+        let Some(bytes) = store.get(&file.sha256) else {
+            lost.push(Failure::lab(format!("{}: gone from the store or altered (sha256 {})", file.path, file.sha256)));
+            continue;
+        };
+        let path = folder.join(format!("{}.{}", file.path, extension(&bytes)));
+        path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(|error| failed(&path, &error))?;
+        std::fs::write(&path, bytes).map_err(|error| failed(&path, &error))?;
+    }
+    super::say(format_args!("{} files written to {}", files.len() - lost.len(), folder.display()));
+    Failure::all(lost).map_or(Ok(()), Err)
+}
+
+/// What programs call such a file.
+fn extension(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [0x4d, 0x3c, 0xb2, 0xa1, ..] => "pcap",
+        [0x89, b'P', b'N', b'G', ..] => "png",
+        [b'P', b'6', ..] => "ppm",
+        _ => "txt",
+    }
 }
 
 /// Prints a run's result.

@@ -1,5 +1,6 @@
 //! Runs to report on, built by hand: one for each kind of ending, and one whose guest is hostile.
 
+mod environment;
 mod parts;
 
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ impl Story {
     }
 }
 
+pub use environment::environment;
 pub use parts::name;
 use parts::{at, controller, pass, plan};
 

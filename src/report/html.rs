@@ -91,7 +91,7 @@ struct Page {
     rollouts: Vec<(Sign, String, String, String)>,
     faults: Vec<NewsPage>,
     more_faults: usize,
-    notes: Vec<(String, Vec<String>)>,
+    notes: Vec<(String, Vec<(String, String)>)>,
     excluded: Vec<(String, String)>,
     lint: Vec<(String, String)>,
     kept: Vec<String>,
@@ -99,6 +99,8 @@ struct Page {
     differences: Vec<(String, Vec<Difference>)>,
     cells: Vec<CellPage>,
     commands: Vec<(String, &'static str)>,
+    /// Writes the files that a page cannot show.
+    evidence_command: String,
     digests: Vec<(&'static str, String)>,
     tools: Vec<(&'static str, String)>,
 }
@@ -107,6 +109,7 @@ struct NewsPage {
     sign: Sign,
     code: String,
     cell: String,
+    title: String,
     place: String,
     message: String,
     remark: String,
@@ -158,6 +161,7 @@ fn page(source: &Source<'_>) -> Page {
         differences: differences(source, &budget),
         cells: cells.iter().map(|cell| cell_page(source, cell, &budget)).collect(),
         commands: source.next_commands(),
+        evidence_command: format!("patchlab report {} --evidence evidence", run.run),
         digests: vec![("Run", run.run.to_string()), ("Plan", run.plan_digest.to_string()), ("Patch", plan.patch.sha256.to_string())],
         tools: tools(run),
     }
@@ -170,7 +174,7 @@ fn rollout_row(one: &Rollout) -> (Sign, String, String, String) {
         Safety::Unsafe => Sign::Bad,
         Safety::Unknown => Sign::Odd,
     };
-    (sign, format!("{}@{}", one.environment, one.hardware), one.told_order(), one.told())
+    (sign, format!("{} on {}", one.environment, one.hardware), one.told_order(), one.told())
 }
 
 fn facts(source: &Source<'_>) -> Vec<(&'static str, String)> {
@@ -197,6 +201,7 @@ fn findings(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize) {
             sign: Sign::Bad,
             code: text::one_line(&finding.code, 60),
             cell: cell.planned.id.to_string(),
+            title: cell.title(),
             place: text::one_line(&place, 140),
             message: text::one_line(&finding.message, 400),
             remark: confirmation(finding.confirmed),
@@ -214,6 +219,7 @@ fn faults(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize) {
             sign: if fault.recovered { Sign::Quiet } else { Sign::Odd },
             code: text::one_line(&fault.code, 60),
             cell: cell.planned.id.to_string(),
+            title: cell.title(),
             place: text::one_line(&place, 140),
             message: text::one_line(&fault.message, 400),
             remark: if fault.recovered { "made up for by trying again; blocks nothing".to_owned() } else { String::new() },

@@ -126,8 +126,11 @@ pub fn render(source: &Source<'_>) -> Styled {
     differences(&mut out, source);
     out.heading("Next");
     let here = format!("patchlab show {}", source.run.run);
+    let mut told = "";
     for (command, purpose) in source.next_commands().into_iter().filter(|(command, _)| *command != here) {
-        out.push(Tone::Dim, format!("  # {purpose}")).end_line();
+        if purpose != std::mem::replace(&mut told, purpose) {
+            out.push(Tone::Dim, format!("  # {purpose}")).end_line();
+        }
         out.push(Tone::Plain, format!("  {command}")).end_line();
     }
     out.end_line();
@@ -172,7 +175,7 @@ fn news(out: &mut Styled, tone: Tone, code: &str, cell: &CellView<'_>, place: &s
     let place = if place.is_empty() { String::new() } else { format!("  {}", text::one_line(place, 140)) };
     let code = text::one_line(code, 40);
     let room = WIDTH.saturating_sub(4 + code.width());
-    let mut lines = wrap(&format!("{}{place}", cell.planned.id), room).into_iter();
+    let mut lines = wrap(&format!("{}{place}", cell.title()), room).into_iter();
     out.push(Tone::Plain, "  ").push(tone, code).push(Tone::Plain, format!("  {}", lines.next().unwrap_or_default())).end_line();
     lines.for_each(|line| out.wrapped(Tone::Plain, 6, &line));
     out.wrapped(Tone::Plain, 6, &text::one_line(message, 400));
@@ -209,7 +212,7 @@ fn matrix(out: &mut Styled, source: &Source<'_>) {
     if 2 + first + widths.iter().map(|width| width + 2).sum::<usize>() > WIDTH {
         for cell in &cells {
             out.push(Tone::Plain, "  ").push(Tone::of(cell.verdict()), format!("{:<12}", cell.word()));
-            out.push(Tone::Plain, format!("  {}", cut(cell.planned.id.as_str(), WIDTH - 16))).end_line();
+            out.push(Tone::Plain, format!("  {}", cut(&cell.title(), WIDTH - 16))).end_line();
         }
         return;
     }
@@ -239,13 +242,18 @@ fn orders(out: &mut Styled, source: &Source<'_>) {
         return;
     }
     out.heading("Rollout");
+    let mut place = String::new();
     for one in &rollouts {
         let tone = match one.safety {
             Safety::Safe => Tone::Pass,
             Safety::Unsafe => Tone::Fail,
             Safety::Unknown => Tone::Inconclusive,
         };
-        out.push(Tone::Plain, format!("  {}@{}", one.environment, one.hardware)).end_line();
+        let here = format!("  {} on {}", one.environment, one.hardware);
+        if here != place {
+            out.push(Tone::Plain, here.clone()).end_line();
+            place = here;
+        }
         out.wrapped(Tone::Plain, 4, &one.told_order());
         out.wrapped(tone, 6, &one.told());
     }
@@ -284,9 +292,13 @@ fn differences(out: &mut Styled, source: &Source<'_>) {
 }
 
 /// The cells' names, or that it is all of them.
-fn places(source: &Source<'_>, cells: &[String]) -> String {
+fn places(source: &Source<'_>, cells: &[(String, String)]) -> String {
     let all = source.run.plan.cells.len();
-    if cells.len() == all && all > 1 { format!("on every {}", source.noun()) } else { format!("on {}", cells.join(", ")) }
+    if cells.len() == all && all > 1 {
+        format!("on every {}", source.noun())
+    } else {
+        format!("on {}", cells.iter().map(|(_, title)| title.as_str()).collect::<Vec<_>>().join("; "))
+    }
 }
 
 /// Lines of at most `width` columns, broken at spaces where there are any.

@@ -66,12 +66,7 @@ fn findings(out: &mut String, source: &Source<'_>) {
         let at = if place.is_empty() { String::new() } else { format!(", {}", code(&text::one_line(&place, 140))) };
         let code_ = code(&text::one_line(&finding.code, 80));
         let seen = confirmation(finding.confirmed);
-        let _ = writeln!(
-            out,
-            "- **{code_}** on {}{at} ({seen})\n  {}",
-            code(cell.planned.id.as_str()),
-            code(&text::one_line(&finding.message, 300))
-        );
+        let _ = writeln!(out, "- **{code_}** on {}{at} ({seen})\n  {}", code(&cell.title()), code(&text::one_line(&finding.message, 300)));
         if !finding.detail.is_empty() {
             block(out, &finding.detail);
         }
@@ -91,12 +86,7 @@ fn faults(out: &mut String, source: &Source<'_>) {
         let at = if place.is_empty() { String::new() } else { format!(", {}", code(&text::one_line(&place, 140))) };
         let made_up = if fault.recovered { " (made up for by trying again)" } else { "" };
         let code_ = code(&text::one_line(&fault.code, 80));
-        let _ = writeln!(
-            out,
-            "- **{code_}** on {}{at}{made_up}\n  {}",
-            code(cell.planned.id.as_str()),
-            code(&text::one_line(&fault.message, 300))
-        );
+        let _ = writeln!(out, "- **{code_}** on {}{at}{made_up}\n  {}", code(&cell.title()), code(&text::one_line(&fault.message, 300)));
     }
     more(out, all.len(), "fault");
 }
@@ -116,7 +106,7 @@ fn orders(out: &mut String, source: &Source<'_>) {
     }
     out.push_str("### Rollout\n\n");
     for one in &rollouts {
-        let place = code(&format!("{}@{}", one.environment, one.hardware));
+        let place = code(&format!("{} on {}", one.environment, one.hardware));
         let _ = writeln!(out, "- {place}: {}: {}", code(&one.told_order()), code(&one.told()));
     }
     out.push('\n');
@@ -128,7 +118,8 @@ fn matrix(out: &mut String, source: &Source<'_>) {
     if matrix.rows.is_empty() {
         return;
     }
-    out.push_str("### Machines\n\n| build |");
+    let environments = source.noun() == "cell";
+    out.push_str(if environments { "### Cells\n\n| environment |" } else { "### Machines\n\n| build |" });
     matrix.hardware.iter().for_each(|hardware| {
         let _ = write!(out, " {hardware} |");
     });
@@ -153,7 +144,7 @@ fn notes(out: &mut String, source: &Source<'_>) {
     }
     out.push_str("### Notes\n\n");
     for (note, cells) in notes.iter().take(SHOWN) {
-        let cells: Vec<_> = cells.iter().map(|cell| code(cell)).collect();
+        let cells: Vec<_> = cells.iter().map(|(_, title)| code(title)).collect();
         let _ = writeln!(out, "- {}\n  ({})", code(note), cells.join(", "));
     }
     more(out, notes.len(), "note");

@@ -8,6 +8,7 @@
 //! - green needs a reason: [`standing`] calls a case or stage passed only if it was seen to pass, whatever the rest says;
 //! - guest text is capped, made visible ([`text`]) and escaped by the form's own rules before it is shown.
 
+pub mod files;
 pub mod html;
 pub mod human;
 pub mod json;

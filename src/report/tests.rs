@@ -14,12 +14,13 @@ fn write(story: &Story, format: Format) -> String {
     story.tell(|source| render(format, source)).expect("a report")
 }
 
-fn stories() -> [(&'static str, Story); 5] {
+fn stories() -> [(&'static str, Story); 6] {
     [
         ("passing", fixture::passing()),
         ("failing", fixture::failing()),
         ("inconclusive", fixture::inconclusive()),
         ("unfinished", fixture::unfinished()),
+        ("environment", fixture::environment()),
         ("hostile", fixture::hostile()),
     ]
 }

@@ -12,7 +12,11 @@ use crate::journal::{CellRecord, PassRecord, RunState};
 use crate::plan::{PlannedCell, Subject};
 use crate::verdict::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
 
+use super::files::kept_files;
 use super::text;
+
+/// Kept machines that a command is told for.
+const KEPT: usize = 4;
 
 /// What a report is told from.
 #[derive(Clone, Copy)]
@@ -129,14 +133,14 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// What people should know and what blocks nothing, each once, with the cells that it is about.
-    pub fn notes(&self) -> Vec<(String, Vec<String>)> {
-        let mut notes: Vec<(String, Vec<String>)> = Vec::new();
+    /// What people should know and what blocks nothing, each once, with the cells that it is about: id and title.
+    pub fn notes(&self) -> Vec<(String, Vec<(String, String)>)> {
+        let mut notes: Vec<(String, Vec<(String, String)>)> = Vec::new();
         for cell in self.cells() {
             let known = cell.counts().get(&Comparison::PreExisting).copied().unwrap_or(0);
             let known = (known > 0).then(|| format!("{} before and after, in the same way", fails(known)));
             for note in cell.notes.iter().map(|note| text::one_line(note, 300)).chain(known) {
-                let id = cell.planned.id.to_string();
+                let id = (cell.planned.id.to_string(), cell.title());
                 match notes.iter_mut().find(|(told, _)| *told == note) {
                     Some((_, cells)) => cells.push(id),
                     None => notes.push((note, vec![id])),
@@ -191,13 +195,25 @@ impl<'a> Source<'a> {
                 }
             }
         }
-        if let Some(machine) = self.run.kept.first() {
-            commands.push((format!("patchlab shell {run} {machine}"), "look into the machine that was kept"));
+        if !self.run.kept.is_empty() {
+            let shells = self.run.kept.iter().take(KEPT).map(|machine| format!("patchlab shell {run} {machine}"));
+            commands.extend(shells.map(|shell| (shell, "look into a machine that was kept")));
             commands.push((format!("patchlab release {run}"), "let the kept machines go"));
         }
         commands.push((format!("patchlab show {run}"), "this summary"));
         commands.push((format!("patchlab report {run} --format html --output report.html"), "everything, as a page"));
+        if !kept_files(self.run).is_empty() {
+            commands.push((format!("patchlab report {run} --evidence evidence"), self.kept_kinds()));
+        }
         commands
+    }
+
+    fn kept_kinds(&self) -> &'static str {
+        if self.noun() == "cell" {
+            "every kept file: timelines, captures of the wire, consoles, outputs"
+        } else {
+            "every kept file: consoles, outputs, facts"
+        }
     }
 
     /// The command that does one cell again, on the same bytes.
@@ -236,6 +252,15 @@ pub struct Matrix {
 }
 
 impl<'a> CellView<'a> {
+    /// The cell's name for people: of an environment, who is patched in words.
+    pub fn title(&self) -> String {
+        let planned = self.planned;
+        if !planned.is_environment() {
+            return planned.id.to_string();
+        }
+        format!("{}.{}, {} patched, on {}", planned.customer, planned.subject_name(), planned.level(), planned.hardware_label())
+    }
+
     /// The cell's verdict. One that has not ended, or that nobody judged, has not passed.
     pub fn verdict(&self) -> Verdict {
         match self.judged.map(|judged| judged.verdict) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::cell::cause::Evidence;
-use crate::cell::{Blame, Pass, StageOutcome, blame};
+use crate::cell::{Blame, CaseObservation, CaseOutcome, Pass, Phase, StageOutcome, blame};
 use crate::journal::{PassRecord, StageRecord};
 use crate::plan::{PlannedCell, PlannedMachine};
 use crate::report::standing::{self, Standing};
@@ -14,6 +14,8 @@ use crate::verdict::{CaseJudgement, Comparison};
 use super::detail::{Budget, Detail};
 use super::{Sign, place_sign};
 
+/// What the engine calls the timeline of a case.
+const TIMELINE: &str = "timeline";
 /// Bytes of one case's output, one kept text, one machine's XML.
 const CASE: usize = 6_000;
 const EVIDENCE: usize = 16_000;
@@ -25,6 +27,7 @@ const LISTED: usize = 400;
 
 pub struct CellPage {
     pub id: String,
+    pub title: String,
     pub sign: Sign,
     pub word: &'static str,
     pub open: bool,
@@ -74,6 +77,8 @@ pub struct CasePage {
     pub took: String,
     pub message: String,
     pub detail: Option<Detail>,
+    /// What happened on all machines and on the wire, where that was kept.
+    pub timeline: Option<Detail>,
 }
 
 pub struct EvidencePage {
@@ -91,6 +96,7 @@ pub fn cell_page(source: &Source<'_>, cell: &CellView<'_>, budget: &Budget) -> C
     let suites = planned.suites.iter().map(|suite| format!("{} {}", suite.name, suite.sha256.short())).collect::<Vec<_>>().join(", ");
     CellPage {
         id: planned.id.to_string(),
+        title: cell.title(),
         sign,
         word: cell.word(),
         open: sign != Sign::Good && !cell.record.passes.is_empty(),
@@ -98,7 +104,7 @@ pub fn cell_page(source: &Source<'_>, cell: &CellView<'_>, budget: &Budget) -> C
         took: if cell.record.passes.is_empty() { String::new() } else { text::duration(cell.elapsed_ms()) },
         about: planned.machines.iter().flat_map(|machine| about(planned, machine)).chain([("Suites".to_owned(), suites)]).collect(),
         passes: cell.record.passes.iter().map(pass_page).collect(),
-        odd: odd.iter().map(|case| case_page(cell, case, budget)).collect(),
+        odd: odd.iter().map(|case| CasePage { timeline: timeline(source, cell, case, budget), ..case_page(cell, case, budget) }).collect(),
         same: same.iter().take(LISTED).filter(|_| budget.spend(420)).map(|case| case_page(cell, case, budget)).collect(),
         same_count: same.len(),
         evidence: evidence(source, cell, budget),
@@ -161,7 +167,16 @@ fn case_page(cell: &CellView<'_>, case: &CaseJudgement, budget: &Budget) -> Case
         took: case.patched_ms.or(case.baseline_ms).map(text::duration).unwrap_or_default(),
         message: text::one_line(&case.message, 400),
         detail: budget.detail(&case.detail, CASE),
+        timeline: None,
     }
+}
+
+/// The timeline of the attempt at a case that says most: one that did not pass, rather after the patch than before it.
+fn timeline(source: &Source<'_>, cell: &CellView<'_>, case: &CaseJudgement, budget: &Budget) -> Option<Detail> {
+    let seen = cell.record.passes.iter().flat_map(|pass| &pass.cases).filter(|seen| seen.suite == case.suite && seen.case == case.case);
+    let telling = |seen: &&CaseObservation| (seen.outcome == CaseOutcome::Pass, seen.point.phase() == Phase::Baseline);
+    let kept = seen.min_by_key(telling)?.evidence.iter().find(|kept| kept.name == TIMELINE)?;
+    budget.detail(&String::from_utf8_lossy(&(source.evidence)(&kept.sha256)?), EVIDENCE)
 }
 
 fn pass_page(pass: &PassRecord) -> PassPage {
@@ -218,7 +233,9 @@ fn evidence(source: &Source<'_>, cell: &CellView<'_>, budget: &Budget) -> Vec<Ev
     let troubles = cell.record.passes.iter().filter_map(PassRecord::trouble).flat_map(|(_, trouble)| &trouble.evidence);
     let cases = cell.record.passes.iter().flat_map(|pass| &pass.cases).flat_map(|case| &case.evidence);
     let mut known = BTreeSet::new();
-    let all = reported.chain(troubles).chain(cases).filter(|kept| known.insert(kept.sha256));
+    let passes = cell.record.passes.iter().flat_map(|pass| &pass.evidence);
+    // Timelines are told with their cases.
+    let all = reported.chain(troubles).chain(cases).chain(passes).filter(|kept| kept.name != TIMELINE && known.insert(kept.sha256));
     all.take(40).map(|kept| evidence_page(source, kept, budget)).collect()
 }
 

@@ -122,6 +122,8 @@ pub struct WireReport {
     pub captures: Vec<(Name, PathBuf)>,
     /// Why it stopped carrying frames, if it did: the lab is to blame for what was seen since.
     pub broken: Option<String>,
+    /// Why it is not known what crossed it, where that is so.
+    pub unseen: Option<String>,
 }
 
 /// Something that bears the lab's tag.

@@ -143,6 +143,9 @@ impl CellRunner {
                 return (WireReport::default(), frames);
             }
         };
+        if let Some(why) = &wire.unseen {
+            windows.iter().enumerate().for_each(|(at, window)| told(at, "network", vec![(window.from, format!("[{why}]"))]));
+        }
         for (segment, file) in &wire.captures {
             let from = pass.read.get(segment).copied().unwrap_or_default();
             let (file, spans, names) = (file.clone(), windows.to_vec(), names(&self.cell, segment));

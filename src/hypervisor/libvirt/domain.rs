@@ -37,7 +37,7 @@ pub struct Site {
     pub folder: PathBuf,
     /// The read-only UEFI code, used by UEFI profiles only.
     pub uefi_code: PathBuf,
-    /// Each NIC's wire; one at least.
+    /// Each NIC's place; one at least.
     pub nics: Vec<SiteNic>,
     /// Whether this libvirt gives files to the user that QEMU runs as (its DAC driver). An unprivileged one has none.
     pub gives_files: bool,
@@ -48,7 +48,16 @@ pub struct Site {
 pub struct SiteNic {
     /// Its hardware address; one of the machine's own making where nothing gives it.
     pub mac: Option<String>,
-    pub wire: Wire,
+    pub at: Place,
+}
+
+/// Where a NIC leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// To the controller's switch, or nowhere.
+    Wire(Wire),
+    /// Onto libvirt's network of this name.
+    Network(String),
 }
 
 /// Who executes the guest's code.
@@ -143,7 +152,7 @@ pub struct Disk {
 pub struct Nic {
     pub model: NicModel,
     pub mac: String,
-    pub wire: Wire,
+    pub at: Place,
 }
 
 /// The definition of the machine that `spec` wants. The same lab and name always give the same UUID and MAC address.
@@ -179,7 +188,7 @@ pub fn domain(spec: &MachineSpec, site: &Site) -> Domain {
             .map(|nic| Nic {
                 model: hardware.nic,
                 mac: nic.mac.clone().unwrap_or_else(|| format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")),
-                wire: nic.wire,
+                at: nic.at.clone(),
             })
             .collect(),
         tpm: hardware.tpm(),
@@ -433,8 +442,11 @@ impl Nic {
             NicModel::Vmxnet3 => "vmxnet3",
         };
         let end = |name, port| element(name).with("address", "127.0.0.1").with("port", port);
-        let source = end("source", self.wire.remote).holding([end("local", self.wire.local)]);
-        element("interface").with("type", "udp").holding([
+        let (kind, source) = match &self.at {
+            Place::Wire(wire) => ("udp", end("source", wire.remote).holding([end("local", wire.local)])),
+            Place::Network(name) => ("network", element("source").with("network", name)),
+        };
+        element("interface").with("type", kind).holding([
             element("mac").with("address", &self.mac),
             source,
             element("model").with("type", model),

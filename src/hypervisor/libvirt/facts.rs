@@ -90,6 +90,12 @@ pub fn is_local(uri: &str) -> bool {
     uri.split_once("://").is_some_and(|(driver, rest)| rest.starts_with('/') && !driver.contains('+'))
 }
 
+/// Whether the segments of a network are switched in this process. libvirt's fake runs no machine that could send a frame, so it may as
+/// well show what a libvirt elsewhere is asked for.
+pub fn switches_here(uri: &str) -> bool {
+    is_local(uri) && !uri.starts_with("test:")
+}
+
 /// The UEFI code and its fresh variables. `None` for a profile that has no UEFI, or a host that has no such firmware.
 pub fn uefi(firmware: Firmware) -> Option<(PathBuf, PathBuf)> {
     let pairs: &[(&str, &str)] = match firmware {

@@ -6,6 +6,7 @@
 //!  domain   the typed definition of a machine, pure     xml      how it is written
 //!  folder   a machine's folder                          screen   PPM to PNG, pure
 //!  embed    libvirt inside the process                  facts    accelerator, UEFI code, ports, versions
+//!  networks a pass's network, here or at libvirt
 //! ```
 //!
 //! Invariants:
@@ -27,10 +28,10 @@ use tokio::process::Command;
 use tokio::sync::broadcast;
 use virt::error::Error;
 
-use super::segments::{Fault, Network, NetworkSpec};
+use super::segments::{Fault, NetworkSpec};
 use super::{
-    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Owned, Tag,
-    Vitals, WireReport,
+    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Tag, Vitals,
+    WireReport,
 };
 use crate::journal::HostReport;
 
@@ -40,6 +41,7 @@ mod error;
 mod events;
 mod facts;
 mod folder;
+mod networks;
 mod screen;
 mod session;
 pub mod xml;
@@ -48,6 +50,7 @@ pub use embed::quiet;
 use error::{agent_refused, failure, file, refused};
 use facts::Accelerator;
 pub use facts::{Lack, lacking};
+use networks::PassNetwork;
 use session::Session;
 
 /// Deadlines of calls, by what they do.
@@ -81,7 +84,7 @@ struct Inner {
     runner: Option<embed::Runner>,
     session: Mutex<Arc<Session>>,
     /// The networks of passes, by name. They live as long as this process.
-    networks: Mutex<BTreeMap<String, Network>>,
+    networks: Mutex<BTreeMap<String, PassNetwork>>,
 }
 
 impl Libvirt {
@@ -240,68 +243,13 @@ impl Inner {
         Ok(facts::uefi(spec.hardware.firmware))
     }
 
-    /// A machine's NICs and their wires: on its networks, or a single one that leads nowhere.
-    fn nics(&self, spec: &MachineSpec, tried: &str) -> Result<Vec<domain::SiteNic>, HypervisorError> {
-        let refused = |found: &str, hint: &str| failure(HypervisorErrorKind::Refused, tried, found, hint);
-        if spec.nics.is_empty() {
-            let wire = facts::wire(spec.name.as_bytes());
-            let wire = wire.ok_or_else(|| refused("no two free UDP ports in 20000 to 29999", "end what holds them"))?;
-            return Ok(vec![domain::SiteNic { mac: None, wire }]);
-        }
-        let networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
-        let plugged = |nic: &MachineNic| {
-            let plugs = networks.get(&nic.network).map(Network::plugs).unwrap_or_default();
-            let plug = plugs.iter().find(|plug| plug.segment == nic.segment && plug.nic == nic.nic);
-            let found = || format!("there is no place for the NIC {} on the segment {} of {}", nic.nic, nic.segment, nic.network);
-            let plug = plug.ok_or_else(|| refused(&found(), "this is a mistake in patchlab: please report it"))?;
-            let wire = domain::Wire { local: plug.ends.local, remote: plug.ends.remote };
-            Ok(domain::SiteNic { mac: Some(plug.mac.to_string()), wire })
-        };
-        spec.nics.iter().map(plugged).collect()
-    }
-
-    /// Opens a network in a folder of its own.
-    fn open_network(&self, name: &str, tag: &Tag, spec: &NetworkSpec, tried: &str) -> Result<(), HypervisorError> {
-        if !facts::is_local(&self.uri) {
-            let found = format!("{} is on another host, and segments are switched on this one", self.uri);
-            return Err(failure(HypervisorErrorKind::Refused, tried, &found, "validate environments on a libvirt of this host"));
-        }
-        if !folder::good_name(name) || tag.lab != self.lab {
-            return Err(failure(
-                HypervisorErrorKind::Refused,
-                tried,
-                "the name or the tag is not this lab's",
-                "this is a mistake in patchlab",
-            ));
-        }
-        let folder = folder::of(&self.machines, name);
-        folder::make(&folder, tag).map_err(|error| file(tried, &error))?;
-        let opened = Network::open(spec, &folder).inspect_err(|_| drop(folder::remove(&folder)))?;
-        self.networks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), opened);
-        Ok(())
-    }
-
-    fn on_network<T>(
-        &self,
-        name: &str,
-        tried: &str,
-        work: impl FnOnce(&Network) -> Result<T, HypervisorError>,
-    ) -> Result<T, HypervisorError> {
-        let networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = || failure(HypervisorErrorKind::NoMachine, tried, "there is no such network in this process", "run the cell again");
-        networks.get(name).ok_or_else(gone).and_then(work)
-    }
-
     /// Removes what there is of a machine or network of this lab.
     fn destroy(&self, machine: &str, tried: &str) -> Result<(), HypervisorError> {
         if !folder::good_name(machine) {
             return Ok(());
         }
-        let network = self.networks.lock().unwrap_or_else(PoisonError::into_inner).remove(machine);
-        if let Some(network) = network {
-            network.close();
-        }
         let session = self.session()?;
+        self.remove_network(machine, &session, tried)?;
         if let Some(domain) = session.find(machine).map_err(|error| refused(tried, &error))? {
             let tag = session::tag(&domain).map_err(|error| refused(tried, &error))?;
             if tag.is_none_or(|tag| tag.lab != self.lab) {
@@ -326,7 +274,8 @@ impl Inner {
     }
 
     fn owned(&self, tried: &str) -> Result<Vec<Owned>, HypervisorError> {
-        let tagged = self.session()?.tagged().map_err(|error| refused(tried, &error))?;
+        let session = self.session()?;
+        let tagged = session.tagged().map_err(|error| refused(tried, &error))?;
         let bytes = |machine: &str| folder::bytes(&folder::of(&self.machines, machine));
         let mine = tagged.into_iter().filter(|(_, tag, _)| tag.lab == self.lab);
         let mut owned: Vec<Owned> =
@@ -335,6 +284,13 @@ impl Inner {
             if !owned.iter().any(|known| known.machine == machine) {
                 let tag = folder::tag(&folder::of(&self.machines, &machine));
                 owned.push(Owned { bytes: bytes(&machine), machine, tag, running: false });
+            }
+        }
+        if !facts::switches_here(&self.uri) {
+            for (_, tag) in session.tagged_networks().map_err(|error| refused(tried, &error))? {
+                if tag.lab == self.lab && !owned.iter().any(|known| known.machine == tag.lease) {
+                    owned.push(Owned { machine: tag.lease.clone(), tag: Some(tag), running: false, bytes: 0 });
+                }
             }
         }
         owned.sort_by(|a, b| a.machine.cmp(&b.machine));
@@ -369,23 +325,13 @@ impl Hypervisor for Libvirt {
 
     async fn disturb(&self, network: &str, fault: &Fault) -> Result<(), HypervisorError> {
         let (name, fault) = (network.to_owned(), fault.clone());
-        let work = move |inner: &Inner, tried: &str| inner.on_network(&name, tried, |network| network.apply(&fault));
+        let work = move |inner: &Inner, tried: &str| inner.disturb(&name, &fault, tried);
         self.blocking(format!("disturb the network {network}"), LOOK, work).await
     }
 
     async fn wire(&self, network: &str) -> Result<WireReport, HypervisorError> {
         let name = network.to_owned();
-        let work = move |inner: &Inner, tried: &str| {
-            let folder = folder::of(&inner.machines, &name);
-            inner.on_network(&name, tried, |network| {
-                if !network.flush(FLUSH) {
-                    tracing::warn!(network = name, "the end of a capture is not on the disk yet");
-                }
-                let segments = network.stats();
-                let captures = segments.iter().map(|one| (one.segment.clone(), folder.join(format!("{}.pcap", one.segment)))).collect();
-                Ok(WireReport { timeline: network.timeline(), segments, captures, broken: network.broken() })
-            })
-        };
+        let work = move |inner: &Inner, tried: &str| inner.wire(&name, tried);
         self.blocking(format!("look at the network {network}"), LOOK, work).await
     }
 

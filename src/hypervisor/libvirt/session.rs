@@ -10,6 +10,7 @@ use virt::connect::Connect;
 use virt::domain::{Domain, DomainState};
 use virt::enumutil::Enum;
 use virt::error::{Error, ErrorNumber};
+use virt::network::Network;
 use virt::stream::Stream;
 use virt_sys as sys;
 
@@ -144,6 +145,68 @@ impl Session {
     }
 }
 
+/// Isolated networks, where they stand for segments.
+impl Session {
+    /// All networks with a tag, whoever's.
+    pub fn tagged_networks(&self) -> Result<Vec<(Network, Tag)>, Error> {
+        let all = match self.connection.list_all_networks(0) {
+            // A driver without networks has none.
+            Err(error) if number(&error) == Some(ErrorNumber::NoSupport) => Vec::new(),
+            other => other?,
+        };
+        let mut found = Vec::new();
+        for network in all {
+            let Some(xml) = no_network_as_none(network.xml_desc(0))? else { continue };
+            found.extend(network_tag(&xml).map(|tag| (network, tag)));
+        }
+        Ok(found)
+    }
+
+    /// Removes all of one lease of one lab. Fine when there is none.
+    pub fn remove_networks(&self, lab: &str, lease: &str) -> Result<(), Error> {
+        for (network, _) in self.tagged_networks()?.into_iter().filter(|(_, tag)| tag.lab == lab && tag.lease == lease) {
+            // It is transient: off is gone.
+            no_network_as_none(network.destroy())?;
+        }
+        Ok(())
+    }
+
+    pub fn has_network(&self, name: &str) -> Result<bool, Error> {
+        let found = no_network_as_none(self.connection.lookup_network_by_name(name))?;
+        Ok(found.is_some_and(|network| network.is_active().unwrap_or(false)))
+    }
+
+    /// Takes a NIC's link down or up, for now and for when the machine is switched on again.
+    pub fn set_link(&self, machine: &str, mac: &str, up: bool) -> Result<(), Error> {
+        let domain = self.get(machine)?;
+        let now = if domain.is_active()? { sys::VIR_DOMAIN_AFFECT_LIVE } else { 0 };
+        for flag in [now, sys::VIR_DOMAIN_AFFECT_CONFIG].into_iter().filter(|flag| *flag != 0) {
+            let inactive = if flag == sys::VIR_DOMAIN_AFFECT_CONFIG { sys::VIR_DOMAIN_XML_INACTIVE } else { 0 };
+            let xml = with_link(&domain.xml_desc(inactive)?, mac, up);
+            domain.update_device_flags(&xml.unwrap_or_default(), flag)?;
+        }
+        Ok(())
+    }
+}
+
+/// The definition of the NIC with this address as libvirt wrote it, with its link in the given state.
+fn with_link(domain: &str, mac: &str, up: bool) -> Option<String> {
+    const END: &str = "</interface>";
+    let wanted = format!("<mac address='{mac}'/>");
+    let nics = domain.match_indices("<interface ").filter_map(|(at, _)| domain.get(at..)?.split_once(END)).map(|(nic, _)| nic);
+    let nic = nics.filter(|nic| nic.contains(&wanted)).next()?;
+    let bare: String = ["<link state='up'/>", "<link state='down'/>"].iter().fold(nic.to_owned(), |nic, link| nic.replace(link, ""));
+    Some(format!("{bare}<link state='{}'/>{END}", if up { "up" } else { "down" }))
+}
+
+fn no_network_as_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if number(&error) == Some(ErrorNumber::NoNetwork) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn absent_as_none<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -163,17 +226,23 @@ fn cut(domain: &Domain) -> Result<(), Error> {
 pub fn tag(domain: &Domain) -> Result<Option<Tag>, Error> {
     let element = sys::VIR_DOMAIN_METADATA_ELEMENT.cast_signed();
     match domain.metadata(element, Some(NAMESPACE), sys::VIR_DOMAIN_AFFECT_CURRENT) {
-        Ok(xml) => Ok(tag_from(&xml)),
+        Ok(xml) => Ok(tag_from(&xml, |_| true)),
         Err(error) if number(&error) == Some(ErrorNumber::NoDomainMetadata) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn tag_from(xml: &str) -> Option<Tag> {
+/// The lab's tag on a network, from its definition: libvirt before 9.7 tells a network's metadata in no other way.
+fn network_tag(xml: &str) -> Option<Tag> {
+    tag_from(xml, |name| name == b"patchlab:network")
+}
+
+/// The tag in the first element of such a name.
+fn tag_from(xml: &str, is_tag: impl Fn(&[u8]) -> bool) -> Option<Tag> {
     let mut reader = Reader::from_str(xml);
     let element = loop {
         match reader.read_event().ok()? {
-            Event::Start(element) | Event::Empty(element) => break element,
+            Event::Start(element) | Event::Empty(element) if is_tag(element.name().as_ref()) => break element,
             Event::Eof => return None,
             _ => {}
         }
@@ -221,10 +290,33 @@ mod tests {
             .with("lease", hostile)
             .to_document()
             .expect("written");
-        let tag = tag_from(&xml).expect("a tag");
+        let tag = tag_from(&xml, |_| true).expect("a tag");
         assert_eq!((tag.lab.as_str(), tag.lease.as_str()), (hostile, hostile));
         for bad in ["", "<a", "<a/>", "<a lab='x' run='y' cell='z' lease='w'/>"] {
-            assert_eq!(tag_from(bad), None, "{bad}");
+            assert_eq!(tag_from(bad, |_| true), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_networks_tag_is_found_among_what_others_wrote() {
+        let tag = Tag {
+            lab: "a lab".to_owned(),
+            run: "01890a5d-ac96-774b-bcce-b302099a8057".parse().expect("a run"),
+            cell: "acme.office@virtio-bios:all".parse().expect("a cell"),
+            lease: "pass".to_owned(),
+        };
+        let xml = crate::hypervisor::libvirt::networks::network_xml("pass-lan", &tag).expect("written");
+        assert_eq!(network_tag(&xml), Some(tag));
+        assert!(!xml.contains("forward") && !xml.contains("<ip"), "{xml}");
+        assert_eq!(network_tag("<network><name>default</name><metadata><o:x xmlns:o='y' lab='a lab'/></metadata></network>"), None);
+    }
+
+    #[test]
+    fn a_link_is_set_on_the_nic_that_is_meant() {
+        let nic = |mac: &str, link: &str| format!("<interface type='network'>\n  <mac address='{mac}'/>\n{link}</interface>");
+        let domain = format!("<devices>{}{}</devices>", nic("52:54:00:00:00:01", ""), nic("52:54:00:00:00:02", "<link state='down'/>"));
+        assert_eq!(with_link(&domain, "52:54:00:00:00:01", false), Some(nic("52:54:00:00:00:01", "<link state='down'/>")));
+        assert_eq!(with_link(&domain, "52:54:00:00:00:02", true), Some(nic("52:54:00:00:00:02", "<link state='up'/>")));
+        assert_eq!(with_link(&domain, "52:54:00:00:00:03", true), None);
     }
 }

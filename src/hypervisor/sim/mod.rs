@@ -134,7 +134,8 @@ impl Hypervisor for SimHypervisor {
     }
 
     async fn wire(&self, network: &str) -> Result<WireReport, HypervisorError> {
-        self.on_network(network, "look at", WireReport::default).await
+        let report = || WireReport { unseen: Some("nothing crosses a simulated network".to_owned()), ..WireReport::default() };
+        self.on_network(network, "look at", report).await
     }
 
     async fn create(&self, spec: &MachineSpec) -> Result<String, HypervisorError> {

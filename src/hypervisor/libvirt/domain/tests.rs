@@ -25,7 +25,7 @@ fn site() -> Site {
         kind: Kind::Qemu,
         folder: "/state/machines/m".into(),
         uefi_code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
-        nics: vec![SiteNic { mac: None, wire: Wire { local: 20000, remote: 20001 } }],
+        nics: vec![SiteNic { mac: None, at: Place::Wire(Wire { local: 20000, remote: 20001 }) }],
         gives_files: true,
     }
 }

@@ -7,6 +7,8 @@ mod guest;
 mod lab;
 #[path = "contract/machine.rs"]
 mod machine;
+#[path = "contract/network.rs"]
+mod network;
 
 use std::sync::Arc;
 
@@ -59,6 +61,13 @@ contract! {
         power_comes_and_goes,
         machines_are_made_at_the_same_time,
         a_lab_sees_and_removes_its_own_alone;
+    network:
+        a_network_is_owned_until_it_is_removed,
+        a_machine_needs_a_place_on_an_open_network,
+        calls_to_a_missing_network_say_so,
+        links_go_down_and_up,
+        networks_with_the_same_addresses_share_nothing,
+        a_lab_leaves_anothers_network_alone;
     guest:
         files_are_read_up_to_a_cap,
         jobs_run_to_their_ends,
@@ -80,11 +89,18 @@ async fn libvirt() {
     }
 }
 
-/// Two labs at one libvirt. An embedded one has room for one lab alone, so this is libvirt's fake, whose machines do nothing.
+/// Two labs at one libvirt, in one test since a process has one fake. An embedded one has room for one lab alone, so this is libvirt's fake, whose machines do nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_labs_at_one_libvirt() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let lab = lab::fake(folder.path());
     machine::a_lab_sees_and_removes_its_own_alone(&lab).await;
+    network::a_lab_leaves_anothers_network_alone(&lab).await;
+    // The fake's networks are those of a libvirt on another host.
+    network::a_network_is_owned_until_it_is_removed(&lab).await;
+    network::a_machine_needs_a_place_on_an_open_network(&lab).await;
+    network::calls_to_a_missing_network_say_so(&lab).await;
+    network::networks_with_the_same_addresses_share_nothing(&lab).await;
+    network::what_a_distant_network_cannot_do_is_said(&lab).await;
     lab.ends_empty().await;
 }

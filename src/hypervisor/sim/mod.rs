@@ -42,8 +42,8 @@ pub use world::{TraceEntry, World, WorldError};
 
 use super::segments::{self, NetworkSpec};
 use super::{
-    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Tag, Vitals,
-    WireReport,
+    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Owned, Tag,
+    Vitals, WireReport,
 };
 use crate::journal::HostReport;
 
@@ -86,13 +86,18 @@ impl SimHypervisor {
 
 impl SimHypervisor {
     /// Nothing crosses a simulated network, so there is nothing to do on one but to be there.
-    async fn on_network<T>(&self, network: &str, tried: &str, answer: impl FnOnce() -> T) -> Result<T, HypervisorError> {
+    async fn on_network<T>(
+        &self,
+        network: &str,
+        tried: &str,
+        answer: impl FnOnce(&NetworkSpec, &str) -> Result<T, HypervisorError>,
+    ) -> Result<T, HypervisorError> {
         let tried = format!("{tried} {network}");
         self.world
             .operate(ASKING, |core, now| {
                 connected(core, now, &tried)?;
-                let known = core.networks.contains(network);
-                if known { Ok(answer()) } else { Err(no_machine(&tried, "there is no such network")) }
+                let (_, spec) = core.networks.get(network).ok_or_else(|| no_machine(&tried, "there is no such network"))?;
+                answer(spec, &tried)
             })
             .await
     }
@@ -118,23 +123,37 @@ impl Hypervisor for SimHypervisor {
             .await
     }
 
-    async fn open_network(&self, name: &str, _: &Tag, _: &NetworkSpec) -> Result<(), HypervisorError> {
+    async fn open_network(&self, name: &str, tag: &Tag, spec: &NetworkSpec) -> Result<(), HypervisorError> {
         let tried = format!("open the network {name}");
         self.world
             .operate(DOING, |core, now| {
                 connected(core, now, &tried)?;
-                let new = core.networks.insert(name.to_owned());
-                if new { Ok(()) } else { Err(refused(&tried, "there is a network of this name already")) }
+                if !is_file_name(name) || tag.lab != self.lab {
+                    return Err(refused(&tried, "the name or the tag is not this lab's"));
+                }
+                if core.networks.contains_key(name) || core.has(name) {
+                    return Err(refused(&tried, "there is a network or a machine of this name already"));
+                }
+                core.networks.insert(name.to_owned(), (tag.clone(), spec.clone()));
+                Ok(())
             })
             .await
     }
 
-    async fn disturb(&self, network: &str, _: &segments::Fault) -> Result<(), HypervisorError> {
-        self.on_network(network, "disturb", || ()).await
+    async fn disturb(&self, network: &str, fault: &segments::Fault) -> Result<(), HypervisorError> {
+        let known = |spec: &NetworkSpec, tried: &str| {
+            let segment = spec.segments.iter().find(|segment| segment.name == fault.segment);
+            let nics = segment.map(|segment| segment.nics.as_slice()).unwrap_or_default();
+            let meant = fault.nic.as_ref().is_none_or(|meant| nics.iter().any(|nic| nic.name == *meant));
+            if segment.is_some() && meant { Ok(()) } else { Err(refused(tried, "there is no such segment or NIC")) }
+        };
+        self.on_network(network, "disturb", known).await
     }
 
     async fn wire(&self, network: &str) -> Result<WireReport, HypervisorError> {
-        let report = || WireReport { unseen: Some("nothing crosses a simulated network".to_owned()), ..WireReport::default() };
+        let report = |_: &NetworkSpec, _: &str| {
+            Ok(WireReport { unseen: Some("nothing crosses a simulated network".to_owned()), ..WireReport::default() })
+        };
         self.on_network(network, "look at", report).await
     }
 
@@ -150,8 +169,12 @@ impl Hypervisor for SimHypervisor {
                 if core.has(&spec.name) {
                     return Err(refused(&tried, "there is a machine or a folder of this name already"));
                 }
-                if spec.nics.iter().any(|nic| !core.networks.contains(&nic.network)) {
-                    return Err(refused(&tried, "it is to be on a network that is not open"));
+                let has_place = |nic: &MachineNic| {
+                    let segments = core.networks.get(&nic.network).map(|(_, spec)| spec.segments.as_slice()).unwrap_or_default();
+                    segments.iter().any(|segment| segment.name == nic.segment && segment.nics.iter().any(|one| one.name == nic.nic))
+                };
+                if !spec.nics.iter().all(has_place) {
+                    return Err(refused(&tried, "it is to be on a network that is not open, or has no place for it"));
                 }
                 let cell = spec.tag.cell.as_str();
                 let nth = core.next_clone(cell).map_err(|e| disk(&tried, &e))?;
@@ -217,7 +240,14 @@ impl Hypervisor for SimHypervisor {
         self.world
             .operate(DOING, |core, now| {
                 connected(core, now, &tried)?;
-                if core.networks.remove(machine) || !is_file_name(machine) {
+                if !is_file_name(machine) {
+                    return Ok(());
+                }
+                if let Some((tag, _)) = core.networks.get(machine) {
+                    if tag.lab != self.lab {
+                        return Err(refused(&tried, "it bears another lab's tag"));
+                    }
+                    core.networks.remove(machine);
                     return Ok(());
                 }
                 if core.tag(machine).is_some_and(|tag| tag.lab != self.lab) {

@@ -6,7 +6,7 @@
 //! Invariants: the only randomness is the scenario's seed, and no clock of the host is read. Things happen in the order of their
 //! time, then of their being scheduled. Every call takes time, so that a caller that only polls does not stop the clock.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::machine::{Effects, Happening, Machine, Record, paced};
 use super::scenario::{Scenario, ScenarioError};
 use super::store::Store;
+use crate::hypervisor::segments::NetworkSpec;
 use crate::hypervisor::{MachineEvent, MachineEventKind, Owned, Tag};
 
 /// Events that a slow subscriber may lag behind.
@@ -55,7 +56,7 @@ pub enum WorldError {
 /// What the lock protects.
 pub(crate) struct Core {
     /// Networks that are open, by name. They end with the controller.
-    pub networks: BTreeSet<String>,
+    pub networks: BTreeMap<String, (Tag, NetworkSpec)>,
     pub scenario: Arc<Scenario>,
     machines: BTreeMap<String, Kept>,
     agenda: BTreeMap<(Duration, u64), (String, u64, Happening)>,
@@ -106,7 +107,7 @@ impl World {
     fn of(scenario: Scenario, store: Option<Store>) -> Arc<Self> {
         let scenario = Arc::new(scenario);
         let core = Core {
-            networks: BTreeSet::new(),
+            networks: BTreeMap::new(),
             scenario: scenario.clone(),
             machines: BTreeMap::new(),
             agenda: BTreeMap::new(),
@@ -315,6 +316,9 @@ impl Core {
             let bytes = owned.get(name).map_or(kept.machine.console.len() as u64, |owned| owned.bytes);
             let (tag, running) = (Some(kept.tag.clone()), kept.machine.record.on);
             owned.insert(name.clone(), Owned { machine: name.clone(), tag, running, bytes });
+        }
+        for (name, (tag, _)) in &self.networks {
+            owned.insert(name.clone(), Owned { machine: name.clone(), tag: Some(tag.clone()), running: false, bytes: 0 });
         }
         Ok(owned.into_values().filter(|owned| owned.tag.as_ref().is_none_or(|tag| tag.lab == lab)).collect())
     }

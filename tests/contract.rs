@@ -104,3 +104,20 @@ async fn two_labs_at_one_libvirt() {
     network::what_a_distant_network_cannot_do_is_said(&lab).await;
     lab.ends_empty().await;
 }
+
+/// The networks of a libvirt elsewhere, which an address such as `qemu+ssh://HOST/system` names. Its folders must be the same as here.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a libvirt: PATCHLAB_TEST_DISTANT is its address"]
+async fn distant() {
+    let folder = tempfile::tempdir_in("/var/tmp").expect("a temporary folder");
+    let lab = lab::distant(folder.path(), &std::env::var("PATCHLAB_TEST_DISTANT").expect("an address"));
+    lab.clear().await;
+    network::a_network_is_owned_until_it_is_removed(&lab).await;
+    network::a_machine_needs_a_place_on_an_open_network(&lab).await;
+    network::calls_to_a_missing_network_say_so(&lab).await;
+    network::links_go_down_and_up(&lab).await;
+    network::networks_with_the_same_addresses_share_nothing(&lab).await;
+    network::a_lab_leaves_anothers_network_alone(&lab).await;
+    network::what_a_distant_network_cannot_do_is_said(&lab).await;
+    lab.ends_empty().await;
+}

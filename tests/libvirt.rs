@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -11,8 +13,11 @@ use std::time::{Duration, Instant};
 use patchlab::catalog::Catalog;
 use patchlab::catalog::hardware::{Chipset, ClockBase, DiskBus, Firmware, Hardware, NicModel, Smbios, Tpm, TpmInterface};
 use patchlab::hypervisor::libvirt::Libvirt;
-use patchlab::hypervisor::{AgentError, Hypervisor, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Tag};
-use patchlab::id::{Digest, RunId};
+use patchlab::hypervisor::segments::{Mac, NetworkSpec, NicSpec, SegmentSpec};
+use patchlab::hypervisor::{
+    AgentError, Hypervisor, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Owned, Tag,
+};
+use patchlab::id::{Digest, Name, RunId};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::{Mutex, MutexGuard, Semaphore};
 use tokio::task::JoinSet;
@@ -299,6 +304,63 @@ async fn a_held_root_names_its_holder() {
     let (_turn, _libvirt, state) = lab().await;
     let error = Libvirt::open("qemu:///embed", state, LAB).err().expect("held");
     assert!(error.found.contains(&format!("process {}", std::process::id())), "{error}");
+}
+
+/// A socket where the machine's NIC is once it runs, and where it sends to.
+fn stand_in(definition: &str) -> (UdpSocket, u16) {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, setsockopt, socket, sockopt::ReuseAddr};
+    let nic = definition.split("<interface type='udp'>").nth(1).expect("a wire");
+    let mut ports = nic.split(" port='").skip(1).map(|rest| rest.split('\'').next().and_then(|port| port.parse().ok()).expect("a port"));
+    let (to, own): (u16, u16) = (ports.next().expect("the switch's"), ports.next().expect("its own"));
+    let made = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    setsockopt(&made, ReuseAddr, &true).expect("the address is shared, as QEMU shares it");
+    bind(made.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, own)).expect("bound");
+    let made = UdpSocket::from(made);
+    made.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout");
+    (made, to)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn networks_with_the_same_addresses_do_not_hear_each_other() {
+    let (_turn, libvirt, state) = lab().await;
+    let name = |text: &str| -> Name { text.parse().expect("a name") };
+    let nic = |role: &str, last| NicSpec { name: name(role), mac: Mac([0x52, 0x54, 0, 1, 1, last]) };
+    let segments = vec![SegmentSpec { name: name("lan"), nics: vec![nic("client", 1), nic("server", 2)] }];
+    let spec = NetworkSpec { seed: 1, capture_cap: 1 << 20, segments };
+    let image = empty_image(state);
+    let mut ends = Vec::new();
+    for net in ["t-net-a", "t-net-b"] {
+        for left in [net.to_owned(), format!("{net}-client"), format!("{net}-server")] {
+            libvirt.destroy(&left).await.expect("nothing left of the last time");
+        }
+        let plain = machine(net, hardware(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio), &image, None);
+        libvirt.open_network(net, &plain.tag, &spec).await.expect("a network");
+        for role in ["client", "server"] {
+            let nics = vec![MachineNic { network: net.to_owned(), segment: name("lan"), nic: name(role) }];
+            let made = libvirt.create(&MachineSpec { name: format!("{net}-{role}"), nics, ..plain.clone() }).await.expect("made");
+            ends.push(stand_in(&made));
+        }
+    }
+    let everyone = [0xff; 6];
+    let frame = |text: &str| [&everyone[..], &[0x52, 0x54, 0, 1, 1, 1], &[0x88, 0xb5], text.as_bytes()].concat();
+    let [(client_a, to_a), (server_a, _), (client_b, to_b), (server_b, _)] = &ends[..] else { panic!("four machines") };
+    client_a.send_to(&frame("from a"), ("127.0.0.1", *to_a)).expect("sent");
+    let mut buffer = [0; 100];
+    let heard = server_a.recv(&mut buffer).expect("the neighbour hears it");
+    assert!(buffer[..heard].ends_with(b"from a"));
+    client_b.send_to(&frame("from b"), ("127.0.0.1", *to_b)).expect("sent");
+    let heard = server_b.recv(&mut buffer).expect("the neighbour hears it");
+    assert!(buffer[..heard].ends_with(b"from b"), "the first that it hears is its own network's");
+    for (net, own, foreign) in [("t-net-a", "from a", "from b"), ("t-net-b", "from b", "from a")] {
+        let wire = libvirt.wire(net).await.expect("a look");
+        let capture = fs::read(&wire.captures.first().expect("a capture").1).expect("read");
+        let holds = |text: &str| capture.windows(text.len()).any(|found| found == text.as_bytes());
+        assert!(holds(own) && !holds(foreign), "{net}");
+        for left in [format!("{net}-client"), format!("{net}-server"), net.to_owned()] {
+            libvirt.destroy(&left).await.expect("removed");
+        }
+    }
+    assert_eq!(libvirt.owned().await.expect("listed"), Vec::<Owned>::new());
 }
 
 /// libvirt's in-process fake comes with a machine that is nobody's.

@@ -83,11 +83,15 @@ pub async fn libvirt() -> Lab {
 
 /// Two labs at libvirt's in-process fake. Nothing boots there.
 pub fn fake(folder: &Path) -> Lab {
+    distant(folder, "test:///default")
+}
+
+/// Two labs at one libvirt, with an image of nothing.
+pub fn distant(folder: &Path, uri: &str) -> Lab {
     let image = folder.join("image.qcow2");
     let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1M").status();
     assert!(made.expect("qemu-img starts").success());
-    let open =
-        |lab: &str| -> Arc<dyn Hypervisor> { Arc::new(Libvirt::open("test:///default", &folder.join(lab), lab).expect("libvirt opens")) };
+    let open = |lab: &str| -> Arc<dyn Hypervisor> { Arc::new(Libvirt::open(uri, &folder.join(lab), lab).expect("libvirt opens")) };
     let hypervisor = open("this-lab");
     Lab {
         guests: Arc::new(AgentGuests { hypervisor: hypervisor.clone() }),

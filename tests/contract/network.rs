@@ -75,9 +75,12 @@ pub async fn calls_to_a_missing_network_say_so(lab: &Lab) {
 pub async fn links_go_down_and_up(lab: &Lab) {
     open(lab, "net").await;
     lab.hypervisor.create(&on(lab, "linked", "net", "client")).await.expect("a machine");
+    lab.hypervisor.start("linked").await.expect("a start");
     for (nic, verb) in [(Some("client"), Verb::LinkDown), (Some("client"), Verb::LinkUp), (None, Verb::LinkDown), (None, Verb::Clear)] {
         assert_eq!(lab.hypervisor.disturb("net", &fault(nic, verb.clone())).await, Ok(()), "{verb:?} on {nic:?}");
     }
+    lab.hypervisor.power_off("linked").await.expect("off");
+    assert_eq!(lab.hypervisor.disturb("net", &fault(None, Verb::LinkDown)).await, Ok(()), "of a machine that is off too");
     lab.destroy("linked").await;
     lab.destroy("net").await;
 }

@@ -23,6 +23,7 @@ use patchlab::plan::{
     Package, PayloadFacts, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedNic, PlannedPatch, PlannedSegment,
     PlannedSuite, Subject, VERSION,
 };
+use patchlab::report::files::kept_files;
 use patchlab::verdict::judge::judge;
 use patchlab::verdict::{Comparison, Judgement};
 use tokio::sync::{broadcast, watch};
@@ -177,6 +178,8 @@ pub struct Told {
     /// How many entries the journal has, and what they say.
     pub entries: usize,
     pub journal: Vec<String>,
+    /// The kept files: where a report puts each, and what it says.
+    pub files: Vec<(String, String)>,
 }
 
 impl Story {
@@ -258,7 +261,9 @@ impl Story {
         journal.verify().await.expect("a sound chain");
         let entries = journal.entries(run).await.expect("entries");
         let journal = entries.iter().map(|entry| serde_json::to_string(entry).expect("json")).collect();
-        Told { judgement: judge(&state), state, left, entries: entries.len(), journal }
+        let text = |sha256: &Digest| String::from_utf8_lossy(&lab.evidence.get(sha256).expect("it is kept")).into_owned();
+        let files = kept_files(&state).into_iter().map(|file| (file.path, text(&file.sha256))).collect();
+        Told { judgement: judge(&state), state, left, entries: entries.len(), journal, files }
     }
 }
 

@@ -93,3 +93,46 @@ fn a_controller_may_die_at_any_moment() {
         assert!(told.left.is_empty(), "after {entries}: {:?}", told.left);
     }
 }
+
+/// A step of a scenario in which the server's journal has a line for each second.
+fn talkative() -> String {
+    let lines: Vec<String> = (0..2000).map(|second| format!("[{second:5}.000000] server sshd[7]: tick {second}")).collect();
+    format!("[[step]]\non={{step='journal'}}\nwhen={{role='server'}}\noutput='''\n{}\n'''\n", lines.join("\n"))
+}
+
+#[test]
+fn a_timeline_tells_what_lab_and_machines_did_in_one_order() {
+    let slow = "[[step]]\non={case='http/page'}\nwhen={role='server'}\ntakes='20s'\noutput=\"line one\\nline two\"\n";
+    let told = tell(&format!("{}{slow}", talkative()));
+    assert_eq!(told.judgement.verdict, Verdict::Pass, "{:?}", told.faults());
+    let timelines: Vec<_> = told.files.iter().filter(|(path, _)| path.ends_with(".timeline")).collect();
+    let all: Vec<_> = timelines.iter().filter(|(path, _)| path.contains("http.page")).collect();
+    assert!(all.len() >= 6, "before and after, at three levels: {}", all.len());
+    for (path, text) in all {
+        let lines: Vec<_> = text.lines().collect();
+        let ticks = lines.iter().filter(|line| line.contains("  server        server sshd[7]: tick")).count();
+        assert!((20..=23).contains(&ticks), "{path}: {ticks} in some 21 s\n{text}");
+        assert!(text.contains("server runs own-page.sh") && text.contains("it said 17 bytes: line one"), "{path}\n{text}");
+        assert!(text.contains("nothing crosses a simulated network"), "{path}");
+        let times: Vec<f64> = lines.iter().filter_map(|line| line.split_whitespace().next()?.parse().ok()).collect();
+        assert!(times.is_sorted(), "{path}\n{text}");
+    }
+}
+
+#[test]
+fn a_case_that_a_machine_did_not_survive_has_a_timeline_too() {
+    let told = tell("[[fault]]\non={case='http/page'}\nwhen={cell='*:server', role='server', side='after'}\ndoes='power-off'");
+    let (path, text) = told.files.iter().find(|(path, _)| path.ends_with("timeline-of-http-page")).expect("a timeline");
+    assert!(path.contains("server") && text.contains("server runs own-page.sh"), "{path}\n{text}");
+    assert!(text.contains("server        [it could not be asked:"), "{text}");
+}
+
+#[test]
+fn a_machine_that_cannot_tell_its_journal_says_so_and_harms_nothing() {
+    let told = tell("[[step]]\non={step='journal'}\nwhen={role='client'}\nends={lacks='awk'}");
+    assert_eq!(told.judgement.verdict, Verdict::Pass, "{:?} {:?}", told.findings(), told.faults());
+    let silent = |(path, text): &&(String, String)| {
+        path.ends_with(".timeline") && text.contains("client        [its journal could not be read: Lacks")
+    };
+    assert!(told.files.iter().filter(silent).count() >= 6, "{:?}", told.files.first());
+}

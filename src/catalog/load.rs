@@ -17,7 +17,7 @@ use super::image::Image;
 use super::schema::Kind;
 use super::source::{self, Reading};
 use super::suite::Suite;
-use super::{Catalog, CustomerEntry, ImageEntry, SuiteEntry, check, inside};
+use super::{Catalog, CustomerEntry, ImageEntry, SuiteEntry, autopkgtest, check, inside};
 use crate::id::{Digest, Name};
 
 /// How the file name of an environment ends.
@@ -132,7 +132,10 @@ impl Walk<'_> {
             raw.images.insert(name, self.described(&entry.shown, "image.toml", Kind::Image));
         }
         for (name, entry) in self.named_folders("test-suites", Some("health")) {
-            let found = self.described(&entry.shown, "suite.toml", Kind::Suite);
+            let mut found: Found<Suite> = self.described(&entry.shown, "suite.toml", Kind::Suite);
+            if let Some(suite) = &mut found.reading.value {
+                self.diagnostics.extend(autopkgtest::load::fill(&found.folder, &found.shown, suite));
+            }
             let digest = self.digest(&entry.shown);
             raw.suites.insert(name, (found, digest));
         }

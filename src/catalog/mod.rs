@@ -1,5 +1,6 @@
 //! What the lab holds, read from `builds/`, `test-suites/` and `images/`. Pure but for loading.
 
+pub mod autopkgtest;
 pub mod build;
 mod check;
 pub mod diagnostic;

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::autopkgtest::{Source, Test};
 use super::build::Role;
 use super::step::Step;
 use super::text::Span;
@@ -19,8 +20,11 @@ pub struct Suite {
     /// The roles of the machines that an interoperability suite speaks of, for example `["server", "client"]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<Name>,
-    /// The cases, in the order in which they run.
-    #[serde(rename = "case")]
+    /// Where the tests are, for a suite of kind autopkgtest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autopkgtest: Option<Source>,
+    /// The cases, in the order in which they run. A suite of kind autopkgtest has its own.
+    #[serde(default, rename = "case", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1))]
     pub cases: Vec<Case>,
 }
@@ -32,6 +36,8 @@ pub enum SuiteKind {
     Regression,
     /// Cases between the machines of an environment.
     Interoperability,
+    /// The tests of a Debian source package, on one machine.
+    Autopkgtest,
 }
 
 /// One check.
@@ -65,6 +71,10 @@ pub struct Case {
     /// Whether it leaves the machine unfit for other cases. It then gets a clone of its own.
     #[serde(default)]
     pub destructive: bool,
+    /// What the test is that it stands for, in a suite of kind autopkgtest. Never written by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub autopkgtest: Option<Test>,
 }
 
 impl Case {

@@ -32,6 +32,7 @@ fn case(text: &str, role: Option<Role>) -> Case {
         role,
         needs: Vec::new(),
         destructive: false,
+        autopkgtest: None,
     }
 }
 
@@ -42,6 +43,7 @@ fn catalog() -> Catalog {
         title: "s".to_owned(),
         kind: SuiteKind::Regression,
         roles: Vec::new(),
+        autopkgtest: None,
         cases: vec![case("all", None), case("servers", Some(Role::Server)), case("clients", Some(Role::Client))],
     };
     let build = Build {
@@ -65,7 +67,7 @@ fn catalog() -> Catalog {
 
 fn sealed(packages: Option<&[(&str, &str)]>) -> BTreeMap<Name, SealedImage> {
     let packages = packages.map(|all| all.iter().map(|(name, version)| (name.to_string(), version.to_string())).collect());
-    [(name("image"), SealedImage { sha256: Digest::of("image"), packages })].into()
+    [(name("image"), SealedImage { sha256: Digest::of("image"), packages, prepared: BTreeMap::new() })].into()
 }
 
 fn excluded(plan: &Plan) -> Vec<&str> {

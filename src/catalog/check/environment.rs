@@ -170,7 +170,7 @@ fn suites(raw: &RawCatalog, environment: &Environment, source: &Source, diagnost
         let place = at(source, &["suites"]);
         let key = format!("suites[{index}]");
         if suite.kind != SuiteKind::Interoperability {
-            let problem = source.error(place, &key, format!("the suite {name} is of kind regression, for one machine"));
+            let problem = source.error(place, &key, format!("the suite {name} is for one machine"));
             diagnostics.push(problem.expected("a suite of kind interoperability").hint("regression suites go into the file of a build"));
             continue;
         }

@@ -50,6 +50,17 @@ pub(super) fn check(found: &Found<Suite>, source: &Source, diagnostics: &mut Vec
 
 /// Reports what does not fit the suite's kind.
 fn kind(suite: &Suite, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
+    if suite.kind == SuiteKind::Autopkgtest {
+        return autopkgtest(source, diagnostics);
+    }
+    if let Some(entry) = source.tree.entry("autopkgtest") {
+        let problem = source.error(&entry.value, "autopkgtest", "the table is for suites of another kind");
+        diagnostics.push(problem.hint("remove it, or write kind = \"autopkgtest\""));
+    }
+    if suite.cases.is_empty() {
+        let problem = source.error(&source.tree, "case", "the file lacks the key \"case\"");
+        diagnostics.push(problem.expected("a list of at least one, each a table"));
+    }
     let interoperability = suite.kind == SuiteKind::Interoperability;
     let at = |key: &str| source.tree.get(key).unwrap_or(&source.tree);
     if interoperability && suite.roles.len() < 2 {
@@ -79,6 +90,23 @@ fn kind(suite: &Suite, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
         } else if let Some(entry) = tree.entry("step") {
             let problem = source.error(&entry.value, join(&path, "step"), "a regression case is one script and has no steps");
             diagnostics.push(problem.hint("name the script by `run`, or write kind = \"interoperability\""));
+        }
+    }
+}
+
+/// Reports what a suite that takes its cases from a source package can't say itself.
+fn autopkgtest(source: &Source, diagnostics: &mut Vec<Diagnostic>) {
+    for key in ["case", "roles"] {
+        if let Some(entry) = source.tree.entry(key) {
+            let problem = source.error(&entry.value, key, "the tests of a suite of kind autopkgtest are those of its debian/tests/control");
+            diagnostics.push(problem.hint("remove it"));
+        }
+    }
+    match source.tree.get("autopkgtest") {
+        Some(table) => time_limit(source, table, "autopkgtest", "time-limit", diagnostics),
+        None => {
+            let problem = source.error(&source.tree, "autopkgtest", "the file lacks the key \"autopkgtest\"");
+            diagnostics.push(problem.expected("a table that says where the source package is").hint("[autopkgtest] source = \"source\""));
         }
     }
 }

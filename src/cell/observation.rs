@@ -109,6 +109,8 @@ pub enum CaseOutcome {
     TimedOut,
     /// The case said that it does not apply, or what it needs is not there.
     Skip,
+    /// It failed, and its suite declares that it does now and then: says nothing about the patch.
+    FlakyFailure,
     /// The case's own harness failed (exit code 99, unreadable result): says nothing about the patch.
     HarnessError,
 }
@@ -120,6 +122,7 @@ impl CaseOutcome {
             Self::Fail => "fail",
             Self::TimedOut => "timed-out",
             Self::Skip => "skip",
+            Self::FlakyFailure => "flaky-failure",
             Self::HarnessError => "harness-error",
         }
     }

@@ -110,7 +110,7 @@ impl Painter {
             }
             Event::CaseObserved { cell, observation } => match observation.outcome {
                 CaseOutcome::Pass | CaseOutcome::Skip => {}
-                CaseOutcome::Fail | CaseOutcome::TimedOut | CaseOutcome::HarnessError => {
+                CaseOutcome::Fail | CaseOutcome::TimedOut | CaseOutcome::FlakyFailure | CaseOutcome::HarnessError => {
                     let text = crate::report::printable(&observation.message);
                     let place = format!("{}/{}", observation.suite, observation.case);
                     self.say(format!("{cell:28} {} {place} {}: {text}", observation.outcome.as_str(), observation.point.as_str()));

@@ -27,13 +27,15 @@ pub enum PairMeaning {
     NewPass,
     /// It failed and there is nothing to hold it against.
     NewFailure,
+    /// A side failed, and its suite declares that it does now and then.
+    Excused,
     /// A side is missing, or its harness failed.
     Unclear,
 }
 
 /// What a pair means, from its outcomes and whether both failures have one fingerprint.
 pub const fn meaning(baseline: CaseOutcome, patched: CaseOutcome, same_fingerprint: bool) -> PairMeaning {
-    use CaseOutcome::{Fail, HarnessError, Pass, Skip, TimedOut};
+    use CaseOutcome::{Fail, FlakyFailure, HarnessError, Pass, Skip, TimedOut};
     match (baseline, patched) {
         (Pass, Pass) => PairMeaning::Same,
         // A case that ran before and says now that it cannot has lost what it needs: a skip is not a pass.
@@ -51,9 +53,11 @@ pub const fn meaning(baseline: CaseOutcome, patched: CaseOutcome, same_fingerpri
         (Skip, Pass) => PairMeaning::NewPass,
         (Skip, Fail | TimedOut) => PairMeaning::NewFailure,
         (Skip, Skip) => PairMeaning::NotApplicable,
-        (HarnessError, Pass | Fail | TimedOut | Skip | HarnessError) | (Pass | Fail | TimedOut | Skip, HarnessError) => {
-            PairMeaning::Unclear
+        (FlakyFailure, Pass | Fail | TimedOut | Skip | FlakyFailure) | (Pass | Fail | TimedOut | Skip, FlakyFailure) => {
+            PairMeaning::Excused
         }
+        (HarnessError, Pass | Fail | TimedOut | Skip | FlakyFailure | HarnessError)
+        | (Pass | Fail | TimedOut | Skip | FlakyFailure, HarnessError) => PairMeaning::Unclear,
     }
 }
 
@@ -71,15 +75,24 @@ impl Pair<'_> {
             PairMeaning::Worse | PairMeaning::OtherFailure | PairMeaning::NewFailure => true,
             // A missing side is the pass's trouble; a harness that failed deserves another try.
             PairMeaning::Unclear => self.baseline.is_some() && self.patched.is_some(),
-            PairMeaning::Same | PairMeaning::Better | PairMeaning::SameFailure | PairMeaning::NotApplicable | PairMeaning::NewPass => false,
+            PairMeaning::Same
+            | PairMeaning::Better
+            | PairMeaning::SameFailure
+            | PairMeaning::NotApplicable
+            | PairMeaning::NewPass
+            | PairMeaning::Excused => false,
         }
     }
 }
 
 /// What all pairs of a case give together.
 pub fn comparison(pairs: &[Pair<'_>]) -> Comparison {
-    let complete: Vec<PairMeaning> = pairs.iter().map(Pair::meaning).filter(|meaning| *meaning != PairMeaning::Unclear).collect();
-    let Some((first, rest)) = complete.split_first() else { return Comparison::Missing };
+    let complete = || pairs.iter().map(Pair::meaning).filter(|meaning| *meaning != PairMeaning::Unclear);
+    // What is declared to fail now and then says nothing beside what another clone showed.
+    let telling: Vec<PairMeaning> = complete().filter(|meaning| *meaning != PairMeaning::Excused).collect();
+    let Some((first, rest)) = telling.split_first() else {
+        return if complete().next().is_some() { Comparison::Skipped } else { Comparison::Missing };
+    };
     if rest.iter().any(|other| other != first) {
         return Comparison::Flaky;
     }
@@ -89,7 +102,7 @@ pub fn comparison(pairs: &[Pair<'_>]) -> Comparison {
         PairMeaning::Better => Comparison::Fixed,
         PairMeaning::SameFailure => Comparison::PreExisting,
         PairMeaning::OtherFailure => Comparison::ChangedFailure,
-        PairMeaning::NotApplicable => Comparison::Skipped,
+        PairMeaning::NotApplicable | PairMeaning::Excused => Comparison::Skipped,
         PairMeaning::NewPass | PairMeaning::NewFailure => Comparison::New,
         PairMeaning::Unclear => Comparison::Missing,
     }
@@ -100,7 +113,7 @@ pub const fn rank(meaning: PairMeaning) -> u8 {
     match meaning {
         PairMeaning::Worse | PairMeaning::OtherFailure | PairMeaning::NewFailure => 3,
         PairMeaning::Unclear => 2,
-        PairMeaning::SameFailure => 1,
+        PairMeaning::SameFailure | PairMeaning::Excused => 1,
         PairMeaning::Same | PairMeaning::Better | PairMeaning::NotApplicable | PairMeaning::NewPass => 0,
     }
 }
@@ -110,9 +123,10 @@ pub const fn badness(outcome: CaseOutcome) -> u8 {
     match outcome {
         CaseOutcome::Pass => 0,
         CaseOutcome::Skip => 1,
-        CaseOutcome::HarnessError => 2,
-        CaseOutcome::TimedOut => 3,
-        CaseOutcome::Fail => 4,
+        CaseOutcome::FlakyFailure => 2,
+        CaseOutcome::HarnessError => 3,
+        CaseOutcome::TimedOut => 4,
+        CaseOutcome::Fail => 5,
     }
 }
 
@@ -122,8 +136,14 @@ mod tests {
     use crate::cell::Point;
     use crate::id::Digest;
 
-    const OUTCOMES: [CaseOutcome; 5] =
-        [CaseOutcome::Pass, CaseOutcome::Fail, CaseOutcome::TimedOut, CaseOutcome::Skip, CaseOutcome::HarnessError];
+    const OUTCOMES: [CaseOutcome; 6] = [
+        CaseOutcome::Pass,
+        CaseOutcome::Fail,
+        CaseOutcome::TimedOut,
+        CaseOutcome::Skip,
+        CaseOutcome::FlakyFailure,
+        CaseOutcome::HarnessError,
+    ];
 
     fn seen(point: Point, outcome: CaseOutcome, fingerprint: &str) -> CaseObservation {
         CaseObservation {
@@ -163,6 +183,10 @@ mod tests {
             (Skip, Skip, true, Comparison::Skipped),
             (Skip, Pass, true, Comparison::New),
             (Skip, Fail, true, Comparison::New),
+            (Pass, FlakyFailure, true, Comparison::Skipped),
+            (FlakyFailure, Pass, true, Comparison::Skipped),
+            (FlakyFailure, FlakyFailure, false, Comparison::Skipped),
+            (FlakyFailure, HarnessError, true, Comparison::Missing),
             (HarnessError, Pass, true, Comparison::Missing),
             (Pass, HarnessError, true, Comparison::Missing),
         ];
@@ -185,6 +209,19 @@ mod tests {
         assert_eq!(compare(&[(Pass, Fail, true), (Pass, Pass, true)]), Comparison::Flaky);
         assert_eq!(compare(&[(Pass, Fail, true), (Fail, Fail, true)]), Comparison::Flaky);
         assert_eq!(compare(&[(Pass, Fail, true), (Pass, TimedOut, true)]), Comparison::Regression);
+    }
+
+    #[test]
+    fn a_declared_flaky_failure_is_never_bad_news() {
+        for other in OUTCOMES {
+            for (baseline, patched) in [(CaseOutcome::FlakyFailure, other), (other, CaseOutcome::FlakyFailure)] {
+                let pair = (seen(Point::Baseline, baseline, "one"), seen(Point::Rebooted, patched, "two"));
+                let pair = Pair { baseline: Some(&pair.0), patched: Some(&pair.1) };
+                assert_eq!(pair.is_suspect(), other == CaseOutcome::HarnessError, "{baseline:?} then {patched:?}");
+            }
+        }
+        use CaseOutcome::*;
+        assert_eq!(compare(&[(Pass, FlakyFailure, true), (Pass, Pass, true)]), Comparison::Unchanged);
     }
 
     #[test]

@@ -44,9 +44,20 @@ pub fn judge_cell(cell: &PlannedCell, record: &CellRecord) -> CellJudgement {
     }
     // Where cases are planned, one of them has to have passed: the health checks alone are no regression test.
     let counts = |case: &CaseJudgement| cell.cases().next().is_none() || case.suite.as_str() != SUITE;
-    let speaks = |case: &CaseJudgement| counts(case) && case.patched == Some(CaseOutcome::Pass);
+    let superficial = |case: &CaseJudgement| {
+        let test = cell.case(&case.suite, &case.case).and_then(|case| case.autopkgtest.as_ref());
+        test.is_some_and(|test| test.superficial)
+    };
+    let passed = |case: &&CaseJudgement| case.patched == Some(CaseOutcome::Pass);
+    let weak = judgement.cases.iter().filter(passed).filter(|case| superficial(case));
+    let weak: Vec<_> = weak.map(|case| format!("{}/{}: passed, and is superficial: weak evidence", case.suite, case.case)).collect();
+    judgement.notes.extend(weak);
+    let speaks = |case: &CaseJudgement| counts(case) && passed(&case) && !superficial(case);
     if explained.is_none() && !judgement.cases.iter().any(speaks) {
-        judgement.faults.push(fault("no-required-cases", "not one case passed on this cell, so nothing speaks for the patch"));
+        judgement.faults.push(fault(
+            "no-required-cases",
+            "not one case passed on this cell (superficial ones do not count), so nothing speaks for the patch",
+        ));
     }
     // Of machines among their peers, each build's own cell looks at the health.
     if !cell.is_environment() && !judgement.cases.iter().any(|case| case.suite.as_str() == SUITE) {
@@ -272,6 +283,9 @@ fn message(comparison: Comparison, baseline: Seen<'_>, patched: Seen<'_>) -> Str
         },
         Comparison::ChangedFailure => format!("failed before ({}), fails differently {after}: {}", text(baseline), text(patched)),
         Comparison::PreExisting => format!("fails the same way with and without the patch: {}", text(patched)),
+        Comparison::Skipped if patched.is_none_or(|seen| seen.outcome == CaseOutcome::Pass) => {
+            format!("before the patch: {}", text(baseline))
+        }
         Comparison::Skipped => text(patched),
         Comparison::Missing if baseline.is_some() => "no result after the patch".to_owned(),
         Comparison::Missing => "no result".to_owned(),

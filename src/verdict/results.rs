@@ -4,6 +4,7 @@
 //! Invariant: every byte comes from a hostile guest. Whatever they are, this ends, keeps little, and calls nothing a pass that did not
 //! say so in the form that its suite declares.
 
+pub mod autopkgtest;
 mod junit;
 mod tap;
 
@@ -91,13 +92,17 @@ pub fn read(form: ResultForm, report: &ScriptReport<'_>) -> CaseResult {
             ResultForm::Junit => junit::read(*code, report.result, &output),
         },
     };
+    conclude(reading, &output)
+}
+
+fn conclude(reading: Reading, output: &str) -> CaseResult {
     let message = one_line(&reading.message);
     let failed = matches!(reading.outcome, CaseOutcome::Fail | CaseOutcome::TimedOut);
     let essence = if reading.essence.is_empty() { vec![message.clone()] } else { reading.essence };
     CaseResult {
         outcome: reading.outcome,
         fingerprint: failed.then(|| fingerprint(essence.iter().map(String::as_str))),
-        detail: if reading.outcome == CaseOutcome::Pass { String::new() } else { tail(&output) },
+        detail: if reading.outcome == CaseOutcome::Pass { String::new() } else { tail(output) },
         message,
     }
 }

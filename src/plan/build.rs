@@ -7,9 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use super::environment::Surroundings;
+use super::foreign;
 use super::lint::lint;
 use super::pairwise;
-use super::{Exclusion, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedPatch, PlannedSuite, Subject, VERSION};
+use super::{
+    Exclusion, Plan, PlannedCell, PlannedFile, PlannedHardware, PlannedImage, PlannedMachine, PlannedPatch, PlannedSuite, Subject, VERSION,
+};
 use crate::catalog::build::Build;
 use crate::catalog::image::Os;
 use crate::catalog::patch::PatchKind;
@@ -35,6 +38,18 @@ pub struct SealedImage {
     pub sha256: Digest,
     /// Installed packages and their versions, where they are known.
     pub packages: Option<BTreeMap<String, String>>,
+    /// What was fetched for suites that others have written, for this very image.
+    pub prepared: BTreeMap<Name, PreparedSuite>,
+}
+
+/// What the tests of a suite need on an image beyond what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreparedSuite {
+    /// The suite's digest when it was asked for.
+    pub suite: Digest,
+    pub packages: Vec<PlannedFile>,
+    /// The cases whose dependencies can't be had, each with the reason.
+    pub lacking: BTreeMap<Name, String>,
 }
 
 /// Why there is no plan.
@@ -134,7 +149,7 @@ impl Place<'_> {
             plan.excluded.push(Exclusion { what: format!("{}.{}", self.customer, self.name), reason });
             return;
         }
-        let suites = self.suites(&mut plan.excluded);
+        let suites = self.suites(sealed, &mut plan.excluded);
         let requested = |hardware: &Name| wanted(&self.request.hardware, hardware);
         let mut fitting = Vec::new();
         for hardware in &self.build.hardware {
@@ -177,7 +192,7 @@ impl Place<'_> {
         }
     }
 
-    fn suites(&self, excluded: &mut Vec<Exclusion>) -> Vec<PlannedSuite> {
+    fn suites(&self, sealed: &SealedImage, excluded: &mut Vec<Exclusion>) -> Vec<PlannedSuite> {
         let mut planned = Vec::new();
         for name in &self.build.suites {
             let place = format!("{}.{}: {name}", self.customer, self.name);
@@ -191,7 +206,9 @@ impl Place<'_> {
                 excluded.push(Exclusion { what: format!("{place}/{}", case.name), reason: "it is meant for another role".to_owned() });
             }
             let cases = entry.suite.cases.iter().filter(fits).cloned().collect();
-            planned.push(PlannedSuite { name: name.clone(), sha256: entry.sha256, cast: BTreeMap::new(), cases });
+            let mut suite = PlannedSuite { name: name.clone(), sha256: entry.sha256, cast: BTreeMap::new(), cases, packages: Vec::new() };
+            foreign::prepare(&mut suite, sealed, &self.build.image);
+            planned.push(suite);
         }
         planned
     }

@@ -153,7 +153,13 @@ impl Surroundings<'_> {
             let cast = self.environment.cast.get(name);
             let player = |role: &Name| cast.and_then(|cast| cast.get(role)).unwrap_or(role).clone();
             let cast = entry.suite.roles.iter().map(|role| (role.clone(), player(role))).collect();
-            planned.push(PlannedSuite { name: name.clone(), sha256: entry.sha256, cast, cases: entry.suite.cases.clone() });
+            planned.push(PlannedSuite {
+                name: name.clone(),
+                sha256: entry.sha256,
+                cast,
+                cases: entry.suite.cases.clone(),
+                packages: Vec::new(),
+            });
         }
         planned
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::build::{Request, SealedImage};
+use super::foreign;
 use super::{Lint, Plan, PlannedCell};
 use crate::catalog::patch::{PatchKind, Reboot};
 use crate::id::Name;
@@ -21,6 +22,9 @@ pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>
         }
         if cell.confirmations == 0 {
             say("no-confirmation", format!("{}: bad news is believed at once, without a second clone", cell.id));
+        }
+        for Lint { code, message } in foreign::lint(cell) {
+            say(&code, message);
         }
     }
     if plan.cells.iter().all(PlannedCell::is_environment) {

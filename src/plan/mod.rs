@@ -7,10 +7,11 @@ pub mod build;
 mod environment;
 #[cfg(test)]
 pub(crate) mod examples;
+mod foreign;
 pub mod lint;
 pub mod pairwise;
 
-pub use build::{NoPlan, Request, SealedImage, plan};
+pub use build::{NoPlan, PreparedSuite, Request, SealedImage, plan};
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -246,6 +247,18 @@ pub struct PlannedSuite {
     pub cast: BTreeMap<Name, Name>,
     /// The cases that apply to the cell's role.
     pub cases: Vec<Case>,
+    /// Packages that are installed into every clone before anything is measured, because the suite's tests depend on them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<PlannedFile>,
+}
+
+/// A file that goes into the machines.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PlannedFile {
+    /// Its name, without a folder.
+    pub file: String,
+    pub sha256: Digest,
 }
 
 /// A cell, suite or case that is left out on purpose.

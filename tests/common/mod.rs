@@ -78,6 +78,7 @@ fn case(text: &str, destructive: bool) -> Case {
         role: None,
         needs: Vec::new(),
         destructive,
+        autopkgtest: None,
     }
 }
 
@@ -106,6 +107,7 @@ pub fn plan(patch: PlannedPatch) -> Plan {
         sha256: Digest::of("web"),
         cast: Default::default(),
         cases: vec![case("pages", false), case("tls", false), case("crash", true)],
+        packages: Vec::new(),
     };
     let cell = PlannedCell {
         id: CellId::new(&name("acme"), &name("web"), &name("virtio-bios")),
@@ -143,6 +145,7 @@ fn environment_plan(patch: PlannedPatch) -> Plan {
         sha256: Digest::of("http"),
         cast: Default::default(),
         cases: vec![with_steps("page", page), with_steps("stream", stream)],
+        packages: Vec::new(),
     };
     let nic = |last| vec![PlannedNic { segment: name("lan"), address: [10, 77, 1, last].into() }];
     let cell = |level: &str| {
@@ -189,6 +192,13 @@ impl Story {
 
     pub fn of_environment(patch: PlannedPatch) -> Self {
         Self { plan: environment_plan(patch), scenario: String::new(), dies_after: None, emulated: false }
+    }
+
+    /// With this suite in place of its own.
+    pub fn with_suite(mut self, suite: &str, cases: Vec<Case>) -> Self {
+        let planned = PlannedSuite { name: name(suite), sha256: Digest::of(suite), cast: Default::default(), cases, packages: Vec::new() };
+        self.plan.cells[0].suites = vec![planned];
+        self
     }
 
     pub fn scenario(mut self, scenario: &str) -> Self {

@@ -1,5 +1,7 @@
 //! The engine on the simulator: one scenario a row of the blame table, and the rules that a verdict rests on. Time is virtual.
 
+#[path = "scenarios/autopkgtest.rs"]
+mod autopkgtest;
 mod common;
 #[path = "scenarios/environments.rs"]
 mod environments;

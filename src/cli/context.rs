@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::args::Cli;
 use super::error::Failure;
+use crate::catalog::suite::SuiteKind;
 use crate::catalog::{Catalog, load::load};
 use crate::guest::agent::AgentGuests;
 use crate::hypervisor::libvirt::Libvirt;
@@ -20,8 +21,8 @@ use crate::lab::history::History;
 use crate::lab::images;
 use crate::lab::patches::{PatchStore, StoredPatch};
 use crate::lab::state::State;
-use crate::lab::{Lab, Settings, media, reaper};
-use crate::plan::SealedImage;
+use crate::lab::{Lab, Settings, media, prepared, reaper};
+use crate::plan::{PreparedSuite, SealedImage};
 
 /// libvirt's QEMU driver inside this process, with its root below the state folder.
 pub const EMBEDDED: &str = "qemu:///embed";
@@ -120,14 +121,22 @@ impl Context {
     /// What the store has of the catalog's images. The simulator's have no files.
     pub fn sealed(&self, catalog: &Catalog) -> Result<BTreeMap<Name, SealedImage>, Failure> {
         if self.hypervisor.is_sim() {
-            let sealed = |name: &Name| SealedImage { sha256: Digest::of(name.as_str()), packages: None };
+            let nothing = |suite: Digest| PreparedSuite { suite, packages: Vec::new(), lacking: BTreeMap::new() };
+            let prepared: BTreeMap<_, _> = catalog.suites.iter().map(|(name, suite)| (name.clone(), nothing(suite.sha256))).collect();
+            let sealed = |name: &Name| SealedImage { sha256: Digest::of(name.as_str()), packages: None, prepared: prepared.clone() };
             return Ok(catalog.images.keys().map(|name| (name.clone(), sealed(name))).collect());
         }
         let store = self.images()?;
         let mut sealed = BTreeMap::new();
         for name in catalog.images.keys() {
             if let Some(record) = store.record(name).map_err(image_failure)? {
-                sealed.insert(name.clone(), SealedImage { sha256: record.image, packages: record.packages() });
+                let mut fetched = BTreeMap::new();
+                for suite in catalog.suites.iter().filter(|(_, entry)| entry.suite.kind == SuiteKind::Autopkgtest).map(|(suite, _)| suite) {
+                    let list = prepared::read(&self.state.folder, suite, name, record.image).map_err(Failure::usage)?;
+                    fetched.extend(list.map(|list| (suite.clone(), list)));
+                }
+                let packages = record.packages();
+                sealed.insert(name.clone(), SealedImage { sha256: record.image, packages, prepared: fetched });
             }
         }
         Ok(sealed)

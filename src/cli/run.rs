@@ -18,7 +18,7 @@ use crate::lab::history::History;
 use crate::lab::media::{self, Sources};
 use crate::lab::memory;
 use crate::lab::patches::StoredPatch;
-use crate::lab::{Lab, RunFiles, Settings, reaper, scheduler};
+use crate::lab::{Lab, RunFiles, Settings, prepared, reaper, scheduler};
 use crate::plan::{Plan, Request, plan};
 use crate::report::{self, plan as plan_report};
 use crate::verdict::Verdict;
@@ -168,7 +168,21 @@ async fn files(context: &Context, planned: &Planned) -> Result<RunFiles, Failure
             suites.push((suite.name.clone(), entry.folder.clone(), entry.sha256));
         }
     }
-    let sources = Sources { patch: &planned.patch.folder, suites };
+    let mut packages = Vec::new();
+    for suite in planned.plan.cells.iter().flat_map(|cell| &cell.suites) {
+        for package in &suite.packages {
+            let path = prepared::package(&context.state.folder, &package.sha256);
+            if !path.exists() {
+                let mend = format!("fetch it again: scripts/fetch-autopkgtest --dependencies {} BUILD", suite.name);
+                return Err(Failure::usage(format!("{} of suite {} is not in {}; {mend}", package.file, suite.name, path.display())));
+            }
+            let entry = (suite.name.clone(), package.file.clone(), path, package.sha256);
+            if !packages.contains(&entry) {
+                packages.push(entry);
+            }
+        }
+    }
+    let sources = Sources { patch: &planned.patch.folder, suites, packages };
     files.media = Some(media::make(&context.media(), &planned.plan, &sources).await?);
     Ok(files)
 }

@@ -29,6 +29,8 @@ pub struct Sources<'a> {
     pub patch: &'a Path,
     /// Each planned suite's folder and the digest that it has in the plan.
     pub suites: Vec<(Name, PathBuf, Digest)>,
+    /// The packages that suites bring: suite, file name, where the package is, and its planned digest.
+    pub packages: Vec<(Name, String, PathBuf, Digest)>,
 }
 
 /// Makes the disk for a plan under `folder`, or finds it there. It is named for the digests of what it carries.
@@ -36,7 +38,8 @@ pub struct Sources<'a> {
 /// # Errors
 /// When xorriso is missing or fails; nothing is left then.
 pub async fn make(folder: &Path, plan: &Plan, sources: &Sources<'_>) -> Result<PathBuf, MediaError> {
-    let suites: Vec<_> = plan.cells.iter().flat_map(|cell| &cell.suites).map(|suite| (&suite.name, suite.sha256)).collect();
+    let suites: Vec<_> =
+        plan.cells.iter().flat_map(|cell| &cell.suites).map(|suite| (&suite.name, suite.sha256, &suite.packages)).collect();
     let path = folder.join(format!("{}.iso", Digest::of_json(&(plan.patch.sha256, suites)).hex()));
     if path.exists() {
         return Ok(path);
@@ -50,6 +53,9 @@ pub async fn make(folder: &Path, plan: &Plan, sources: &Sources<'_>) -> Result<P
     command.arg(graft("payload", sources.patch));
     for (name, suite, _) in &sources.suites {
         command.arg(graft(&format!("suites/{name}"), suite));
+    }
+    for (suite, file, package, _) in &sources.packages {
+        command.arg(graft(&format!("packages/{suite}/{file}"), package));
     }
     command.stdin(std::process::Stdio::null()).kill_on_drop(true);
     let ran = tokio::time::timeout(DEADLINE, command.output()).await;
@@ -70,10 +76,29 @@ pub async fn make(folder: &Path, plan: &Plan, sources: &Sources<'_>) -> Result<P
             return Err(failed(format!("suite {name} was changed while the run began"), "start the run again"));
         }
     }
+    for (suite, file, package, planned) in &sources.packages {
+        if digest(package).ok() != Some(*planned) {
+            let hint = "fetch it again: scripts/fetch-autopkgtest --dependencies SUITE BUILD";
+            return Err(failed(format!("{file}, which suite {suite} needs, is not the file of its digest"), hint));
+        }
+    }
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o444);
     std::fs::set_permissions(&part, readable).map_err(|e| failed(e.to_string(), hint))?;
     part.persist(&path).map_err(|e| failed(e.to_string(), hint))?;
     Ok(path)
+}
+
+/// The digest of a file, read piece by piece.
+fn digest(path: &Path) -> std::io::Result<Digest> {
+    use sha2::{Digest as _, Sha256};
+    use std::io::Read;
+    let (mut file, mut hash, mut buffer) = (std::fs::File::open(path)?, Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest::from_bytes(hash.finalize().into())),
+            read => hash.update(&buffer[..read]),
+        }
+    }
 }
 
 /// Removes the disks, half-written ones too. Only for when no machine is left that reads one.

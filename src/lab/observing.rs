@@ -16,7 +16,7 @@ use crate::id::Name;
 use crate::journal::Event;
 use crate::verdict::health::facts::Facts;
 use crate::verdict::health::{self, HealthContext, HealthResult};
-use crate::verdict::results::{self, ScriptEnd, ScriptReport};
+use crate::verdict::results::{self, CaseResult, ScriptEnd, ScriptReport};
 
 /// What a cell without machines would live on; no plan has one.
 fn bare() -> Hardware {
@@ -24,7 +24,7 @@ fn bare() -> Hardware {
 }
 
 /// Bytes kept of a case's output.
-const CASE_OUTPUT: usize = 256 * 1024;
+pub(super) const CASE_OUTPUT: usize = 256 * 1024;
 
 impl CellRunner {
     /// Takes facts and compares them with the baseline's.
@@ -114,7 +114,7 @@ impl CellRunner {
         Ok(Arc::new(facts))
     }
 
-    /// Runs the pass's cases, one job a suite.
+    /// Runs the pass's cases, one job a suite; tests that others have written have one each.
     pub(super) async fn run_cases(&mut self, stage: Stage, point: Point) -> Result<(), Stop> {
         let work = self.pass.as_ref().map(|pass| pass.work.cases.clone()).unwrap_or_default();
         let cases: Vec<(Name, Case)> =
@@ -123,6 +123,14 @@ impl CellRunner {
             return self.play_cases(stage, point, &cases).await;
         }
         for chunk in cases.chunk_by(|a, b| a.0 == b.0) {
+            if chunk.iter().any(|(_, case)| case.autopkgtest.is_some()) {
+                for (suite, case) in chunk {
+                    if let Some(test) = &case.autopkgtest {
+                        self.run_test(stage, point, suite, case, test).await?;
+                    }
+                }
+                continue;
+            }
             let job: Vec<JobStep> = chunk.iter().map(|(suite, case)| case_step(suite, case, point)).collect();
             let places: Vec<String> = chunk.iter().map(|(suite, case)| format!("{suite}/{}", case.name)).collect();
             let mut tell = self.teller(stage);
@@ -143,25 +151,32 @@ impl CellRunner {
     }
 
     async fn observe_case(&mut self, suite: &Name, case: &Case, point: Point, report: StepReport) -> Result<(), Stop> {
-        let end = match report.end {
-            StepEnd::Exit(code) => ScriptEnd::Exit(code),
-            StepEnd::Signal(signal) => ScriptEnd::Signal(signal),
-            StepEnd::TimedOut => ScriptEnd::TimedOut,
-            StepEnd::Asked => ScriptEnd::Asked,
-            StepEnd::Lacks(command) => ScriptEnd::Lacks(command),
-        };
+        let end = report.end.into();
         let script = ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
         let read = results::read(case.result, &script);
+        self.observe_result(suite, &case.name, point, read, report.elapsed, &report.output).await
+    }
+
+    /// Records what a case gave.
+    pub(super) async fn observe_result(
+        &mut self,
+        suite: &Name,
+        case: &Name,
+        point: Point,
+        read: CaseResult,
+        elapsed: Duration,
+        output: &[u8],
+    ) -> Result<(), Stop> {
         let mut evidence = Vec::new();
-        if read.outcome != CaseOutcome::Pass && !report.output.is_empty() {
-            evidence.push(self.lab.evidence.keep("output", &report.output).map_err(|error| disk_trouble(&error))?);
+        if read.outcome != CaseOutcome::Pass && !output.is_empty() {
+            evidence.push(self.lab.evidence.keep("output", output).map_err(|error| disk_trouble(&error))?);
         }
         let observation = CaseObservation {
             suite: suite.clone(),
-            case: case.name.clone(),
+            case: case.clone(),
             point,
             outcome: read.outcome,
-            elapsed_ms: u64::try_from(report.elapsed.as_millis()).unwrap_or(u64::MAX),
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             message: read.message,
             detail: read.detail,
             fingerprint: read.fingerprint,
@@ -169,6 +184,18 @@ impl CellRunner {
         };
         self.append(Event::CaseObserved { cell: self.cell.id.clone(), observation: Box::new(observation) }).await?;
         Ok(())
+    }
+}
+
+impl From<StepEnd> for ScriptEnd {
+    fn from(end: StepEnd) -> Self {
+        match end {
+            StepEnd::Exit(code) => Self::Exit(code),
+            StepEnd::Signal(signal) => Self::Signal(signal),
+            StepEnd::TimedOut => Self::TimedOut,
+            StepEnd::Asked => Self::Asked,
+            StepEnd::Lacks(command) => Self::Lacks(command),
+        }
     }
 }
 

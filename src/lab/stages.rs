@@ -89,6 +89,7 @@ impl CellRunner {
         for at in 0..self.cell.machines.len() {
             self.boot_machine(at).await.map_err(|stop| self.on(at, stop))?;
         }
+        self.prepare_suites(Stage::Boot).await?;
         let stages = self.pass.as_ref().map(|pass| pass.work.stages.as_slice()).unwrap_or_default();
         if stages.contains(&Stage::Apply) && !stages.contains(&Stage::Baseline) {
             self.preflight(Stage::Boot).await?;
@@ -252,7 +253,7 @@ impl CellRunner {
         Ok(self.session(at)?.reports_of_old(finished).await?)
     }
 
-    fn restart_budget(&mut self, at: usize) -> Budget {
+    pub(super) fn restart_budget(&mut self, at: usize) -> Budget {
         let usual = self.session(at).ok().and_then(|session| session.boot_took);
         Budget::from_usual(usual)
     }

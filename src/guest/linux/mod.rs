@@ -10,6 +10,7 @@ use super::{Job, JobStep};
 use crate::catalog::image::Os;
 
 pub mod apply;
+pub mod autopkgtest;
 pub mod judge;
 pub mod log;
 pub mod peers;

@@ -52,7 +52,7 @@ pub fn decide(scenario: &Scenario, guest: &Guest<'_>, step: &JobStep) -> StepRep
     let name = name(step);
     let (usual, text, takes) = usual(scenario, guest, step, name.as_ref());
     let is_facts = is_engine_step(step, "facts");
-    let in_result = is_facts || step.env.get("PATCHLAB_FORM").is_some_and(|form| form == "junit");
+    let in_result = is_facts || is_form(step, "junit") || is_form(step, "autopkgtest");
     let left = |text: &str| Some(capped(text.as_bytes(), text.len() as u64, step.output_cap).0);
     if guest.disk_full && !is_facts {
         return limited(out_of_room(report(usual, takes, "", None, step), step), step);
@@ -73,7 +73,9 @@ pub fn decide(scenario: &Scenario, guest: &Guest<'_>, step: &JobStep) -> StepRep
     };
     let text = script.output.as_deref().unwrap_or(&text);
     let size = script.floods.map(|size| size.0);
-    let result = script.result.as_deref().and_then(left).or_else(|| if in_result { left(text) } else { None });
+    // The driver of a test that others have written speaks beside what the test prints.
+    let text_left = if is_form(step, "autopkgtest") { passing(step) } else { text };
+    let result = script.result.as_deref().and_then(left).or_else(|| if in_result { left(text_left) } else { None });
     limited(StepReport { result, ..report(end, takes, text, size, step) }, step)
 }
 
@@ -113,10 +115,15 @@ fn usual(scenario: &Scenario, guest: &Guest<'_>, step: &JobStep, name: Option<&M
 /// What a case says that passes, in the form that it is to report in.
 fn passing(step: &JobStep) -> &'static str {
     match step.env.get("PATCHLAB_FORM").map(String::as_str) {
+        Some("autopkgtest") => "ran\n",
         Some("tap") => "1..1\nok 1 - sim\n",
         Some("junit") => r#"<testsuite name="sim" tests="1"><testcase name="sim"/></testsuite>"#,
         _ => "ok\n",
     }
+}
+
+fn is_form(step: &JobStep, form: &str) -> bool {
+    step.env.get("PATCHLAB_FORM").is_some_and(|other| other == form)
 }
 
 /// The line of the scenario that decides.

@@ -52,6 +52,9 @@ pub enum Verb {
     /// Candidate patches.
     #[command(subcommand)]
     Patch(PatchVerb),
+    /// Suites of cases.
+    #[command(subcommand)]
+    Suite(SuiteVerb),
     /// Show what a run would do.
     Plan(PlanVerb),
     /// Validate a patch. A run of the same plan that did not end is taken up where it was.
@@ -169,6 +172,18 @@ pub enum PatchVerb {
         #[command(flatten)]
         answer: Answer,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SuiteVerb {
+    /// Show a suite's cases.
+    Show {
+        name: Name,
+        #[command(flatten)]
+        answer: Answer,
+    },
+    /// Print the suite's digest, and for each test that others have written what it depends on: case, tab, dependencies.
+    Depends { name: Name },
 }
 
 /// Which part of the catalog; nothing named means all of it.

@@ -17,6 +17,7 @@ mod run;
 mod shell;
 mod show;
 mod sim;
+mod suite;
 
 use std::io::Write;
 
@@ -100,6 +101,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Doctor(answer) => doctor::doctor(&context, answer).await,
         Verb::Image(verb) => image::image(&context, verb).await,
         Verb::Patch(verb) => patch::patch(&context, verb),
+        Verb::Suite(verb) => suite::suite(&context, verb),
         Verb::Plan(verb) => run::show_plan(&context, verb).await,
         Verb::Run(verb) => run::run(&context, verb).await,
         Verb::Runs(answer) => show::runs(&context, answer).await,

@@ -99,6 +99,11 @@ fn every_report_is_written_whole_and_names_the_run() {
     }
     let (_, text) = lab.run(&["report", run, "--format", "junit"]);
     assert_eq!(std::fs::read_to_string(&junit).expect("written"), text);
+    let folder = lab.state.path().join("kept");
+    let kept = ["report", run, "--evidence", folder.to_str().expect("UTF-8")];
+    assert_eq!(lab.run(&kept).0, 0);
+    assert!(folder.join("acme.web@virtio-bios/main/facts.baseline.txt").is_file(), "{:?}", std::fs::read_dir(&folder));
+    assert_eq!(lab.run(&kept).0, 2, "nothing is overwritten");
     let output = lab.patchlab(&["report", run, "--format", "html", "--output", "/nonexistent/report.html"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(!Path::new("/nonexistent").exists());

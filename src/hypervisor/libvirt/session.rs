@@ -193,8 +193,8 @@ impl Session {
 fn with_link(domain: &str, mac: &str, up: bool) -> Option<String> {
     const END: &str = "</interface>";
     let wanted = format!("<mac address='{mac}'/>");
-    let nics = domain.match_indices("<interface ").filter_map(|(at, _)| domain.get(at..)?.split_once(END)).map(|(nic, _)| nic);
-    let nic = nics.filter(|nic| nic.contains(&wanted)).next()?;
+    let mut nics = domain.match_indices("<interface ").filter_map(|(at, _)| domain.get(at..)?.split_once(END)).map(|(nic, _)| nic);
+    let nic = nics.find(|nic| nic.contains(&wanted))?;
     let bare: String = ["<link state='up'/>", "<link state='down'/>"].iter().fold(nic.to_owned(), |nic, link| nic.replace(link, ""));
     Some(format!("{bare}<link state='{}'/>{END}", if up { "up" } else { "down" }))
 }

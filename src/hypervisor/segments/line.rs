@@ -23,6 +23,11 @@ impl Chance {
         (0.0..=100.0).contains(&percent).then(|| Self((percent * f64::from(Self::WHOLE / 100)).round() as u32))
     }
 
+    /// Between 0 and 100.
+    pub fn as_percent(self) -> f64 {
+        f64::from(self.0) / f64::from(Self::WHOLE / 100)
+    }
+
     fn hits(self, drawn: u64) -> bool {
         drawn % u64::from(Self::WHOLE) < u64::from(self.0)
     }

@@ -32,6 +32,9 @@ impl Window {
     }
 }
 
+/// Frames as lines, each with its time.
+pub type Told = Vec<(Timestamp, String)>;
+
 /// A record of a capture.
 struct Record<'a> {
     at: Timestamp,
@@ -82,7 +85,7 @@ fn each(file: &Path, offset: u64, mut see: impl FnMut(&Record<'_>) -> ControlFlo
 ///
 /// # Errors
 /// When the file cannot be read or is no capture.
-pub fn lines(file: &Path, offset: u64, windows: &[Window], names: &Names) -> io::Result<(Vec<Vec<(Timestamp, String)>>, u64)> {
+pub fn lines(file: &Path, offset: u64, windows: &[Window], names: &Names) -> io::Result<(Vec<Told>, u64)> {
     let mut all: Vec<Frames> = windows.iter().map(|_| Frames::default()).collect();
     let end = each(file, offset, |record| {
         let at = windows.iter().position(|window| window.holds(record.at));
@@ -174,7 +177,7 @@ impl Frames {
         }
     }
 
-    fn lines(self) -> Vec<(Timestamp, String)> {
+    fn lines(self) -> Told {
         let told = |line: Line| {
             let times = if line.times > 1 { format!(" (sent {} times)", line.times) } else { String::new() };
             (line.at, format!("{}{times}", line.text))

@@ -31,7 +31,7 @@ fn syn(port: u16) -> Vec<u8> {
     frame
 }
 
-fn read(file: &Path, offset: u64, windows: &[Window]) -> (Vec<Vec<(Timestamp, String)>>, u64) {
+fn read(file: &Path, offset: u64, windows: &[Window]) -> (Vec<Told>, u64) {
     lines(file, offset, windows, &Names::default()).expect("read")
 }
 

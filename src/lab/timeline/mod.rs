@@ -82,8 +82,8 @@ pub fn told(event: &LinkEvent) -> Happened {
                 Verb::LinkUp => format!("{site} is up"),
                 Verb::Delay { by } => format!("{site}: each frame takes {by:?} longer"),
                 Verb::Jitter { up_to } => format!("{site}: each frame takes up to {up_to:?} longer"),
-                Verb::Loss { chance } => format!("{site} loses {chance:?} of the frames"),
-                Verb::Duplicate { chance } => format!("{site} doubles {chance:?} of the frames"),
+                Verb::Loss { chance } => format!("{site} loses {} % of the frames", chance.as_percent()),
+                Verb::Duplicate { chance } => format!("{site} doubles {} % of the frames", chance.as_percent()),
                 Verb::Partition { groups } => {
                     let names = |group: &std::collections::BTreeSet<crate::id::Name>| {
                         group.iter().map(ToString::to_string).collect::<Vec<_>>().join("+")

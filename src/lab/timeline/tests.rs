@@ -22,14 +22,17 @@ fn all_are_told_in_one_order() {
     let notes = vec![(at(10.5), "lab".to_owned(), "step 1".to_owned())];
     let timeline = Timeline { case: case(), began: at(10.0), ended: Some(at(12.0)), notes };
     let down = Fault { segment: "lan".parse().expect("a name"), nic: Some("client".parse().expect("a name")), verb: Verb::LinkDown };
+    let chance = crate::hypervisor::segments::Chance::percent(2.5).expect("a chance");
+    let loss = Fault { nic: None, verb: Verb::Loss { chance }, ..down.clone() };
     let others = vec![
         (at(11.0), "server".to_owned(), "sshd[1]: hello\u{1b}[2J".to_owned()),
         told(&LinkEvent { at: at(10.25), what: Happening::Done(down) }),
+        told(&LinkEvent { at: at(10.75), what: Happening::Done(loss) }),
         (at(9.0), "lan".to_owned(), "before".to_owned()),
         (at(13.0), "lan".to_owned(), "after".to_owned()),
     ];
-    let expected = "     0.250  lan           the link of client is down\n     0.500  lab           step 1\n     \
-                    1.000  server        sshd[1]: hello\u{fffd}[2J\n";
+    let expected = "     0.250  lan           the link of client is down\n     0.500  lab           step 1\n     0.750  lan           the segment loses 2.5 % of \
+                    the frames\n     1.000  server        sshd[1]: hello\u{fffd}[2J\n";
     assert_eq!(timeline.merged(others), expected);
 }
 

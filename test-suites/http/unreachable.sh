@@ -1,2 +1,7 @@
 #!/bin/sh
-! curl --silent --max-time 3 "http://$PATCHLAB_NAME_SERVER/" >page
+# The link is down: that nobody answers is the case's own doing, and has to be so.
+. "$PATCHLAB_SUITE/lib.sh"
+if get --connect-timeout 2 -o /dev/null "http://$PATCHLAB_ADDRESS_SERVER/$place/page" 2>/dev/null; then
+    echo "the server answers over a link that is down"
+    exit 99
+fi

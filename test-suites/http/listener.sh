@@ -1,3 +1,0 @@
-#!/bin/sh
-: >"$PATCHLAB_READY"
-sleep 1000

@@ -15,8 +15,8 @@ latency() {
         start=$(milliseconds)
         login ed25519 "$server" true || return 1
         echo $(($(milliseconds) - start))
-    done | sort -n >times
-    took=$(sed -n 3p times)
+    done | sort -n >logins
+    took=$(sed -n 3p logins)
     [ -n "$took" ] || { echo "not every login succeeded"; return 1; }
     allowed=30000
     if [ "$PATCHLAB_PHASE" = baseline ]; then

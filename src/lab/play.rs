@@ -276,7 +276,7 @@ impl CellRunner {
                     play.timeline.add(&self.lab.clock, &format!("{name} is ready"));
                     return Ok(None);
                 }
-                Err(GuestError::Failed { .. } | GuestError::Unresponsive { .. }) => {}
+                Err(GuestError::Refused { .. } | GuestError::Failed { .. } | GuestError::Unresponsive { .. }) => {}
                 Err(error) => return Err(self.on(at, guest_trouble(error).into())),
             }
             if let Some(report) = self.poll(play, name).await? {

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Puts files where the running web server serves them, until it is stopped.
+#   site.sh MEGABYTES     the size of the large one
 set -eu
 . "$PATCHLAB_SUITE/lib.sh"
 
@@ -23,7 +24,11 @@ trap clear_up EXIT
 rm -rf "$site"
 mkdir "$site"
 echo 'a page' >"$site/page"
-head -c 3000000 /dev/urandom >"$site/large"
+head -c 1000000 /dev/urandom >part
+for each in $(seq "$1"); do
+    cat part
+    echo "$each"
+done >"$site/large"
 (cd "$site" && sha256sum page large >sums)
 chmod -R a+rX "$site"
 got=$(get -o page -w '%{http_code}' "http://$PATCHLAB_ADDRESS_SERVER/$place/page" 2>&1) || true

@@ -5,14 +5,18 @@ set -eu
 own=${PATCHLAB_ADDRESS_SERVER:-}
 [ -n "$own" ] || { echo "the two machines share no segment"; exit 99; }
 long=$(printf '%0200d' 7 | tr 0 x)
+folder=
 if command -v named >/dev/null; then
-    mkdir -m 755 named
-    cat >named/named.conf <<END
+    # Where its AppArmor profile lets it read.
+    folder=$PWD/named
+    [ ! -d /var/cache/bind ] || folder=/var/cache/bind/patchlab-interop
+    mkdir -p "$folder"
+    cat >"$folder/named.conf" <<END
 options {
-    directory "$PWD/named";
+    directory "$folder";
     pid-file none;
     session-keyfile none;
-    managed-keys-directory "$PWD/named";
+    managed-keys-directory "$folder";
     listen-on port 5300 { $own; };
     listen-on-v6 { none; };
     recursion no;
@@ -21,7 +25,7 @@ options {
 controls { };
 zone "patchlab.test" { type primary; file "zone"; };
 END
-    cat >named/zone <<END
+    cat >"$folder/zone" <<END
 \$TTL 60
 @ SOA ns hostmaster 1 60 60 60 60
 @ NS ns
@@ -40,7 +44,7 @@ many A 192.0.2.1
 many A 192.0.2.2
 many A 192.0.2.3
 END
-    named -g -c "$PWD/named/named.conf" >log 2>&1 &
+    named -g -c "$folder/named.conf" >log 2>&1 &
 elif command -v dnsmasq >/dev/null; then
     dnsmasq --keep-in-foreground --conf-file=/dev/null --no-hosts --no-resolv --pid-file= --port=5300 --listen-address="$own" --bind-interfaces \
         --user=root --local=/patchlab.test/ --mx-host=patchlab.test,mail.patchlab.test,10 --host-record=mail.patchlab.test,192.0.2.25 \
@@ -53,7 +57,7 @@ else
     not_here "neither named nor dnsmasq is installed"
 fi
 server=$!
-trap 'kill $server 2>/dev/null || true' EXIT
+trap 'kill $server 2>/dev/null; [ -z "$folder" ] || rm -rf "$folder"' EXIT
 trap 'exit 0' TERM INT
 tries=0
 until awk '$4 == "07" && substr($2, length($2) - 4) == ":14B4" { found = 1 } END { exit !found }' /proc/net/udp; do

@@ -4,7 +4,10 @@
 set -eu
 . "$PATCHLAB_SUITE/lib.sh"
 
-clear_up() { [ -z "${site:-}" ] || rm -rf "$site"; }
+clear_up() {
+    trap '' TERM INT
+    [ -z "${site:-}" ] || rm -rf "$site"
+}
 
 if command -v nginx >/dev/null && pidof nginx >/dev/null; then
     # Of the server that answers where nobody else is asked for, if there is one.

@@ -24,6 +24,7 @@ if [ -e "$mbox" ]; then
     cp -p "$mbox" kept
 fi
 clear_up() {
+    trap '' TERM INT
     if [ -n "$had_mbox" ]; then cp -p kept "$mbox"; else rm -f "$mbox"; fi
     for folder in new cur; do
         grep -lr '^X-Patchlab-Interop:' "$home/Maildir/$folder" 2>/dev/null | while read -r file; do rm -f "$file"; done

@@ -23,6 +23,7 @@ if [ $port = 5432 ]; then socket=; else socket="host=$own/socket"; fi
 sql() { as_postgres "$psql" -XAtqw "$socket port=$port dbname=postgres" -v ON_ERROR_STOP=1 "$@"; }
 
 clear_up() {
+    trap '' TERM INT
     if [ $port = 5432 ]; then
         sql -c "DROP DATABASE IF EXISTS $name WITH (FORCE)" -c "DROP ROLE IF EXISTS $name" >/dev/null 2>&1 || true
     else

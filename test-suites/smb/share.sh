@@ -15,6 +15,7 @@ as_before 'exercised is' "$how"
 
 server=
 clear_up() {
+    trap '' TERM INT
     if [ $port = 445 ]; then net usershare delete $share >/dev/null 2>&1 || true; fi
     smbpasswd -c "$conf" -x "$user" >/dev/null 2>&1 || true
     [ -z "$server" ] || kill "$server" 2>/dev/null || true

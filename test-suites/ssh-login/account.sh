@@ -16,6 +16,7 @@ had_folder=yes
 [ -d "$home/.ssh" ] || had_folder=
 servers=
 clear_up() {
+    trap '' TERM INT
     # A list of process ids.
     # shellcheck disable=SC2086
     [ -z "$servers" ] || kill $servers 2>/dev/null || true

@@ -131,8 +131,8 @@ impl Guest for SimGuest {
     async fn read(&self, path: &str, cap: usize) -> Result<(Vec<u8>, bool), GuestError> {
         self.call("read a file", |machine, fx| {
             let job = path.strip_prefix("/run/patchlab/tmp/").and_then(|file| file.strip_suffix("-ready"));
-            if let (Some(job), State::Up { jobs, .. }) = (job, &machine.state)
-                && jobs.has(job)
+            if let (Some(job), State::Up { jobs, .. }) = (job, &mut machine.state)
+                && jobs.is_ready(job)
             {
                 return Ok((Vec::new(), false));
             }

@@ -19,6 +19,8 @@ struct Run {
     finished: Vec<StepReport>,
     /// The step that runs, as it will end, and when. `None` once the job has ended.
     current: Option<(StepReport, Duration)>,
+    /// Whether somebody looked whether it is ready.
+    seen: bool,
 }
 
 impl Jobs {
@@ -52,8 +54,9 @@ impl Jobs {
         }
     }
 
-    pub fn has(&self, job: &str) -> bool {
-        self.0.contains_key(job)
+    /// Whether a background script has said that it is ready: not at the first look.
+    pub fn is_ready(&mut self, job: &str) -> bool {
+        self.0.get_mut(job).is_some_and(|run| std::mem::replace(&mut run.seen, true))
     }
 
     /// Ends a job and forgets it.
@@ -69,7 +72,7 @@ impl Machine {
         if let Some(known) = jobs.0.get(&job.id) {
             return known.steps == job.steps;
         }
-        jobs.0.insert(job.id.clone(), Run { steps: job.steps.clone(), finished: Vec::new(), current: None });
+        jobs.0.insert(job.id.clone(), Run { steps: job.steps.clone(), finished: Vec::new(), current: None, seen: false });
         self.begin_step(&job.id, fx);
         true
     }

@@ -48,7 +48,8 @@ issue() {
     sign -cert authority.pem -keyfile authority.key -in "$1.csr" -out "$1.pem" -startdate "${3:-20200101}000000Z" -enddate "${4:-20480101}000000Z"
 }
 authority authority
-authority stranger
+# One key for all but the RSA peer: what differs is what is said of it.
+for name in peer user expired; do cp authority.key $name.key; done
 issue peer peer.patchlab.test
 issue rsa peer.patchlab.test
 issue user user.patchlab.test
@@ -57,7 +58,7 @@ mkdir served
 echo 'a page' >served/page
 head -c 2000000 /dev/urandom >served/large
 (cd served && sha256sum large >sums)
-cp authority.pem stranger.pem user.pem user.key served
+cp authority.pem user.pem user.key served
 
 ports=
 # peer PORT CERTIFICATE ARGUMENT...

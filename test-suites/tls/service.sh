@@ -11,6 +11,7 @@ sed -n '/^-----BEGIN CERT/,/^-----END CERT/p' said >service.pem
 # A client that trusts this very certificate asks for a name that is in it.
 name=$(openssl x509 -in service.pem -noout -ext subjectAltName 2>/dev/null | sed -n 's/.*DNS:\([^, ]*\).*/\1/p' | head -n 1)
 [ -n "$name" ] || name=$(openssl x509 -in service.pem -noout -subject -nameopt multiline 2>/dev/null | sed -n 's/ *commonName *= //p')
+name=${name:-$PATCHLAB_ADDRESS_SERVER}
 trusting="--cacert service.pem --resolve $name:443:$PATCHLAB_ADDRESS_SERVER"
 
 current() {
@@ -39,10 +40,11 @@ resumed() {
     if grep -q '^Reused' said; then found=resumed; else found='not resumed'; fi
     as_before "$what" "$found"
 }
-# Only with a version that the service takes.
+# Only with a version that the service takes. The one certificate is named so that curl does not read all that are trusted each time.
+# shellcheck disable=SC2086
 many() {
     dial "$server" "-$1" || return 0
-    handshakes 200 "https://$server/" -k "--tlsv$2" --tls-max "$2"
+    handshakes 150 "https://$name/" $trusting -k "--tlsv$2" --tls-max "$2"
 }
 check 'a current client is taken' current
 for version in tls1 tls1_1 tls1_2 tls1_3; do
@@ -57,6 +59,6 @@ check 'a client with the group P-256 only, as before' taken 'P-256' -groups P-25
 check 'the certificate is accepted by name, as before' as_trusted
 check 'a TLS 1.2 session is resumed, as before' resumed 'TLS 1.2 resumption' -tls1_2
 check 'a TLS 1.3 session is resumed, as before' resumed 'TLS 1.3 resumption' -tls1_3
-check '200 handshakes with TLS 1.2' many tls1_2 1.2
-check '200 handshakes with TLS 1.3' many tls1_3 1.3
+check '150 handshakes with TLS 1.2' many tls1_2 1.2
+check '150 handshakes with TLS 1.3' many tls1_3 1.3
 the_end

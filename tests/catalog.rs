@@ -568,7 +568,7 @@ fn the_repository_is_a_valid_lab() {
     let shown: Vec<_> = diagnostics.iter().map(ToString::to_string).collect();
     let catalog = catalog.unwrap_or_else(|| panic!("{}", shown.join("\n\n")));
     assert!(shown.is_empty(), "{}", shown.join("\n\n"));
-    assert_eq!(catalog.customers.values().map(|customer| customer.builds.len()).sum::<usize>(), 2);
+    assert_eq!(catalog.customers.values().map(|customer| customer.builds.len()).sum::<usize>(), 3);
     assert_eq!(catalog.hardware.len(), 10);
 }
 

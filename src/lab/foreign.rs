@@ -51,7 +51,12 @@ impl CellRunner {
         let mut elapsed = Duration::ZERO;
         for restarts in 0..=MOST_RESTARTS {
             let limit = case.time_limit.0.saturating_sub(elapsed).max(LEAST);
-            let step = with_names(test_step(suite.as_str(), case.name.as_str(), test, restarts > 0, limit), suite, &case.name, point);
+            let step = with_names(
+                test_step(suite.as_str(), case.name.as_str(), test, case.destructive, restarts > 0, limit),
+                suite,
+                &case.name,
+                point,
+            );
             let mut tell = self.teller(stage);
             let place = format!("{suite}/{}", case.name);
             let report = match self.session(0)?.run("suite", vec![step], |_| tell(&place)).await? {

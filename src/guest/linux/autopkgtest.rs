@@ -19,8 +19,8 @@ pub fn prepare_step(suite: &str, packages: &[String]) -> JobStep {
     lab_step(PREPARE, env, PREPARE_LIMIT)
 }
 
-/// Runs a test, or goes on with it after a restart.
-pub fn test_step(suite: &str, case: &str, test: &Test, again: bool, limit: Duration) -> JobStep {
+/// Runs a test, or goes on with it after a restart. `alone`: on a clone of its own.
+pub fn test_step(suite: &str, case: &str, test: &Test, alone: bool, again: bool, limit: Duration) -> JobStep {
     let (file, command) = match &test.program {
         Program::File(file) => (file.clone(), String::new()),
         Program::Command(command) => (String::new(), command.clone()),
@@ -33,6 +33,7 @@ pub fn test_step(suite: &str, case: &str, test: &Test, again: bool, limit: Durat
         ("command", command),
         ("user", test.user.as_str().to_owned()),
         ("again", u8::from(again).to_string()),
+        ("alone", u8::from(alone).to_string()),
     ];
     lab_step(RUN, env, limit)
 }

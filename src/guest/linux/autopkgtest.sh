@@ -5,6 +5,7 @@
 #   command       a command line for bash -e
 #   user          root, ordinary or sudo
 #   again         1 after a restart
+#   alone         1 where the clone is the test's own
 # Exits as the test did. What that can't say goes to $PATCHLAB_RESULT (src/verdict/results/autopkgtest.rs reads it).
 here=$work/autopkgtest/$suite/$case
 say() { echo "$*" >>"$PATCHLAB_RESULT"; }
@@ -45,6 +46,9 @@ for how in '' -prepare; do
         esac
     } >"/tmp/autopkgtest-reboot$how" && chmod 755 "/tmp/autopkgtest-reboot$how" || broken "cannot write to /tmp"
 done
+
+# Some look for it on the path. Only where nothing else is measured on the machine.
+[ "$alone" != 1 ] || ln -sfn /tmp/autopkgtest-reboot /usr/sbin/autopkgtest-reboot
 
 # What autopkgtest's own shell does before the test.
 inner='

@@ -124,7 +124,8 @@ collect() {
     kernel routes ip -o route show table all
     kernel rules ip rule show
     section dns
-    cat /etc/resolv.conf 2>&1
+    # A resolver that is not configured is an empty one.
+    cat /etc/resolv.conf 2>/dev/null
     section disk
     df -P -k -x tmpfs -x devtmpfs -x iso9660 -x efivarfs 2>/dev/null
     section inodes

@@ -221,7 +221,7 @@ impl<'a> Source<'a> {
         let patch = &self.run.plan.patch.manifest.id;
         let subject = match &cell.subject {
             Subject::Build(name) => format!("--build {name}"),
-            Subject::Environment(name) => format!("--environment {name}"),
+            Subject::Environment(name) => format!("--environment {name} --level {}", cell.level()),
         };
         let mut hardware: Vec<_> = cell.machines.iter().map(|machine| format!(" --hardware {}", machine.hardware.name)).collect();
         hardware.sort();

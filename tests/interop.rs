@@ -149,7 +149,9 @@ fn a_server_that_drops_an_old_version_is_found_where_it_is() {
 fn every_break_is_found_where_it_is_and_nowhere_else() {
     let wanted = std::env::var(BREAKS).unwrap_or_else(|_| panic!("{BREAKS} names the breaks to try, with commas between, or says all"));
     let catalog = catalog();
-    for name in breaks().iter().filter(|name| wanted == "all" || wanted.split(',').any(|one| one == *name)) {
+    let chosen: Vec<_> = breaks().into_iter().filter(|name| wanted == "all" || wanted.split(',').any(|one| one == *name)).collect();
+    assert!(!chosen.is_empty(), "{BREAKS}={wanted} names no folder of tests/patches-interop");
+    for name in &chosen {
         let places = expected(name);
         let (found, report) = found(name, &environment(&catalog, &places), None, &suites(&places));
         assert_eq!(found, places, "{name}: {report:#}");

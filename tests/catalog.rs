@@ -7,8 +7,11 @@ use std::path::Path;
 use patchlab::catalog::Catalog;
 use patchlab::catalog::diagnostic::{Diagnostic, Level};
 use patchlab::catalog::load::{Loading, load};
-use proptest::prelude::*;
 
+#[path = "catalog/autopkgtest.rs"]
+mod autopkgtest;
+#[path = "catalog/nonsense.rs"]
+mod nonsense;
 #[path = "catalog/peers.rs"]
 mod peers;
 
@@ -434,156 +437,4 @@ fn the_repository_is_a_valid_lab() {
     assert!(shown.is_empty(), "{}", shown.join("\n\n"));
     assert_eq!(catalog.customers.values().map(|customer| customer.builds.len()).sum::<usize>(), 3);
     assert_eq!(catalog.hardware.len(), 10);
-}
-
-/// Lines that are nearly right, so that random files get past the parser.
-fn line() -> impl Strategy<Value = String> {
-    let key = prop::sample::select(vec![
-        "title",
-        "kind",
-        "case",
-        "name",
-        "run",
-        "recipe",
-        "recipe.files",
-        "import",
-        "disk",
-        "chipset",
-        "firmware",
-        "hardware",
-        "suites",
-        "services",
-        "cores",
-        "memory",
-        "time-limit",
-        "volatile",
-        "image",
-        "role",
-        "a.b.c",
-        "\"\"",
-        "\"/x\"",
-        "sources",
-        "packages",
-    ]);
-    let value = prop_oneof![
-        Just("\"web\"".to_owned()),
-        Just("[\"a\", 1, {}]".to_owned()),
-        Just("{ a = [[]] }".to_owned()),
-        Just("[]".to_owned()),
-        Just("1979-05-27".to_owned()),
-        Just("nan".to_owned()),
-        Just("-9223372036854775808".to_owned()),
-        Just("\"../x\"".to_owned()),
-        Just("\"18446744073709551615TiB\"".to_owned()),
-        "\"[^\"\\\\\\x00-\\x1f\\x7f]{0,20}\"",
-    ];
-    let table =
-        prop::sample::select(vec!["[[case]]", "[recipe]", "[import]", "[recipe.files]", "[case]", "[[a.b]]"]).prop_map(str::to_owned);
-    prop_oneof![4 => (key, value).prop_map(|(key, value)| format!("{key} = {value}")), 1 => table]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
-
-    #[test]
-    fn no_text_makes_the_loader_panic(text in "(?s).{0,120}", bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-        let lab = Lab::good();
-        lab.write("builds/acme/web.toml", &text);
-        lab.write("images/deb/image.toml", bytes);
-        lab.write("test-suites/web/suite.toml", text);
-        lab.said();
-    }
-
-    #[test]
-    fn no_toml_makes_the_loader_panic(lines in prop::collection::vec(line(), 0..12)) {
-        let text = lines.join("\n");
-        let lab = Lab::good();
-        for path in ["builds/acme/web.toml", "builds/acme/customer.toml", "images/deb/image.toml", "test-suites/web/suite.toml", "builds/hardware/plain.toml"] {
-            lab.write(path, &text);
-        }
-        let said = lab.said();
-        prop_assert!(said.chars().all(|c| c == '\n' || !c.is_control()));
-    }
-}
-
-/// A lab whose second suite is a source package's.
-fn with_source_package() -> Lab {
-    let lab = Lab::good();
-    lab.write(
-        "test-suites/jq/suite.toml",
-        "title = \"jq\"\nkind = \"autopkgtest\"\n\n[autopkgtest]\nsource = \"src\"\ntime-limit = \"5m\"\n",
-    );
-    lab.write("test-suites/jq/src/debian/control", "Source: jq\n\nPackage: jq\nArchitecture: any\n");
-    lab.write("test-suites/jq/src/debian/tests/control", "Tests: smoke, gone\n\nTest-Command: jq --help\nDepends: jq, bash\n");
-    lab.script("test-suites/jq/src/debian/tests/smoke");
-    lab.change("builds/acme/web.toml", "[\"web\"]", "[\"web\", \"jq\"]");
-    lab
-}
-
-#[test]
-fn a_source_packages_tests_are_a_suite() {
-    let lab = with_source_package();
-    let Loading { catalog, diagnostics } = lab.load();
-    assert_eq!(diagnostics, []);
-    let suite = catalog.expect("a catalog").suites[&"jq".parse().expect("a name")].suite.clone();
-    let told = |case: &patchlab::catalog::suite::Case| {
-        let test = case.autopkgtest.clone().expect("a test");
-        (case.name.to_string(), test.depends, test.skip.unwrap_or_default())
-    };
-    let told: Vec<_> = suite.cases.iter().map(told).collect();
-    let expected =
-        [("smoke", "jq", ""), ("gone", "jq", "its program debian/tests/gone is a file that does not exist"), ("command1", "jq, bash", "")];
-    assert_eq!(told, expected.map(|(name, depends, skip)| (name.to_owned(), depends.to_owned(), skip.to_owned())));
-    assert!(suite.cases.iter().all(|case| case.time_limit.0.as_secs() == 300));
-}
-
-#[test]
-fn a_suites_digest_sees_its_source_package() {
-    let lab = with_source_package();
-    let digest = || Catalog::load(lab.path()).expect("a catalog").suites[&"jq".parse().expect("a name")].sha256;
-    let before = digest();
-    lab.write("test-suites/jq/src/debian/tests/data", "new");
-    assert_ne!(digest(), before);
-}
-
-#[test]
-fn mistakes_about_source_packages_are_named() {
-    let file = "test-suites/jq/suite.toml";
-    for (path, from, to, said) in [
-        (file, "\"src\"", "\"source\"", "test-suites/jq/source/debian/tests/control there is no such file, and so no test"),
-        (file, "\"src\"", "\"../web\"", "test-suites/jq/../web/debian/tests/control a path that leaves the folder"),
-        (
-            file,
-            "[autopkgtest]\nsource = \"src\"\ntime-limit = \"5m\"\n",
-            "",
-            "test-suites/jq/suite.toml:1 [autopkgtest] the file lacks the key \"autopkgtest\"",
-        ),
-        (file, "5m", "0s", "test-suites/jq/suite.toml:6 [autopkgtest.time-limit] a time limit that can't be kept"),
-        (
-            file,
-            "\"5m\"\n",
-            "\"5m\"\n[[case]]\nname = \"x\"\nrun = \"x\"\n",
-            "[case] the tests of a suite of kind autopkgtest are those of its debian/tests/control",
-        ),
-        (file, "\"autopkgtest\"", "\"regression\"", "test-suites/jq/suite.toml:4 [autopkgtest] the table is for suites of another kind"),
-        ("test-suites/web/suite.toml", "needs = [\"curl\"]", "autopkgtest = { name = \"x\" }", "unknown key \"autopkgtest\""),
-        (
-            "test-suites/jq/src/debian/tests/control",
-            "Tests: smoke, gone",
-            "Depends: jq",
-            "debian/tests/control:1 neither Tests nor Test-Command is given",
-        ),
-        (
-            "test-suites/jq/src/debian/tests/control",
-            "Depends: jq, bash",
-            "nonsense",
-            "debian/tests/control:4 a line that is neither a field",
-        ),
-        ("test-suites/jq/src/debian/control", "Package: jq", "Package", "debian/control:3 a line that is neither a field"),
-    ] {
-        let lab = with_source_package();
-        lab.change(path, from, to);
-        let brief = lab.brief();
-        assert!(brief.iter().any(|line| line.contains(said)), "{from:?} -> {to:?}: {brief:?}");
-    }
 }

@@ -68,6 +68,11 @@ pub struct Journal {
     lacking: Option<String>,
 }
 
+/// Whether it is the guest agent's log of what the lab itself asked for.
+fn is_the_labs(text: &str) -> bool {
+    text.split_once(" qemu-ga[").is_some_and(|(_, said)| said.contains("]: info: guest-"))
+}
+
 impl Journal {
     pub fn silent(role: &str, why: &str) -> Self {
         Self { role: role.to_owned(), lines: Vec::new(), lacking: Some(why.to_owned()) }
@@ -87,6 +92,7 @@ impl Journal {
                 (None, None) => {}
             }
         }
+        lines.retain(|(_, text)| !is_the_labs(text));
         lines.sort_by_key(|(at, _)| *at);
         let lacking = report.truncated.then(|| format!("its journal was longer than {} KiB: the middle is not shown", OUTPUT >> 10));
         Self { role: role.to_owned(), lines, lacking }
@@ -113,4 +119,16 @@ fn stamped(line: &[u8]) -> Option<(f64, &[u8])> {
     let (time, rest) = inside.split_at(end);
     let seconds = std::str::from_utf8(time).ok()?.trim().parse().ok().filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0)?;
     Some((seconds, rest.strip_prefix(b"] ").unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_the_labs;
+
+    #[test]
+    fn what_the_lab_asked_the_agent_is_no_news() {
+        assert!(is_the_labs("acme-web qemu-ga[237]: info: guest-exec-status called, pid: 364"));
+        assert!(!is_the_labs("acme-web qemu-ga[237]: warning: the channel was lost"));
+        assert!(!is_the_labs("acme-web sshd[12]: info: guest-book opened"));
+    }
 }

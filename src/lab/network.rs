@@ -8,8 +8,8 @@ use super::stages::named;
 use super::timeline::Names;
 use crate::catalog::environment::Ready;
 use crate::catalog::step::{Disturbance, Site};
-use crate::cell::{Cause, Stage, StageOutcome, Trouble};
-use crate::guest::StepEnd;
+use crate::cell::{Cause, Stage, Trouble};
+use crate::guest::linux::judge;
 use crate::guest::linux::peers::{network_step, ready_step};
 use crate::hypervisor::segments::{Chance, Fault, Mac, NetworkSpec, NicSpec, SegmentSpec, Verb};
 use crate::hypervisor::{MachineNic, Tag};
@@ -38,14 +38,7 @@ impl CellRunner {
         let step = network_step(&nics, &hosts(&self.cell, machine));
         self.tell(stage, "joining the network");
         let reports = self.engine_job(stage, at, "network", vec![step]).await?;
-        match reports.first() {
-            Some(report) if report.end == StepEnd::Exit(0) => Ok(()),
-            report => {
-                let output = report.map(|report| super::evidence::tail(&report.output, 20, 4096)).unwrap_or_default();
-                let said = output.lines().last().unwrap_or_default();
-                Err(Trouble::new(Cause::ProbeFailed, format!("the machine could not join its network: {said}")).with_detail(output).into())
-            }
-        }
+        Ok(judge::network(&reports)?)
     }
 
     /// Waits until a machine has its addresses and is what its peers wait for.
@@ -56,16 +49,7 @@ impl CellRunner {
         let within = machine.ready_within.0;
         self.tell(stage, "getting ready for its peers");
         let reports = self.engine_job(stage, at, "ready", vec![named(ready_step(&conditions, within), "ready")]).await?;
-        match reports.first() {
-            Some(report) if report.end == StepEnd::Exit(0) => Ok(()),
-            report => {
-                let output = report.map(|report| super::evidence::tail(&report.output, 20, 4096)).unwrap_or_default();
-                let missing = output.lines().last().unwrap_or("no answer").to_owned();
-                let message =
-                    format!("the machine came up and was not ready for its peers within {} s; missing: {missing}", within.as_secs());
-                Err(Trouble::new(Cause::NotReady, message).with_detail(output).into())
-            }
-        }
+        Ok(judge::ready(&reports, within.as_secs())?)
     }
 
     /// A machine's NICs on the pass's network.
@@ -84,10 +68,10 @@ impl CellRunner {
     }
 
     /// Whether the network carried every frame it should have: what its end explains is no finding.
-    pub(super) async fn network_holds(&self) -> Result<StageOutcome, Stop> {
-        let Some(pass) = self.pass.as_ref().filter(|_| !self.cell.segments.is_empty()) else { return Ok(StageOutcome::Passed) };
+    pub(super) async fn network_holds(&self) -> Result<(), Stop> {
+        let Some(pass) = self.pass.as_ref().filter(|_| !self.cell.segments.is_empty()) else { return Ok(()) };
         match self.lab.hypervisor.wire(&pass.name).await.map_err(lab_trouble)?.broken {
-            None => Ok(StageOutcome::Passed),
+            None => Ok(()),
             Some(why) => Err(Trouble::new(Cause::Hypervisor, format!("the cell's network stopped carrying frames: {why}")).into()),
         }
     }

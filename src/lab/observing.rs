@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::jobs::JobEnd;
-use super::runner::{CellRunner, Stop};
+use super::runner::{CellRunner, Stop, no_pass};
 use super::stages::named;
-use crate::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use crate::catalog::suite::Case;
 use crate::cell::{CaseObservation, CaseOutcome, Cause, Phase, Point, Stage, Trouble};
 use crate::guest::linux::apply::facts_step;
@@ -17,11 +16,6 @@ use crate::journal::Event;
 use crate::verdict::health::facts::Facts;
 use crate::verdict::health::{self, HealthContext, HealthResult};
 use crate::verdict::results::{self, CaseResult, ScriptEnd, ScriptReport};
-
-/// What a cell without machines would live on; no plan has one.
-fn bare() -> Hardware {
-    Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio)
-}
 
 /// Bytes kept of a case's output.
 pub(super) const CASE_OUTPUT: usize = 256 * 1024;
@@ -35,16 +29,15 @@ impl CellRunner {
         }
         let after = self.take_facts(stage, point).await?;
         let Some(before) = self.memory(0)?.baseline.clone() else { return Ok(()) };
-        let results = self.compare(&before, &after, point, reboot_pending);
+        let results = health::compare(&before, &after, &self.health_context(point, reboot_pending)?);
         self.observe_health(point, results).await
     }
 
     /// The failures of a comparison that were not there before, as one message and one detail.
-    pub(super) fn news(&self, before: &Facts, after: &Facts, point: Point) -> Option<(String, String)> {
-        let known: BTreeMap<_, _> =
-            health::baseline(before, &self.health_context(point, false)).into_iter().map(|seen| (seen.check, seen.fingerprint)).collect();
-        let failed: Vec<HealthResult> = self
-            .compare(before, after, point, false)
+    pub(super) fn news(&self, before: &Facts, after: &Facts, point: Point) -> Result<Option<(String, String)>, Stop> {
+        let context = self.health_context(point, false)?;
+        let known: BTreeMap<_, _> = health::baseline(before, &context).into_iter().map(|seen| (seen.check, seen.fingerprint)).collect();
+        let failed: Vec<HealthResult> = health::compare(before, after, &context)
             .into_iter()
             .filter(|seen| {
                 matches!(seen.outcome, CaseOutcome::Fail | CaseOutcome::TimedOut) && known.get(&seen.check) != Some(&seen.fingerprint)
@@ -52,23 +45,19 @@ impl CellRunner {
             .collect();
         let messages = failed.iter().map(|seen| format!("{}: {}", seen.check, seen.message)).collect::<Vec<_>>().join("; ");
         let details = failed.iter().map(|seen| seen.detail.as_str()).collect::<Vec<_>>().join("\n");
-        (!failed.is_empty()).then_some((messages, details))
+        Ok((!failed.is_empty()).then_some((messages, details)))
     }
 
-    fn compare(&self, before: &Facts, after: &Facts, point: Point, reboot_pending: bool) -> Vec<HealthResult> {
-        health::compare(before, after, &self.health_context(point, reboot_pending))
-    }
-
-    pub(super) fn health_context(&self, point: Point, reboot_pending: bool) -> HealthContext {
-        let machine = self.cell.machines.first();
-        HealthContext {
+    pub(super) fn health_context(&self, point: Point, reboot_pending: bool) -> Result<HealthContext, Stop> {
+        let machine = self.cell.machines.first().ok_or_else(no_pass)?;
+        Ok(HealthContext {
             point,
             reboot_pending,
             patch: self.plan.patch.clone(),
-            hardware: machine.map_or_else(bare, |machine| machine.hardware.profile.clone()),
-            services: machine.map(|machine| machine.services.clone()).unwrap_or_default(),
-            volatile: machine.map(|machine| machine.volatile.clone()).unwrap_or_default(),
-        }
+            hardware: machine.hardware.profile.clone(),
+            services: machine.services.clone(),
+            volatile: machine.volatile.clone(),
+        })
     }
 
     pub(super) async fn observe_health(&mut self, point: Point, results: Vec<HealthResult>) -> Result<(), Stop> {
@@ -92,14 +81,7 @@ impl CellRunner {
 
     pub(super) async fn take_facts(&mut self, stage: Stage, point: Point) -> Result<Arc<Facts>, Stop> {
         self.tell(stage, "reading the machine's state");
-        let mut step = facts_step();
-        step.env.insert(
-            "PATCHLAB_SERVICES".to_owned(),
-            self.cell.machines.iter().flat_map(|machine| machine.services.clone()).collect::<Vec<_>>().join(" "),
-        );
-        let packages = self.plan.patch.facts.packages.iter().map(|package| package.name.clone()).collect::<Vec<_>>().join(" ");
-        step.env.insert("PATCHLAB_PACKAGES".to_owned(), packages);
-        let report = self.session(0)?.probe("facts", named(step, "facts")).await?;
+        let report = self.session(0)?.probe("facts", named(facts_step(), "facts")).await?;
         let bytes = report.result.as_deref().unwrap_or(&report.output);
         let facts = Facts::parse(bytes).map_err(|reason| {
             let message = format!("the guest's facts cannot be read: {reason}");

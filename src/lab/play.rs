@@ -19,7 +19,7 @@ use crate::guest::{GuestError, Job, JobState, JobStep, StepEnd, StepReport};
 use crate::id::{Digest, Name};
 use crate::journal::Event;
 use crate::plan::{PlannedMachine, PlannedSuite};
-use crate::verdict::results::{self, ScriptEnd, ScriptReport};
+use crate::verdict::results::{self, ScriptReport};
 
 /// Bytes kept of a step's output.
 const OUTPUT: usize = 256 * 1024;
@@ -458,13 +458,7 @@ fn peer_variables(machine: &PlannedMachine, role: &Name, peer: &PlannedMachine) 
 impl Play<'_> {
     /// What a script's end means. `None` is well.
     fn read(&mut self, clock: &super::clock::Clock, place: &str, form: ResultForm, report: StepReport) -> Option<Unwell> {
-        let end = match &report.end {
-            StepEnd::Exit(code) => ScriptEnd::Exit(*code),
-            StepEnd::Signal(signal) => ScriptEnd::Signal(*signal),
-            StepEnd::TimedOut => ScriptEnd::TimedOut,
-            StepEnd::Asked => ScriptEnd::Asked,
-            StepEnd::Lacks(command) => ScriptEnd::Lacks(command.clone()),
-        };
+        let end = report.end.clone().into();
         let script = ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
         let read = results::read(form, &script);
         let took = report.elapsed.as_millis();

@@ -158,7 +158,7 @@ impl CellRunner {
         self.run_cases(Stage::Baseline, Point::Baseline).await?;
         if !self.cell.is_environment() {
             let facts = self.take_facts(Stage::Baseline, Point::Baseline).await?;
-            let results = health::baseline(&facts, &self.health_context(Point::Baseline, false));
+            let results = health::baseline(&facts, &self.health_context(Point::Baseline, false)?);
             let unmet = health::unmet(&results).map(|claim| {
                 let message = format!("the machine is not what its profile {} claims: {}", self.cell.hardware_label(), claim.message);
                 Trouble::new(Cause::HardwareUnmet, message).with_detail(claim.detail.clone())
@@ -341,7 +341,7 @@ impl CellRunner {
             }
         }
         let after = self.take_facts(Stage::Reapply, Point::Reapplied).await?;
-        if let Some((message, detail)) = self.news(&before, &after, Point::Reapplied) {
+        if let Some((message, detail)) = self.news(&before, &after, Point::Reapplied)? {
             let message = format!("applying the patch a second time changed the machine: {message}");
             return Err(Trouble::new(Cause::NotIdempotent, message).with_detail(detail).into());
         }
@@ -365,7 +365,7 @@ impl CellRunner {
         let before = self.memory(0)?.baseline.clone();
         let after = self.take_facts(Stage::Rollback, Point::RolledBack).await?;
         if let Some(before) = before
-            && let Some((message, detail)) = self.news(&before, &after, Point::RolledBack)
+            && let Some((message, detail)) = self.news(&before, &after, Point::RolledBack)?
         {
             let message = format!("taking the patch back left the machine different from before: {message}");
             return Err(Trouble::new(Cause::RollbackFailed, message).with_detail(detail).into());

@@ -88,7 +88,7 @@ enum SubjectReport<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct MachineReport<'a> {
+pub(super) struct MachineReport<'a> {
     role: &'a Name,
     build: &'a Name,
     hardware: &'a Name,
@@ -235,7 +235,7 @@ fn cell_report<'a>(cell: &CellView<'a>) -> CellReport<'a> {
     }
 }
 
-fn machine_report(machine: &PlannedMachine) -> MachineReport<'_> {
+pub(super) fn machine_report(machine: &PlannedMachine) -> MachineReport<'_> {
     MachineReport {
         role: &machine.role,
         build: &machine.build,

@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::id::{CellId, Digest, Name};
-use crate::plan::{Exclusion, Lint, Plan, PlannedCell, PlannedMachine, Subject};
+use crate::plan::{Exclusion, Lint, Plan, PlannedCell, Subject};
 
+use super::json::{MachineReport, machine_report};
 use super::{ReportError, text};
 
 /// The JSON form's name and version.
@@ -86,17 +87,6 @@ struct PatchReport<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct MachineReport<'a> {
-    role: &'a Name,
-    build: &'a Name,
-    hardware: &'a Name,
-    image: &'a Name,
-    image_sha256: Digest,
-    patched: bool,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
 struct CellReport<'a> {
     id: &'a CellId,
     customer: &'a Name,
@@ -107,17 +97,6 @@ struct CellReport<'a> {
     machines: Vec<MachineReport<'a>>,
     /// `suite/case`; the health checks come on top.
     cases: Vec<String>,
-}
-
-fn machine_report(machine: &PlannedMachine) -> MachineReport<'_> {
-    MachineReport {
-        role: &machine.role,
-        build: &machine.build,
-        hardware: &machine.hardware.name,
-        image: &machine.image.name,
-        image_sha256: machine.image.sha256,
-        patched: machine.patched,
-    }
 }
 
 /// The plan as JSON, indented, with a line end.

@@ -49,6 +49,29 @@ pub fn preflight(reports: &[StepReport]) -> Result<(), Trouble> {
     })
 }
 
+/// Whether the machine joined its network.
+///
+/// # Errors
+/// With what kept it from that.
+pub fn network(reports: &[StepReport]) -> Result<(), Trouble> {
+    among_peers(reports, Cause::ProbeFailed, "the machine could not join its network")
+}
+
+/// Whether the machine became what its peers wait for within so many seconds.
+///
+/// # Errors
+/// With what is missing.
+pub fn ready(reports: &[StepReport], seconds: u64) -> Result<(), Trouble> {
+    among_peers(reports, Cause::NotReady, &format!("the machine came up and was not ready for its peers within {seconds} s; missing"))
+}
+
+fn among_peers(reports: &[StepReport], cause: Cause, message: &str) -> Result<(), Trouble> {
+    each(reports, |report| match report.end {
+        StepEnd::Exit(0) => Ok(()),
+        _ => Err(trouble(full(report).unwrap_or_else(|| cause.clone()), format!("{message}: {}", last_words(report)), report)),
+    })
+}
+
 /// Whether applying went well.
 ///
 /// # Errors

@@ -8,9 +8,8 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use patchlab::catalog::Catalog;
 use patchlab::catalog::hardware::{Chipset, ClockBase, DiskBus, Firmware, Hardware, NicModel, Smbios, Tpm, TpmInterface};
 use patchlab::hypervisor::libvirt::Libvirt;
 use patchlab::hypervisor::segments::{Mac, NetworkSpec, NicSpec, SegmentSpec};
@@ -25,6 +24,8 @@ use tokio::task::JoinSet;
 #[path = "golden/claims.rs"]
 mod claims;
 mod golden;
+#[path = "golden/shipped.rs"]
+mod shipped;
 
 const LAB: &str = "lab-of-the-test";
 
@@ -383,122 +384,4 @@ async fn another_owners_machine_is_not_touched() {
     assert_eq!(owned.iter().map(|owned| (owned.machine.as_str(), owned.running)).collect::<Vec<_>>(), [("t-fake", true)]);
     libvirt.destroy("t-fake").await.expect("removed");
     assert_eq!(libvirt.owned().await.expect("listed"), Vec::<Owned>::new());
-}
-
-/// Set in the process that has the small file system.
-const INSIDE: &str = "PATCHLAB_TEST_INSIDE";
-
-/// Boots a golden image on each shipped hardware profile, and proves from inside that the machine is what the profile claims. Two of the
-/// machines then run out of room on the host and one panics, since they are up already.
-///
-/// The machines' folder is a small file system, in a process with mounts of its own. Only root may have that: others run out of nothing.
-#[test]
-#[ignore = "needs golden images: scripts/test"]
-fn the_shipped_hardware_boots_a_golden_image() {
-    let state = home().join("boots");
-    let machines = state.join("machines");
-    fs::create_dir_all(&machines).expect("a state folder");
-    let inside = std::env::var_os(INSIDE).is_some();
-    if nix::unistd::Uid::effective().is_root() && !inside {
-        let mount = "mount -t tmpfs -o size=256m,mode=755 patchlab \"$0\" && exec \"$@\"";
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", mount]).arg(machines).arg(std::env::current_exe().expect("a path")).env(INSIDE, "1");
-        let ended = command.args(["--exact", "the_shipped_hardware_boots_a_golden_image", "--ignored", "--nocapture"]).status();
-        assert!(ended.expect("unshare starts").success());
-        return;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let image = golden::image("acme-desktop").await;
-        let media = claims::media(&state);
-        let libvirt = Arc::new(Libvirt::open("qemu:///embed", &state, LAB).expect("libvirt opens"));
-        println!("{:?}", libvirt.host().await.expect("a host"));
-        let profiles = Catalog::load(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("a good lab directory").hardware;
-        assert!(!profiles.is_empty());
-        for (profile, hardware) in profiles {
-            let name = format!("t-{profile}");
-            libvirt.destroy(&name).await.expect("nothing left of the last time");
-            libvirt.create(&machine(&name, hardware.clone(), &image, Some(media.clone()))).await.expect("made");
-            let (on, named) = (libvirt.clone(), name.clone());
-            let ended = tokio::spawn(async move {
-                boots(&on, &named).await;
-                claims::are_met(on.clone(), &named, &hardware).await;
-                match profile.as_str() {
-                    "virtio-bios" => panics(&on, &named).await,
-                    // QEMU tells libvirt of the one, and the adapter has to look after the other itself.
-                    "ide-rtl8139" | "nvme" if inside => runs_out_of_room(&on, &named).await,
-                    _ => {}
-                }
-            })
-            .await;
-            let console = libvirt.console(&name, 0).await.expect("a console");
-            // A machine that a failed test leaves would go on working.
-            libvirt.destroy(&name).await.expect("removed");
-            if let Err(failed) = ended {
-                eprintln!("{name}:\n{}", String::from_utf8_lossy(&console));
-                std::panic::resume_unwind(failed.into_panic());
-            }
-        }
-        assert_eq!(libvirt.owned().await.expect("listed"), Vec::<Owned>::new());
-    });
-}
-
-/// Switches a machine on and waits for its guest agent, and for its network card's driver.
-async fn boots(libvirt: &Libvirt, name: &str) {
-    let began = Instant::now();
-    let mut events = libvirt.events();
-    libvirt.start(name).await.expect("started");
-    ask(libvirt, name, &mut events, r#"{"execute":"guest-ping"}"#, "{}").await;
-    let pinged = began.elapsed();
-    ask(libvirt, name, &mut events, r#"{"execute":"guest-network-get-interfaces"}"#, "52:54:00:").await;
-    let vitals = libvirt.vitals(name).await.expect("vitals");
-    assert!(vitals.running && vitals.cpu_ns > 0 && vitals.console_bytes > 0 && vitals.disk_bytes > 0, "{vitals:?}");
-    assert!(libvirt.screenshot(name).await.expect("taken").is_some());
-    println!("{name}: the agent answered after {pinged:.1?}, all was there after {:.1?}; {vitals:?}", began.elapsed());
-}
-
-/// Asks the guest agent until it gives an answer with this in it.
-async fn ask(libvirt: &Libvirt, name: &str, events: &mut Receiver<MachineEvent>, command: &str, expected: &str) {
-    let began = Instant::now();
-    loop {
-        match libvirt.agent(name, command, Duration::from_secs(5)).await {
-            Ok(answer) if answer.contains(expected) => return,
-            Ok(_) | Err(AgentError::Unresponsive(_)) if began.elapsed() < Duration::from_secs(300) => {
-                let _ = tokio::time::timeout(Duration::from_millis(500), events.recv()).await;
-            }
-            other => panic!("{name}: {command}: {other:?}"),
-        }
-    }
-}
-
-async fn panics(libvirt: &Libvirt, name: &str) {
-    provoke(libvirt, name, "modprobe pvpanic-mmio; echo c >/proc/sysrq-trigger", &MachineEventKind::Panicked).await;
-}
-
-async fn runs_out_of_room(libvirt: &Libvirt, name: &str) {
-    let fill = "dd if=/dev/zero of=/fill bs=1M count=400 oflag=direct; sync";
-    provoke(libvirt, name, fill, &MachineEventKind::DiskError { nospace: true }).await;
-}
-
-/// Has a machine that is up run a shell command, and waits for an event.
-async fn provoke(libvirt: &Libvirt, name: &str, script: &str, kind: &MachineEventKind) {
-    let began = Instant::now();
-    let mut events = libvirt.events();
-    let arguments = serde_json::json!({ "path": "/bin/sh", "arg": ["-c", script] });
-    let command = serde_json::json!({ "execute": "guest-exec", "arguments": arguments }).to_string();
-    // The machine may be gone before its agent has answered.
-    let _ = libvirt.agent(name, &command, Duration::from_secs(10)).await;
-    let seen = async {
-        loop {
-            // The room on the host is looked at whenever somebody asks for vitals.
-            libvirt.vitals(name).await.expect("vitals");
-            let event = tokio::time::timeout(Duration::from_secs(1), events.recv()).await;
-            if event.is_ok_and(|event| event.expect("events go on").kind == *kind) {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(120), seen).await.unwrap_or_else(|_| panic!("{name} never reported {kind:?}"));
-    assert!(libvirt.screenshot(name).await.expect("taken").is_some(), "its screen is kept");
-    println!("{name}: {kind:?} after {:.1?}", began.elapsed());
 }

@@ -2,9 +2,8 @@
 //!
 //! `scheduler` runs a plan's cells; `runner` takes one cell through its passes, asking [`crate::cell::next()`] what comes
 //! next and journaling before and after each effect; `session` watches one machine; `stages` are the effects and `observing` what
-//! they look at; `network`, `play`, `chronicle` and `timeline` are for machines among each other; `reaper` removes
-//! they look at; `foreign` runs suites that others have written; `network` and `play` are for machines among each other; `reaper` removes
-//! what a dead controller left. Nothing here decides who is to blame or what a result means: that is `cell` and `verdict`.
+//! they look at; `foreign` runs suites that others have written; `network`, `play`, `chronicle` and `timeline` are for machines among
+//! each other; `reaper` removes what a dead controller left. Nothing here decides who is to blame or what a result means: that is `cell` and `verdict`.
 
 mod chronicle;
 pub mod clock;

@@ -287,7 +287,9 @@ impl Session {
         self.since = self.console_at;
         let before = self.boot_id.clone();
         if self.lab.emulated {
-            self.renew_emulator().await?;
+            // An emulator keeps what it translated of the old system, and slows down every byte that the boot loader writes over it: a
+            // restart was seen to spend up to six minutes there, a start in a new emulator a few seconds.
+            self.cut_power().await?;
             self.start(budget, tell).await?;
         } else {
             self.come_up(budget, tell).await?;
@@ -298,14 +300,14 @@ impl Session {
         Ok(())
     }
 
-    /// Cuts the power of a machine whose system has gone down by itself and whose firmware has the word.
-    ///
-    /// An emulator keeps what it translated of the old system, and slows down every byte that the boot loader writes over it: a restart
-    /// was seen to spend up to six minutes there, a start in a new emulator a few seconds.
-    async fn renew_emulator(&mut self) -> Result<(), Trouble> {
+    /// Cuts the power and waits until that has shown. How the emulator's end looks is no news then: its monitor may break off before
+    /// libvirt knows that it was told to end.
+    async fn cut_power(&mut self) -> Result<(), Trouble> {
         self.lab.hypervisor.power_off(&self.machine).await.map_err(lab_trouble)?;
-        // The event of the stop belongs to the old emulator.
-        self.look().await.map(drop)
+        match self.look().await {
+            Err(trouble) if trouble.cause == Cause::EmulatorDied => Ok(()),
+            seen => seen.map(drop),
+        }
     }
 
     async fn look_for_restart(&mut self) -> Result<u32, Trouble> {
@@ -337,7 +339,7 @@ impl Session {
                 break;
             }
             if asked.elapsed() > Duration::from_secs(120).min(budget.total) {
-                self.lab.hypervisor.power_off(&self.machine).await.map_err(lab_trouble)?;
+                self.cut_power().await?;
                 break;
             }
         }

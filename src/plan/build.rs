@@ -16,7 +16,6 @@ use super::{
 use crate::catalog::build::Build;
 use crate::catalog::image::Os;
 use crate::catalog::patch::PatchKind;
-use crate::catalog::text::Span;
 use crate::catalog::{Catalog, CustomerEntry};
 use crate::id::{CellId, Digest, Name};
 
@@ -224,22 +223,11 @@ fn updates(patch: &PlannedPatch, installed: &BTreeMap<String, String>) -> bool {
     patch.facts.packages.iter().any(|package| installed.contains_key(&package.name))
 }
 
-/// A patched machine without a network.
+/// The machine that a build is.
 pub(super) fn machine(role: Name, name: &Name, build: &Build, os: Os, sealed: &SealedImage, hardware: PlannedHardware) -> PlannedMachine {
-    PlannedMachine {
-        role,
-        build: name.clone(),
-        os,
-        image: PlannedImage { name: build.image.clone(), sha256: sealed.sha256 },
-        hardware,
-        patched: true,
-        services: build.services.clone(),
-        volatile: build.volatile.clone(),
-        nics: Vec::new(),
-        names: Vec::new(),
-        ready: Vec::new(),
-        ready_within: Span::secs(0),
-    }
+    let image = PlannedImage { name: build.image.clone(), sha256: sealed.sha256 };
+    let (services, volatile) = (build.services.clone(), build.volatile.clone());
+    PlannedMachine { services, volatile, ..PlannedMachine::alone(role, name.clone(), os, image, hardware) }
 }
 
 pub(super) fn no_image(catalog: &Catalog, customer: &Name, name: &Name, build: &Build) -> NoPlan {

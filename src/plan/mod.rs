@@ -158,6 +158,26 @@ pub struct PlannedSegment {
     pub subnet: Subnet,
 }
 
+impl PlannedMachine {
+    /// A patched machine without a network.
+    pub fn alone(role: Name, build: Name, os: Os, image: PlannedImage, hardware: PlannedHardware) -> Self {
+        Self {
+            role,
+            build,
+            os,
+            image,
+            hardware,
+            patched: true,
+            services: Vec::new(),
+            volatile: Vec::new(),
+            nics: Vec::new(),
+            names: Vec::new(),
+            ready: Vec::new(),
+            ready_within: Span::secs(0),
+        }
+    }
+}
+
 impl PlannedCell {
     /// The build's or environment's name.
     pub fn subject_name(&self) -> &Name {

@@ -83,20 +83,9 @@ fn case(text: &str, destructive: bool) -> Case {
 }
 
 fn machine(role: &str, hardware: PlannedHardware) -> PlannedMachine {
-    PlannedMachine {
-        role: name(role),
-        build: name("web"),
-        os: Os::Debian,
-        image: PlannedImage { name: name("acme-web"), sha256: Digest::of("image") },
-        hardware,
-        patched: true,
-        services: vec!["nginx.service".to_owned()],
-        volatile: Vec::new(),
-        nics: Vec::new(),
-        names: Vec::new(),
-        ready: Vec::new(),
-        ready_within: Span::secs(0),
-    }
+    let image = PlannedImage { name: name("acme-web"), sha256: Digest::of("image") };
+    let services = vec!["nginx.service".to_owned()];
+    PlannedMachine { services, ..PlannedMachine::alone(name(role), name("web"), Os::Debian, image, hardware) }
 }
 
 pub fn plan(patch: PlannedPatch) -> Plan {

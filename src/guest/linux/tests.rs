@@ -121,6 +121,11 @@ fn processes(words: &str) -> Vec<i32> {
     .collect()
 }
 
+/// Seconds to sleep that no other test process on this host has.
+fn sign(seconds: &str) -> String {
+    format!("{seconds}{}", std::process::id())
+}
+
 fn runs(words: &str) -> bool {
     !processes(words).is_empty()
 }
@@ -189,7 +194,7 @@ fn time_out_ends_all(bench: &Bench, sign: &str) {
 
 #[test]
 fn a_time_out_ends_all_that_the_step_started() {
-    time_out_ends_all(&Bench::plain(), "7654.1");
+    time_out_ends_all(&Bench::plain(), &sign("7654.1"));
 }
 
 /// Where control groups can be made here.
@@ -202,7 +207,7 @@ fn control_groups() -> Option<&'static Path> {
 #[test]
 fn a_time_out_ends_the_control_group() {
     match control_groups() {
-        Some(groups) => time_out_ends_all(&Bench::new(groups), "7654.2"),
+        Some(groups) => time_out_ends_all(&Bench::new(groups), &sign("7654.2")),
         None => eprintln!("no cgroup v2 to test with here"),
     }
 }
@@ -210,14 +215,15 @@ fn a_time_out_ends_the_control_group() {
 #[test]
 fn what_is_left_behind_is_ended_and_holds_nothing_up() {
     let started = Instant::now();
-    let escaped = "env -i setsid sleep 7655.2 & echo also";
-    let reports = Bench::plain().run(vec![step("setsid sleep 7655.1 & echo done"), step(escaped)]);
+    let (held, escaped) = (format!("sleep {}", sign("7655.1")), format!("sleep {}", sign("7655.2")));
+    let steps = [format!("setsid {held} & echo done"), format!("env -i setsid {escaped} & echo also")];
+    let reports = Bench::plain().run(steps.iter().map(|command| step(command)).collect());
     assert_eq!((reports[0].end.clone(), text(&reports[0])), (StepEnd::Exit(0), "done\n".into()));
     assert_eq!((reports[1].end.clone(), text(&reports[1])), (StepEnd::Exit(0), "also\n".into()));
-    assert!(!runs("sleep 7655.1"));
+    assert!(!runs(&held));
     assert!(started.elapsed() < Duration::from_secs(10));
     // Without a control group, the second one got away, but held nothing up. Ended here.
-    for pid in processes("sleep 7655.2") {
+    for pid in processes(&escaped) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
     }
 }
@@ -239,9 +245,9 @@ fn a_stranger_leaves_what_goes_on(bench: &Bench, sign: &str) {
 
 #[test]
 fn what_a_stranger_leaves_in_the_background_goes_on_until_the_job_is_ended() {
-    a_stranger_leaves_what_goes_on(&Bench::plain(), "7657.1");
+    a_stranger_leaves_what_goes_on(&Bench::plain(), &sign("7657.1"));
     if let Some(groups) = control_groups() {
-        a_stranger_leaves_what_goes_on(&Bench::new(groups), "7657.2");
+        a_stranger_leaves_what_goes_on(&Bench::new(groups), &sign("7657.2"));
     }
 }
 
@@ -282,14 +288,15 @@ fn a_long_silence_is_no_question() {
 #[test]
 fn a_killed_job_leaves_nothing() {
     let bench = Bench::plain();
-    bench.start(vec![step("setsid sleep 7656.1 & sleep 7656.1")]);
+    let sleeping = format!("sleep {}", sign("7656.1"));
+    bench.start(vec![step(&format!("setsid {sleeping} & {sleeping}"))]);
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !runs("sleep 7656.1") {
+    while !runs(&sleeping) {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(20));
     }
     bench.runner(&["kill", &bench.job], "");
-    assert!(!runs("sleep 7656.1"));
+    assert!(!runs(&sleeping));
     assert!(!bench.folder.path().join(format!("run/jobs/{}", bench.job)).exists());
     // Its watcher and its drains are gone too: all of them carry the root folder or the job's mark.
     assert!(!runs(&format!("{}/runner.sh run", bench.folder.path().display())));

@@ -218,7 +218,7 @@ impl Hypervisor for SimHypervisor {
     async fn power_off(&self, machine: &str) -> Result<(), HypervisorError> {
         self.on(machine, "switch off", DOING, |machine, fx| {
             refuse(machine.refusal(&Moment::PowerOff, fx.scenario), "switch off")?;
-            if running(machine, "switch off").is_ok() {
+            if running(machine, "switch off").is_ok() && machine.strike(&Moment::PowerOff, fx) {
                 machine.go_off(MachineEventKind::Stopped, fx);
             }
             Ok(())

@@ -200,6 +200,7 @@ pub enum Deed {
     PowerOff,
     /// The host cannot serve the disk, and the machine is paused.
     DiskError(DiskError),
+    /// The emulator ends by itself. On power-off: it is taken for that, though it was told to.
     EmulatorCrash,
     /// The agent's channel closes for so long; until the next boot when not given.
     AgentLost(For),
@@ -211,6 +212,16 @@ pub enum Deed {
     Slow(u32),
     /// The guest's own disk is full from now on, on this clone: what runs fails for it, but for the facts.
     FillDisk,
+}
+
+impl Deed {
+    fn can_happen_on(&self, moment: &Moment) -> bool {
+        match self {
+            Self::Refuse(_) => moment.is_call(),
+            Self::EmulatorCrash => !moment.is_call() || *moment == Moment::PowerOff,
+            _ => !moment.is_call(),
+        }
+    }
 }
 
 /// How the hypervisor refuses.
@@ -336,7 +347,10 @@ impl Facts {
 pub enum ScenarioError {
     #[error("the scenario is not readable: {0}")]
     Unreadable(String),
-    #[error("fault {number}: {does:?} cannot happen on {on:?}; refusals happen on create, start, power-off or destroy, all else elsewhere")]
+    #[error(
+        "fault {number}: {does:?} cannot happen on {on:?}; refusals happen on create, start, power-off or destroy, \
+         an emulator-crash also on power-off, all else elsewhere"
+    )]
     Misplaced { number: usize, on: Box<Moment>, does: Box<Deed> },
 }
 
@@ -350,7 +364,7 @@ impl Scenario {
 
     /// Whether every fault can happen where it is put. In a world made of an unchecked scenario a misplaced fault does nothing.
     pub fn check(&self) -> Result<(), ScenarioError> {
-        match self.faults.iter().enumerate().find(|(_, fault)| fault.on.is_call() != matches!(fault.does, Deed::Refuse(_))) {
+        match self.faults.iter().enumerate().find(|(_, fault)| !fault.does.can_happen_on(&fault.on)) {
             Some((at, fault)) => {
                 Err(ScenarioError::Misplaced { number: at + 1, on: Box::new(fault.on.clone()), does: Box::new(fault.does.clone()) })
             }

@@ -63,7 +63,7 @@ pub async fn doctor(context: &Context, answer: &Answer) -> Result<Exit, Failure>
         let found = if there { file.to_owned() } else { format!("{file} is not there") };
         checked.push(Checked { what: purpose.to_owned(), sound: there, found, mend: Some(format!("apt-get install {package}")) });
     }
-    checked.extend(profiles(&context.lab));
+    checked.extend(profiles(&context.folder));
     checked.push(room(&context.state.folder));
     checked.push(hypervisor(context).await);
     for one in &mut checked {

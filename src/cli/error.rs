@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use crate::catalog::diagnostic::{Diagnostic, Problems, is_fault};
-use crate::journal::JournalError;
-use crate::lab::state::StateError;
+use crate::catalog::diagnostic::{Diagnostic, Problems};
+use crate::lab::desk::DeskError;
 
 /// The exit codes of the outward contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,20 +69,10 @@ impl Failure {
     }
 }
 
-macro_rules! failures {
-    ($($error:ty => $make:ident),* $(,)?) => {$(
-        impl From<$error> for Failure {
-            fn from(error: $error) -> Self {
-                Self::$make(error)
-            }
-        }
-    )*};
-}
-
-failures! {
-    crate::lab::reaper::ReapError => lab,
-    crate::lab::media::MediaError => lab,
-    crate::id::BadId => usage,
+impl From<crate::id::BadId> for Failure {
+    fn from(bad: crate::id::BadId) -> Self {
+        Self::usage(bad)
+    }
 }
 
 impl From<Box<Diagnostic>> for Failure {
@@ -99,31 +88,31 @@ impl From<Problems> for Failure {
     }
 }
 
-impl From<StateError> for Failure {
-    fn from(error: StateError) -> Self {
-        match &error {
-            StateError::Folder { source, .. } if is_fault(source) => Self::lab(error),
-            StateError::Folder { .. } | StateError::Busy { .. } | StateError::Id { .. } => Self::usage(error),
+impl From<DeskError> for Failure {
+    fn from(error: DeskError) -> Self {
+        match error {
+            DeskError::Problems(problems) => problems.into(),
+            fault if fault.is_fault() => Self::lab(fault),
+            asked => Self::usage(asked),
         }
     }
 }
 
-impl From<JournalError> for Failure {
-    fn from(error: JournalError) -> Self {
-        let hint = error.hint().map_or_else(String::new, |hint| format!("\n  {hint}"));
-        Self::lab(format!("{error}{hint}"))
-    }
+macro_rules! by_the_desk {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                DeskError::from(error).into()
+            }
+        }
+    )*};
 }
 
-impl From<crate::hypervisor::HypervisorError> for Failure {
-    fn from(error: crate::hypervisor::HypervisorError) -> Self {
-        let hint = if error.hint.is_empty() { String::new() } else { format!("\n  {}", error.hint) };
-        Self::lab(format!("{error}{hint}"))
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self::lab(error)
-    }
-}
+by_the_desk!(
+    crate::hypervisor::HypervisorError,
+    crate::journal::JournalError,
+    crate::lab::media::MediaError,
+    crate::lab::reaper::ReapError,
+    crate::lab::state::StateError,
+    std::io::Error,
+);

@@ -24,7 +24,7 @@ use std::io::Write;
 use clap::{CommandFactory, Parser};
 
 use args::{Cli, Format, Verb};
-use context::{Context, Target};
+use context::Target;
 use error::{Exit, Failure};
 
 /// Runs one command line and returns its exit code.
@@ -96,7 +96,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Hardware(verb) => return hardware::hardware(&cli.lab, verb),
         _ => {}
     }
-    let context = Context::open(cli)?;
+    let context = context::open(cli)?;
     match &cli.verb {
         Verb::Doctor(answer) => doctor::doctor(&context, answer).await,
         Verb::Image(verb) => image::image(&context, verb).await,

@@ -136,6 +136,10 @@ impl Painter {
                 }
                 self.say(format!("{cell:28} ended ({} of {})", self.ended, self.planned));
             }
+            Event::RunCalledOff { by, reason } => {
+                let by = by.as_deref().map_or_else(String::new, |by| format!(" by {by}"));
+                self.say(format!("the run is called off{by}: {}", crate::report::printable(reason)));
+            }
             Event::RunPlanned { .. }
             | Event::RunTaken { .. }
             | Event::MachineDefined { .. }

@@ -3,21 +3,29 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::error::Failure;
+use jiff::Timestamp;
+
 use crate::guest::sim::SimGuests;
 use crate::hypervisor::sim::{Scenario, SimHypervisor, World};
+use crate::lab::clock::Clock;
+use crate::lab::desk::{DeskError, Machines};
 use crate::lab::state::State;
 
 /// A simulated world whose machines outlive the process, as real ones do.
-pub fn open(scenario: Option<&Path>, state: &State) -> Result<(Arc<SimHypervisor>, Arc<SimGuests>), Failure> {
+pub fn open(scenario: Option<&Path>, state: &State) -> Result<Machines, DeskError> {
     let scenario = match scenario {
         None => Scenario::default(),
         Some(file) => {
-            let failed = |found: &dyn std::fmt::Display| Failure::usage(format!("could not read the scenario {}: {found}", file.display()));
+            let failed =
+                |found: &dyn std::fmt::Display| DeskError::Asked(format!("could not read the scenario {}: {found}", file.display()));
             let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
             Scenario::parse(&text).map_err(|error| failed(&error))?
         }
     };
-    let world = World::open(scenario, &state.folder).map_err(Failure::lab)?;
-    Ok((Arc::new(SimHypervisor::new(world.clone(), &state.lab)), Arc::new(SimGuests::new(world))))
+    let world = World::open(scenario, &state.folder).map_err(|error| DeskError::Fault(error.to_string()))?;
+    Ok(Machines {
+        hypervisor: Arc::new(SimHypervisor::new(world.clone(), &state.lab)),
+        guests: Arc::new(SimGuests::new(world)),
+        clock: Clock::starting_at(Timestamp::now()),
+    })
 }

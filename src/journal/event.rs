@@ -92,6 +92,13 @@ pub enum Event {
     CellEnded {
         cell: CellId,
     },
+    /// The run is to go no further; its cells under way are given up, the others are not begun.
+    RunCalledOff {
+        /// Who called it off; the lab itself where it can't be worked on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        reason: String,
+    },
     RunEnded {
         verdict: Verdict,
     },

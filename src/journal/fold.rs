@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 
 use super::event::{Controller, Entry, Event};
 use crate::cell::{CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
@@ -24,6 +25,8 @@ pub struct RunState {
     /// Every controller that worked on it, the last one last.
     pub controllers: Vec<Controller>,
     pub cells: BTreeMap<CellId, CellRecord>,
+    /// Why it is to go no further, and who said so; see [`Event::RunCalledOff`].
+    pub called_off: Option<CalledOff>,
     /// When it ended and with which verdict; `None` for an unfinished run.
     pub ended: Option<(Timestamp, Verdict)>,
     /// Machines that were kept and not yet let go.
@@ -34,6 +37,16 @@ pub struct RunState {
 
 /// How long a machine is kept for a person to look at. After that it is anybody's to remove.
 pub const KEEP: SignedDuration = SignedDuration::from_hours(24);
+
+/// Why a run goes no further.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CalledOff {
+    /// The lab itself where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    pub reason: String,
+}
 
 /// What happened to one cell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,6 +111,7 @@ impl RunState {
             planned: first.at,
             controllers: Vec::new(),
             cells,
+            called_off: None,
             ended: None,
             kept: Vec::new(),
             leases: BTreeMap::new(),
@@ -117,6 +131,10 @@ impl RunState {
         match &entry.event {
             Event::RunPlanned { .. } => return Err(bad("a run has one plan")),
             Event::RunTaken { controller } => self.controllers.push(controller.clone()),
+            Event::RunCalledOff { .. } if self.is_finished() => {}
+            Event::RunCalledOff { by, reason } => {
+                self.called_off.get_or_insert_with(|| CalledOff { by: by.clone(), reason: reason.clone() });
+            }
             Event::RunEnded { verdict } => self.ended = Some((entry.at, *verdict)),
             Event::MachineReleased { machine } => self.kept.retain(|kept| kept != machine),
             Event::PassStarted { cell, .. }
@@ -202,6 +220,7 @@ impl PassRecord {
             }
             Event::RunPlanned { .. }
             | Event::RunTaken { .. }
+            | Event::RunCalledOff { .. }
             | Event::RunEnded { .. }
             | Event::PassStarted { .. }
             | Event::CellEnded { .. }

@@ -5,5 +5,5 @@ pub mod fold;
 pub mod store;
 
 pub use event::{Controller, Entry, Event, HostReport};
-pub use fold::{CellRecord, PassRecord, RunState, StageRecord};
+pub use fold::{CalledOff, CellRecord, PassRecord, RunState, StageRecord};
 pub use store::{Journal, JournalError};

@@ -4,9 +4,15 @@
 //! next and journaling before and after each effect; `session` watches one machine; `stages` are the effects and `observing` what
 //! they look at; `foreign` runs suites that others have written; `network`, `play`, `chronicle` and `timeline` are for machines among
 //! each other; `reaper` removes what a dead controller left. Nothing here decides who is to blame or what a result means: that is `cell` and `verdict`.
+//! `desk` is where requests come in, and where runs wait; `scheduler` runs a plan's cells; `runner` takes one cell through its passes,
+//! asking [`crate::cell::next()`] what comes next and journaling before and after each effect; `session` watches one machine; `stages`
+//! are the effects and `observing` what they look at; `foreign` runs suites that others have written; `network`, `play`, `chronicle` and
+//! `timeline` are for machines among each other; `reaper` removes what a dead controller left. Nothing here decides who is to blame or
+//! what a result means: that is `cell` and `verdict`.
 
 mod chronicle;
 pub mod clock;
+pub mod desk;
 pub mod evidence;
 mod foreign;
 pub mod history;

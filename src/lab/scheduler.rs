@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::runner::CellRunner;
 use super::{Lab, RunFiles};
 use crate::id::RunId;
-use crate::journal::{CellRecord, Event, JournalError, RunState};
+use crate::journal::{CellRecord, Event, Journal, JournalError, RunState};
 use crate::verdict::Verdict;
 use crate::verdict::judge::judge;
 
@@ -17,6 +18,15 @@ use crate::verdict::judge::judge;
 /// # Errors
 /// When the journal cannot be written. Machines are then left to the reaper.
 pub async fn work(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdict, JournalError> {
+    cells(lab, state, files).await?;
+    end(&lab.journal, state.run, lab.clock.now()).await
+}
+
+/// Works through the cells that have not ended, or those of them that are begun before the lab is cancelled.
+///
+/// # Errors
+/// See [`work`].
+pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<(), JournalError> {
     let run = state.run;
     let plan = Arc::new(state.plan.clone());
     let files = Arc::new(files);
@@ -49,11 +59,17 @@ pub async fn work(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdic
         workers.shutdown().await;
         return Err(failed);
     }
-    end(lab, run).await
+    Ok(())
 }
 
-async fn end(lab: &Lab, run: RunId) -> Result<Verdict, JournalError> {
-    let verdict = lab.journal.state(run).await?.map_or(Verdict::Inconclusive, |state| judge(&state).verdict);
-    lab.journal.append(run, lab.clock.now(), Event::RunEnded { verdict }).await?;
+/// Ends a run with the verdict that its observations give.
+///
+/// # Errors
+/// When the journal cannot be read or written.
+pub async fn end(journal: &Journal, run: RunId, now: Timestamp) -> Result<Verdict, JournalError> {
+    // Judged as ended: what has not ended is never a pass.
+    let ended = |state: RunState| judge(&RunState { ended: Some((now, Verdict::Inconclusive)), ..state }).verdict;
+    let verdict = journal.state(run).await?.map_or(Verdict::Inconclusive, ended);
+    journal.append(run, now, Event::RunEnded { verdict }).await?;
     Ok(verdict)
 }

@@ -6,7 +6,7 @@ use crate::catalog::hardware::Difference;
 use crate::cell::cause::Evidence;
 use crate::cell::{CaseOutcome, Stage, StageOutcome};
 use crate::id::{CellId, Digest, Name, RunId};
-use crate::journal::Controller;
+use crate::journal::{CalledOff, Controller};
 use crate::plan::{Exclusion, Lint, PlannedMachine, Subject};
 use crate::verdict::{Comparison, Verdict};
 
@@ -31,6 +31,9 @@ struct RunReport<'a> {
     by: &'a str,
     planned: String,
     ended: Option<String>,
+    /// Who called the run off and why, where somebody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    called_off: Option<&'a CalledOff>,
     controllers: &'a [Controller],
     kept: &'a [String],
     cells: Vec<CellReport<'a>>,
@@ -203,6 +206,7 @@ pub fn render(source: &Source<'_>) -> Result<String, ReportError> {
         by: &run.by,
         planned: run.planned.to_string(),
         ended: run.ended.map(|(at, _)| at.to_string()),
+        called_off: run.called_off.as_ref(),
         controllers: &run.controllers,
         kept: &run.kept,
         cells: source.cells().iter().map(cell_report).collect(),

@@ -101,8 +101,14 @@ impl<'a> Source<'a> {
         if self.run.plan.cells.iter().any(PlannedCell::is_environment) { "cell" } else { "machine" }
     }
 
-    /// The verdict's reason in a sentence or two.
+    /// The verdict's reason in a sentence or two, and before it why the run went no further, where it was called off.
     pub fn reason(&self) -> String {
+        let Some(off) = &self.run.called_off else { return self.verdict_reason() };
+        let by = off.by.as_deref().map_or_else(String::new, |by| format!(" by {}", text::one_line(by, 80)));
+        format!("The run was called off{by}: {}. {}", text::one_line(&off.reason, 300).trim_end_matches('.'), self.verdict_reason())
+    }
+
+    fn verdict_reason(&self) -> String {
         let cells = self.cells();
         let all = cells.len();
         let noun = self.noun();

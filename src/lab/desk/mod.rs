@@ -1,0 +1,235 @@
+//! The desk: everything between a request and the machines, for whoever asks. Command line and server use the same.
+//!
+//! It reads the catalog, finds the candidate, makes the plan, finds the run that is to be taken up or begins one, gets the files
+//! behind the plan's digests, opens the machines, and cleans up. It prints nothing: what a person should know meanwhile goes to
+//! [`Desk::tell`].
+
+mod error;
+pub mod queue;
+mod work;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{broadcast, watch};
+
+pub use self::error::DeskError;
+pub use self::work::{new_run, slots};
+use super::clock::Clock;
+use super::evidence::EvidenceStore;
+use super::history::History;
+use super::images;
+use super::patches::{PatchStore, StoredPatch};
+use super::state::State;
+use super::{Lab, Settings, prepared};
+use crate::catalog::suite::SuiteKind;
+use crate::catalog::{Catalog, load::load};
+use crate::guest::Guests;
+use crate::hypervisor::Hypervisor;
+use crate::id::{Digest, Name, RunId};
+use crate::journal::{Journal, RunState};
+use crate::plan::{Plan, PreparedSuite, Request, SealedImage, plan};
+
+/// Runs from which the usual times are learnt.
+const REMEMBERED: usize = 50;
+
+/// What opens the machines: who puts the parts together knows the adapters, the desk does not.
+#[async_trait]
+pub trait Workshop: Send + Sync {
+    /// As the journal keeps it.
+    fn name(&self) -> String;
+
+    /// Whether machines are only pretended, and have no files.
+    fn is_simulated(&self) -> bool;
+
+    /// # Errors
+    /// When the hypervisor can't be opened.
+    async fn open(&self, state: &State) -> Result<Machines, DeskError>;
+
+    /// Does work with machines where their time goes by, which need not be the caller's.
+    async fn perform(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        work.await;
+    }
+}
+
+/// An open hypervisor, the way into its guests, and the time that goes by there.
+#[derive(Clone)]
+pub struct Machines {
+    pub hypervisor: Arc<dyn Hypervisor>,
+    pub guests: Arc<dyn Guests>,
+    pub clock: Clock,
+}
+
+/// The folders of one lab, and what its machines run on.
+pub struct Desk {
+    /// The lab's folder: builds/, images/, test-suites/.
+    pub folder: PathBuf,
+    pub state: State,
+    pub workshop: Arc<dyn Workshop>,
+    /// Says what people should know meanwhile.
+    pub tell: fn(&str),
+}
+
+/// A plan and what it was made from.
+pub struct Planned {
+    pub plan: Plan,
+    pub patch: StoredPatch,
+    pub catalog: Catalog,
+}
+
+impl Desk {
+    /// The catalog; what is wrong with it is told.
+    pub fn catalog(&self) -> Result<Catalog, DeskError> {
+        let loading = load(&self.folder);
+        for diagnostic in &loading.diagnostics {
+            (self.tell)(&format!("{diagnostic}\n"));
+        }
+        loading.catalog.ok_or_else(|| DeskError::asked("the catalog has mistakes; nothing was done"))
+    }
+
+    pub async fn journal(&self) -> Result<Journal, DeskError> {
+        Ok(Journal::open(&self.state.journal()).await?)
+    }
+
+    pub fn evidence(&self) -> Result<EvidenceStore, DeskError> {
+        Ok(EvidenceStore::open(&self.state.folder)?)
+    }
+
+    pub fn images(&self) -> Result<images::Store, DeskError> {
+        Ok(images::Store::open(&self.state.folder)?)
+    }
+
+    pub fn patches(&self) -> Result<PatchStore, DeskError> {
+        Ok(PatchStore::open(&self.state.folder)?)
+    }
+
+    /// The candidate that PATCH names: a folder (which is added to the store), an id or a digest.
+    pub fn patch(&self, patch: &str) -> Result<StoredPatch, DeskError> {
+        let folder = PathBuf::from(patch);
+        if !folder.join("patch.toml").exists() && !(patch.contains('/') && folder.is_dir()) {
+            return self.stored(patch);
+        }
+        let store = self.patches()?;
+        let added = store.add(&folder)?;
+        for warning in &added.warnings {
+            (self.tell)(&format!("{warning}\n"));
+        }
+        store.verify(&added)?;
+        Ok(added)
+    }
+
+    /// The candidate in the store with this id or digest, its bytes checked.
+    pub fn stored(&self, patch: &str) -> Result<StoredPatch, DeskError> {
+        let store = self.patches()?;
+        let stored = store.get(patch)?;
+        store.verify(&stored)?;
+        Ok(stored)
+    }
+
+    /// The plan for a candidate.
+    pub fn plan(&self, patch: StoredPatch, request: &Request) -> Result<Planned, DeskError> {
+        let catalog = self.catalog()?;
+        let plan = plan(request, &catalog, &self.sealed(&catalog)?, &patch.planned())
+            .map_err(|problems| DeskError::asked(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+        Ok(Planned { plan, patch, catalog })
+    }
+
+    /// What the store has of the catalog's images. Simulated ones have no files.
+    pub fn sealed(&self, catalog: &Catalog) -> Result<BTreeMap<Name, SealedImage>, DeskError> {
+        if self.workshop.is_simulated() {
+            let nothing = |suite: Digest| PreparedSuite { suite, packages: Vec::new(), lacking: BTreeMap::new() };
+            let prepared: BTreeMap<_, _> = catalog.suites.iter().map(|(name, suite)| (name.clone(), nothing(suite.sha256))).collect();
+            let sealed = |name: &Name| SealedImage { sha256: Digest::of(name.as_str()), packages: None, prepared: prepared.clone() };
+            return Ok(catalog.images.keys().map(|name| (name.clone(), sealed(name))).collect());
+        }
+        let store = self.images()?;
+        let mut sealed = BTreeMap::new();
+        for name in catalog.images.keys() {
+            if let Some(record) = store.record(name)? {
+                let mut fetched = BTreeMap::new();
+                for suite in catalog.suites.iter().filter(|(_, entry)| entry.suite.kind == SuiteKind::Autopkgtest).map(|(suite, _)| suite) {
+                    let list = prepared::read(&self.state.folder, suite, name, record.image).map_err(DeskError::asked)?;
+                    fetched.extend(list.map(|list| (suite.clone(), list)));
+                }
+                let packages = record.packages();
+                sealed.insert(name.clone(), SealedImage { sha256: record.image, packages, prepared: fetched });
+            }
+        }
+        Ok(sealed)
+    }
+
+    /// Where the runs' payload disks are.
+    pub fn media(&self) -> PathBuf {
+        self.state.folder.join("media")
+    }
+
+    /// The state of every run, the newest first.
+    pub async fn runs(&self, journal: &Journal) -> Result<Vec<RunState>, DeskError> {
+        let mut runs = Vec::new();
+        for run in journal.runs().await? {
+            runs.extend(journal.state(run).await?);
+        }
+        Ok(runs)
+    }
+
+    /// The run that a text names: an id, the start or end of one, or `last`.
+    pub async fn run(&self, journal: &Journal, text: &str) -> Result<RunState, DeskError> {
+        let runs = journal.runs().await?;
+        let named: Vec<RunId> = match text {
+            "last" => runs.first().copied().into_iter().collect(),
+            _ => runs.iter().copied().filter(|run| matches(*run, text)).collect(),
+        };
+        match named.as_slice() {
+            [run] => journal.state(*run).await?.ok_or_else(|| DeskError::Asked(format!("run {run} has no plan"))),
+            [] if runs.is_empty() => Err(DeskError::asked("there is no run yet; start one: patchlab run PATCH")),
+            [] => Err(DeskError::Asked(format!("there is no run {text:?}; list them: patchlab runs"))),
+            several => Err(DeskError::Asked(format!("{text:?} names {} runs; give more of the id", several.len()))),
+        }
+    }
+
+    /// Everything that working with machines needs, with a journal of its own. The caller holds the state lock.
+    pub async fn lab(&self, settings: Settings) -> Result<(Lab, watch::Sender<bool>), DeskError> {
+        let (cancel, cancelled) = watch::channel(false);
+        let lab = self.lab_with(self.journal().await?, settings, broadcast::channel(1024).0, cancelled).await?;
+        Ok((lab, cancel))
+    }
+
+    /// The same with an open journal, and with somebody who is told what is being done. The caller holds the state lock.
+    pub async fn lab_with(
+        &self,
+        journal: Journal,
+        settings: Settings,
+        activity: broadcast::Sender<super::Activity>,
+        cancelled: watch::Receiver<bool>,
+    ) -> Result<Lab, DeskError> {
+        let Machines { hypervisor, guests, clock } = self.workshop.open(&self.state).await?;
+        let accelerator = hypervisor.host().await?.accelerator;
+        let mut history = History::of(&accelerator);
+        for run in journal.runs().await?.into_iter().take(REMEMBERED) {
+            if let Some(state) = journal.state(run).await? {
+                history.learn(&state);
+            }
+        }
+        Ok(Lab {
+            emulated: accelerator == "tcg",
+            hypervisor,
+            guests,
+            journal,
+            clock,
+            evidence: self.evidence()?,
+            history: Arc::new(history),
+            id: self.state.lab.clone(),
+            settings,
+            activity,
+            cancelled,
+        })
+    }
+}
+
+fn matches(run: RunId, text: &str) -> bool {
+    let id = run.to_string();
+    text.len() >= 4 && (id.starts_with(text) || id.ends_with(text))
+}

@@ -1,0 +1,165 @@
+//! From a plan to the end of its run.
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::{Desk, DeskError};
+use crate::catalog::Catalog;
+use crate::id::RunId;
+use crate::journal::{Controller, Event, Journal, JournalError, RunState};
+use crate::lab::media::{self, Sources};
+use crate::lab::patches::StoredPatch;
+use crate::lab::{Lab, RunFiles, memory, prepared, reaper, scheduler};
+use crate::plan::Plan;
+use crate::verdict::Verdict;
+use crate::verdict::judge::judge;
+
+impl Desk {
+    /// The files behind the plan's digests: images verified, suites and payload on one disk.
+    pub async fn files(&self, plan: &Plan, patch: &StoredPatch, catalog: &Catalog) -> Result<RunFiles, DeskError> {
+        let mut files = RunFiles::default();
+        if self.workshop.is_simulated() {
+            for machine in plan.machines() {
+                files.images.insert(machine.image.sha256, "/nonexistent".into());
+            }
+            return Ok(files);
+        }
+        let store = self.images()?;
+        for machine in plan.machines() {
+            if !files.images.contains_key(&machine.image.sha256) {
+                let sealed = store.sealed(machine.image.sha256).await?;
+                files.images.insert(sealed.image, sealed.path);
+            }
+        }
+        let (mut suites, mut packages) = (Vec::new(), Vec::new());
+        for suite in plan.cells.iter().flat_map(|cell| &cell.suites) {
+            if !suites.iter().any(|(name, _, _)| *name == suite.name) {
+                let entry = catalog.suites.get(&suite.name).ok_or_else(|| DeskError::suite_gone(&suite.name, &self.folder))?;
+                suites.push((suite.name.clone(), entry.folder.clone(), suite.sha256));
+            }
+            for package in &suite.packages {
+                let path = prepared::package(&self.state.folder, &package.sha256);
+                if !path.exists() {
+                    let mend = format!("fetch it again: scripts/fetch-autopkgtest --dependencies {} BUILD", suite.name);
+                    let lacking = format!("{} of suite {} is not in {}; {mend}", package.file, suite.name, path.display());
+                    return Err(DeskError::Asked(lacking));
+                }
+                let entry = (suite.name.clone(), package.file.clone(), path, package.sha256);
+                if !packages.contains(&entry) {
+                    packages.push(entry);
+                }
+            }
+        }
+        let sources = Sources { patch: &patch.folder, suites, packages };
+        files.media = Some(media::make(&self.media(), plan, &sources).await?);
+        Ok(files)
+    }
+
+    /// Ends what earlier controllers left: their stages as faults, their machines removed. The caller holds the state lock.
+    pub async fn clean_up(&self, lab: &Lab) -> Result<(), DeskError> {
+        for state in self.runs(&lab.journal).await?.iter().filter(|state| !state.is_finished()) {
+            reaper::take_over(lab, state).await?;
+        }
+        for one in reaper::reap(lab).await? {
+            (self.tell)(&format!("removed {} that an earlier run had left", one.machine));
+        }
+        self.sweep(lab).await
+    }
+
+    /// Removes files that nothing needs once no machine is left but kept ones. The caller holds the state lock.
+    pub async fn sweep(&self, lab: &Lab) -> Result<(), DeskError> {
+        lab.evidence.sweep()?;
+        if reaper::kept(lab).await?.is_empty() {
+            media::clear(&self.media())?;
+        }
+        Ok(())
+    }
+
+    /// The newest ended run of this very plan with a verdict that speaks for or against the patch.
+    pub async fn earlier(&self, journal: &Journal, plan: &Plan) -> Result<Option<RunState>, DeskError> {
+        let digest = plan.digest();
+        // Another patchlab may check more, and another hypervisor give other machines.
+        let alike = |state: &RunState| {
+            let mut controllers = state.controllers.iter();
+            controllers.all(|one| one.patchlab == env!("CARGO_PKG_VERSION") && one.hypervisor == self.workshop.name())
+        };
+        let speaks = |state: &RunState| state.is_finished() && alike(state) && judge(state).verdict != Verdict::Inconclusive;
+        Ok(self.runs(journal).await?.into_iter().find(|state| state.plan_digest == digest && speaks(state)))
+    }
+
+    /// The unfinished run of this very plan.
+    pub async fn unfinished(&self, journal: &Journal, plan: &Plan) -> Result<Option<RunState>, DeskError> {
+        let digest = plan.digest();
+        Ok(self.runs(journal).await?.into_iter().find(|state| !state.is_finished() && state.plan_digest == digest))
+    }
+
+    /// Begins a run; it waits for a controller.
+    pub async fn begin(&self, journal: &Journal, run: RunId, plan: Plan, by: String, now: Timestamp) -> Result<(), DeskError> {
+        let plan_digest = plan.digest();
+        journal.append(run, now, Event::RunPlanned { plan: Box::new(plan), plan_digest, by }).await?;
+        Ok(())
+    }
+
+    /// Takes a run as its controller.
+    pub async fn take(&self, lab: &Lab, run: RunId) -> Result<RunState, DeskError> {
+        let host = lab.hypervisor.host().await?;
+        (self.tell)(&format!("machines run on {}: {}", host.accelerator, host.accelerator_reason));
+        let controller = Controller { patchlab: env!("CARGO_PKG_VERSION").to_owned(), hypervisor: self.workshop.name(), host };
+        lab.journal.append(run, Timestamp::max(lab.clock.now(), Timestamp::UNIX_EPOCH), Event::RunTaken { controller }).await?;
+        lab.journal.state(run).await?.ok_or_else(|| DeskError::Fault(format!("run {run} is not in the journal")))
+    }
+
+    /// Works on a run that was taken, and ends it; removes what its cells left behind. A run that is given up because the controller is
+    /// `stopping` is not ended: the next controller takes it up.
+    pub async fn work(
+        &self,
+        lab: &Lab,
+        state: &RunState,
+        files: RunFiles,
+        stopping: &watch::Receiver<bool>,
+    ) -> Result<Option<Verdict>, DeskError> {
+        let worked = self.cells(lab, state, files, stopping).await;
+        let left = reaper::reap(lab).await;
+        let verdict = worked?;
+        for one in &left? {
+            (self.tell)(&format!("removed {} that its cell had left", one.machine));
+        }
+        if let Err(failure) = self.sweep(lab).await {
+            (self.tell)(&failure.to_string());
+        }
+        Ok(verdict)
+    }
+
+    async fn cells(
+        &self,
+        lab: &Lab,
+        state: &RunState,
+        files: RunFiles,
+        stopping: &watch::Receiver<bool>,
+    ) -> Result<Option<Verdict>, JournalError> {
+        scheduler::cells(lab, state, files).await?;
+        if *stopping.borrow() {
+            let now = lab.journal.state(state.run).await?;
+            if now.is_some_and(|now| now.called_off.is_none() && !now.cells.values().all(|cell| cell.ended)) {
+                return Ok(None);
+            }
+        }
+        scheduler::end(&lab.journal, state.run, lab.clock.now()).await.map(Some)
+    }
+}
+
+/// A new run's id.
+pub fn new_run(now: Timestamp) -> RunId {
+    let random = uuid::Uuid::now_v7().into_bytes();
+    let mut ten = [0; 10];
+    ten.copy_from_slice(&random[6..]);
+    RunId::from_parts(now.as_millisecond().unsigned_abs(), ten)
+}
+
+/// As many machines at once as were asked for, or as cores and memory bear: one core each, and memory for guest and emulator.
+pub fn slots(asked: Option<u16>, plan: &Plan) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let largest = plan.machines().map(|machine| machine.hardware.profile.memory.0).max().unwrap_or(1);
+    let memory = (memory::available() / (largest + (512 << 20))) as usize;
+    asked.map_or_else(|| cores.min(memory).max(1), usize::from).min(plan.machines().count().max(1))
+}

@@ -32,8 +32,11 @@
 //!                                         report: text, HTML, JSON, JUnit, Markdown
 //! ```
 //!
+//! The same over HTTP: [`api`] takes the request, the desk plans it, and the server's worker takes it from the queue.
+//!
 //! 1. [`cli`] parses the command line and puts the parts together: state folder, stores, and the adapters that `--hypervisor` asks for.
 //!    It alone sees all rooms, prints, and turns a verdict into an exit code.
+//!    What lies between parsing and printing is done by [`lab::desk`], for the command line and for the server alike.
 //! 2. [`catalog`] reads the lab's folder into a [`Catalog`](catalog::Catalog) that is valid as a whole, or says every mistake at once.
 //! 3. [`lab::patches`] copies the candidate into its store under the digest of its bytes; what the payload says outranks the manifest.
 //!    [`lab::images`] knows the golden images by theirs.
@@ -56,6 +59,7 @@
 //! `tests/architecture.rs` holds the `use` lines to the table of who may name whom. Each room's own page says what it is for and what always
 //! holds in it; names are parsed once, in [`id`].
 
+pub mod api;
 pub mod catalog;
 pub mod cell;
 pub mod cli;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may name. Adapters are rooms of their own.
-const TABLE: [(&str, &[&str]); 17] = [
+const TABLE: [(&str, &[&str]); 18] = [
     ("id", &[]),
     ("catalog", &["id"]),
     ("plan", &["catalog", "id"]),
@@ -20,9 +20,11 @@ const TABLE: [(&str, &[&str]); 17] = [
     ("guest/sim", &["catalog", "guest", "hypervisor", "hypervisor/sim"]),
     ("lab", &["catalog", "cell", "guest", "hypervisor", "hypervisor/segments", "id", "journal", "plan", "verdict"]),
     ("report", &["catalog", "cell", "id", "journal", "plan", "verdict"]),
+    ("api", &["catalog", "cell", "id", "journal", "lab", "plan", "report", "verdict"]),
     (
         "cli",
         &[
+            "api",
             "catalog",
             "cell",
             "guest",

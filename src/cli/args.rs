@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -71,6 +72,11 @@ pub enum Verb {
     Release(Release),
     /// Show, and with --remove remove, what an ended controller left behind.
     Gc(Gc),
+    /// Serve the lab over HTTP: launch, watch and call off runs; needs tokens.
+    Serve(Serve),
+    /// Who may use the server.
+    #[command(subcommand)]
+    Token(TokenVerb),
     /// Check the journal's chain of hashes.
     VerifyJournal(Answer),
     /// Print a completion script for a shell.
@@ -303,4 +309,62 @@ pub struct Gc {
     pub remove: bool,
     #[command(flatten)]
     pub answer: Answer,
+}
+
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// Where to listen; port 0 takes any that is free.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8400")]
+    pub listen: SocketAddr,
+    /// A PEM file with the certificate and those that it stands on; makes it HTTPS.
+    #[arg(long, value_name = "FILE", requires = "private_key")]
+    pub certificate: Option<PathBuf>,
+    /// A PEM file with the certificate's private key.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub private_key: Option<PathBuf>,
+    /// Machines at work at once [default: as many as cores and memory bear].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RoleName {
+    /// Looks.
+    Viewer,
+    /// Launches and calls off runs, proposes waivers.
+    Engineer,
+    /// Approves, rejects, consents to waivers.
+    Approver,
+    Administrator,
+}
+
+impl From<RoleName> for crate::api::Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Viewer => Self::Viewer,
+            RoleName::Engineer => Self::Engineer,
+            RoleName::Approver => Self::Approver,
+            RoleName::Administrator => Self::Administrator,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenVerb {
+    /// Make a token and print it; it is kept as a hash alone.
+    Add {
+        /// Whose it is; runs and approvals name the person by it.
+        name: Name,
+        #[arg(long, value_enum)]
+        role: RoleName,
+        /// Let it expire after this long [default: never].
+        #[arg(long, value_name = "DURATION")]
+        expires: Option<Span>,
+        #[command(flatten)]
+        answer: Answer,
+    },
+    /// List the tokens' names, roles, ends and last uses.
+    List(Answer),
+    /// Let a name's token open nothing any more, at once.
+    Revoke { name: Name },
 }

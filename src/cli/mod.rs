@@ -14,10 +14,12 @@ mod output;
 mod patch;
 mod progress;
 mod run;
+mod serve;
 mod shell;
 mod show;
 mod sim;
 mod suite;
+mod token;
 
 use std::io::Write;
 
@@ -38,12 +40,12 @@ pub fn main() -> u8 {
         }
     };
     log();
-    let opens = matches!(cli.verb, Verb::Run(_) | Verb::Shell(_) | Verb::Release(_) | Verb::Gc(_) | Verb::Doctor(_));
+    let opens = matches!(cli.verb, Verb::Run(_) | Verb::Serve(_) | Verb::Shell(_) | Verb::Release(_) | Verb::Gc(_) | Verb::Doctor(_));
     if opens && !Target::of(&cli).is_sim() && cli.lab.is_dir() {
         crate::hypervisor::libvirt::quiet(&cli.state_folder());
     }
-    // Images are made by real tools, which take real time.
-    let virtual_time = Target::of(&cli).is_sim() && !matches!(cli.verb, Verb::Image(_));
+    // Images are made by real tools, which take real time; so do the server's clients. It sees to the simulator's time itself.
+    let virtual_time = Target::of(&cli).is_sim() && !matches!(cli.verb, Verb::Image(_) | Verb::Serve(_));
     let runtime = match runtime(virtual_time) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -98,6 +100,8 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     }
     let context = context::open(cli)?;
     match &cli.verb {
+        Verb::Serve(verb) => serve::serve(context, verb).await,
+        Verb::Token(verb) => token::token(&context, verb),
         Verb::Doctor(answer) => doctor::doctor(&context, answer).await,
         Verb::Image(verb) => image::image(&context, verb).await,
         Verb::Patch(verb) => patch::patch(&context, verb),

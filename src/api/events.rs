@@ -1,0 +1,143 @@
+//! What happens in a run, as it happens: server-sent events.
+//!
+//! Each entry of the journal is an event whose id is its number and whose data is the entry as JSON. Whoever comes again with the header
+//! `Last-Event-ID` goes on after it. What is being done right now comes as `activity`, without an id and never again. The stream ends after
+//! `run-ended`, or when the server stops.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event as Sent, KeepAlive, Sse};
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use serde_json::json;
+use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::watch;
+
+use super::extract::{RunPath, no_such_run};
+use super::problem::{Problem, Refusals};
+use super::{Caller, Role, Service};
+use crate::id::RunId;
+use crate::journal::{Entry, Event};
+use crate::lab::Activity;
+
+/// What is sent when nothing happens, so that both ends know of each other.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Watch a run.
+#[utoipa::path(get, path = "/api/v1/runs/{run}/events", tag = "runs",
+    params(
+        ("run" = String, Path, description = "a run id", format = Uuid),
+        ("Last-Event-ID" = Option<u64>, Header, description = "go on after this event"),
+    ),
+    responses(
+        (status = 200, description = "the journal's entries from the first, or from the one after `Last-Event-ID`, on", body = String,
+            content_type = "text/event-stream"),
+        Refusals,
+    ))]
+pub async fn events(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    RunPath(run): RunPath,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
+    caller.require(Role::Viewer)?;
+    let after = match headers.get("last-event-id") {
+        None => 0,
+        Some(value) => {
+            let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+            number.ok_or_else(|| Problem::unreadable("Last-Event-ID: expected the number of an event"))?
+        }
+    };
+    stream(service, run, after).await
+}
+
+/// A run's events after this one; for whoever has seen to the caller.
+///
+/// # Errors
+/// When there is no such run, or the journal can't be read.
+pub async fn stream(service: Arc<Service>, run: RunId, after: u64) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
+    // First the watching, then the reading: nothing falls between.
+    let (entries, activity) = (service.journal.watch(), service.queue.watch());
+    let known = service.journal.entries(run).await?;
+    if known.is_empty() {
+        return Err(no_such_run(run));
+    }
+    let stopping = service.stopping();
+    let mut watcher = Watcher { run, after, ended: false, ready: VecDeque::new(), entries, activity, stopping, service };
+    watcher.take(known);
+    let events = unfold(watcher, |mut watcher| async move { watcher.next().await.map(|event| (Ok(event), watcher)) });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
+}
+
+struct Watcher {
+    run: RunId,
+    /// The last event that was sent.
+    after: u64,
+    ended: bool,
+    ready: VecDeque<Entry>,
+    entries: broadcast::Receiver<Entry>,
+    activity: broadcast::Receiver<Activity>,
+    stopping: watch::Receiver<bool>,
+    service: Arc<Service>,
+}
+
+impl Watcher {
+    fn take(&mut self, entries: Vec<Entry>) {
+        let last = self.ready.back().map_or(self.after, |entry| entry.seq);
+        self.ended |= entries.iter().any(|entry| matches!(entry.event, Event::RunEnded { .. }));
+        self.ready.extend(entries.into_iter().filter(|entry| entry.seq > last));
+    }
+
+    async fn next(&mut self) -> Option<Sent> {
+        loop {
+            if let Some(entry) = self.ready.pop_front() {
+                self.after = entry.seq;
+                return Some(sent(&entry));
+            }
+            if self.ended {
+                return None;
+            }
+            let entry = tokio::select! {
+                biased;
+                _ = self.stopping.wait_for(|stopping| *stopping) => return None,
+                entry = self.entries.recv() => entry,
+                activity = self.activity.recv() => match activity {
+                    Ok(activity) if self.service.queue.standing().current.is_some_and(|(run, _)| run == self.run) => {
+                        return Some(doing(&activity));
+                    }
+                    // What is done right now is nothing to catch up with.
+                    Ok(_) | Err(RecvError::Lagged(_)) => continue,
+                    Err(RecvError::Closed) => return None,
+                },
+            };
+            match entry {
+                Ok(entry) if entry.run == self.run => self.take(vec![entry]),
+                Ok(_) => {}
+                // Too slow to follow: what was missed is in the journal.
+                Err(RecvError::Lagged(_)) => {
+                    let known = self.service.journal.entries(self.run).await.ok()?;
+                    self.take(known);
+                }
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+}
+
+fn sent(entry: &Entry) -> Sent {
+    let data = serde_json::to_value(entry).unwrap_or_default();
+    let kind = data.pointer("/event/event").and_then(|kind| kind.as_str()).unwrap_or("entry").to_owned();
+    Sent::default().id(entry.seq.to_string()).event(kind).data(data.to_string())
+}
+
+fn doing(activity: &Activity) -> Sent {
+    let data = json!({
+        "cell": activity.cell, "stage": activity.stage, "what": activity.what, "expected-seconds": activity.expected.as_secs(),
+    });
+    Sent::default().event("activity").data(data.to_string())
+}

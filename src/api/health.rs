@@ -1,0 +1,64 @@
+//! For those who operate the server.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::problem::{Problem, Refusals};
+use super::{Caller, Role, Service};
+
+/// The routes that need no token, and their description.
+pub fn free() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::new().routes(routes!(alive)).routes(routes!(ready)).split_for_parts()
+}
+
+/// Whether the process answers.
+#[utoipa::path(get, path = "/healthz", tag = "operation", security(()), responses(
+    (status = 200, description = "it does", body = String, content_type = "text/plain"),
+))]
+pub async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// Whether runs are taken and worked on.
+#[utoipa::path(get, path = "/readyz", tag = "operation", security(()), responses(
+    (status = 200, description = "they are", body = String, content_type = "text/plain"),
+    (status = 503, description = "the server is stopping, or the lab can't work at the moment", body = Problem,
+        content_type = "application/problem+json"),
+))]
+pub async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {
+    let not_ready = |detail: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail).retry_after(10);
+    if *service.stopping().borrow() {
+        return Err(not_ready("the server is stopping"));
+    }
+    if service.queue.standing().trouble.is_some() {
+        return Err(not_ready("the lab can't work at the moment; its log says why"));
+    }
+    Ok("ready\n")
+}
+
+/// Counters and gauges for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses(
+    (status = 200, description = "in the OpenMetrics text form", body = String, content_type = "application/openmetrics-text"),
+    Refusals,
+))]
+pub async fn metrics(State(service): State<Arc<Service>>, caller: Caller) -> Result<impl IntoResponse, Problem> {
+    caller.require(Role::Viewer)?;
+    let text = service.metrics.render(&service.queue.standing());
+    Ok(([(header::CONTENT_TYPE, super::metrics::MEDIA_TYPE)], text))
+}
+
+/// This description.
+#[utoipa::path(get, path = "/openapi.json", tag = "operation", responses(
+    (status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json"),
+    Refusals,
+))]
+pub async fn document(caller: Caller) -> Result<axum::Json<utoipa::openapi::OpenApi>, Problem> {
+    caller.require(Role::Viewer)?;
+    Ok(axum::Json(super::document()))
+}

@@ -1,0 +1,176 @@
+//! The door: connections, TLS, and what keeps a slow or greedy other end from holding it open.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use nix::sys::socket::{setsockopt, sockopt};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tower::ServiceExt;
+
+use super::caller::Peer;
+
+/// Connections at once; the others wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 512;
+/// How long the head of a request may take, and how long a connection may idle between two requests.
+const HEAD_DEADLINE: Duration = Duration::from_secs(15);
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the other end may leave what was sent to it unread.
+const UNREAD_MS: u32 = 30_000;
+/// The largest head of a request.
+const LARGEST_HEAD: usize = 32 * 1024;
+/// How long requests under way may take to end when the server stops.
+const LAST_ORDERS: Duration = Duration::from_secs(10);
+
+/// The server could not be opened.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    #[error("could not listen on {address}: {source}")]
+    Address { address: SocketAddr, source: io::Error },
+    #[error("could not use the {what} {}: {found}", path.display())]
+    File { what: &'static str, path: PathBuf, found: String },
+    #[error("the certificate and the private key can't be used: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// An address that connections come in by, and how.
+pub struct Door {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    pub address: SocketAddr,
+}
+
+impl Door {
+    /// # Errors
+    /// When the address is taken, or a file can't be used.
+    pub async fn open(address: SocketAddr, identity: Option<(&Path, &Path)>) -> Result<Self, ListenError> {
+        let tls = identity.map(|(certificate, key)| acceptor(certificate, key)).transpose()?;
+        let failed = |source| ListenError::Address { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, tls, address })
+    }
+
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Where it is, as clients write it.
+    pub fn url(&self) -> String {
+        format!("{}://{}", if self.is_secure() { "https" } else { "http" }, self.address)
+    }
+
+    /// Serves until told to stop; then requests under way may end, and nobody new comes in.
+    pub async fn serve(self, router: Router, mut stopping: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let graceful = GracefulShutdown::new();
+        loop {
+            let place = tokio::select! {
+                place = places.clone().acquire_owned() => place,
+                _ = stopping.wait_for(|stopping| *stopping) => break,
+            };
+            let Ok(place) = place else { break };
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                _ = stopping.wait_for(|stopping| *stopping) => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let watcher = graceful.watcher();
+                    tokio::spawn(connection(stream, Peer(peer), self.tls.clone(), router.clone(), watcher, place));
+                }
+                Err(error) => {
+                    // For example no file descriptors left: others have to end first.
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+        drop(self.listener);
+        if tokio::time::timeout(LAST_ORDERS, graceful.shutdown()).await.is_err() {
+            tracing::warn!("some requests had not ended when the server stopped");
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+    place: OwnedSemaphorePermit,
+) {
+    // Both are improvements only; without them it works too.
+    let _ = stream.set_nodelay(true);
+    let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &UNREAD_MS);
+    match tls {
+        None => talk(stream, peer, router, watcher).await,
+        Some(tls) => match tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
+            Ok(Ok(stream)) => talk(stream, peer, router, watcher).await,
+            Ok(Err(error)) => tracing::debug!(%error, ?peer, "no TLS"),
+            Err(_) => tracing::debug!(?peer, "the TLS handshake took too long"),
+        },
+    }
+    drop(place);
+}
+
+async fn talk(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: Peer,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        let router = router.clone();
+        async move {
+            let request: Request = request.map(Body::new);
+            let answered: Result<_, Infallible> = router.oneshot(request).await;
+            answered
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_buf_size(LARGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, ?peer, "a connection ended early");
+    }
+}
+
+fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, ListenError> {
+    let failed = |what: &'static str, path: &Path, found: &dyn std::fmt::Display| ListenError::File {
+        what,
+        path: path.to_owned(),
+        found: found.to_string(),
+    };
+    let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let chain = chain.map_err(|error| failed("certificate", certificate, &error))?;
+    if chain.is_empty() {
+        return Err(failed("certificate", certificate, &"expected a PEM file with a certificate, found none"));
+    }
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| failed("private key", key, &error))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = config.with_no_client_auth().with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}

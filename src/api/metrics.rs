@@ -1,0 +1,151 @@
+//! What an operator watches, as Prometheus reads it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::cell::{Stage, StageOutcome};
+use crate::id::{CellId, RunId};
+use crate::journal::{Entry, Event};
+use crate::lab::desk::queue::Standing;
+
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByState {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByVerdict {
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByStage {
+    stage: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByRoute {
+    method: String,
+    route: String,
+    status: u16,
+}
+
+/// Counters since the server's start, and gauges of how things stand.
+pub struct Metrics {
+    registry: Registry,
+    runs: Family<ByState, Gauge>,
+    ended: Family<ByVerdict, Counter>,
+    cells: Gauge,
+    slots: Gauge,
+    trouble: Gauge,
+    stages: Family<ByStage, Histogram>,
+    requests: Family<ByRoute, Counter>,
+    latency: Histogram,
+    seen: Mutex<HashMap<(RunId, CellId), UnderWay>>,
+}
+
+/// A cell's pass that is under way.
+#[derive(Default)]
+struct UnderWay {
+    stage: Option<(Stage, Timestamp)>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let stages = || Histogram::new(exponential_buckets(0.5, 2.0, 14));
+        let metrics = Self {
+            registry: Registry::with_prefix("patchlab"),
+            runs: Family::default(),
+            ended: Family::default(),
+            cells: Gauge::default(),
+            slots: Gauge::default(),
+            trouble: Gauge::default(),
+            stages: Family::new_with_constructor(stages),
+            requests: Family::default(),
+            latency: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            seen: Mutex::default(),
+        };
+        metrics.registered()
+    }
+}
+
+impl Metrics {
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register("runs", "Runs that have not ended: queued, running", self.runs.clone());
+        registry.register("runs_ended", "Runs that ended since the server's start, by verdict", self.ended.clone());
+        registry.register("cells_under_way", "Cells with a pass under way", self.cells.clone());
+        registry.register("machine_slots", "Machines at work at once in the run that is worked on", self.slots.clone());
+        registry.register("trouble", "1 while the lab can't work", self.trouble.clone());
+        registry.register_with_unit("stage", "How long stages took", Unit::Seconds, self.stages.clone());
+        registry.register("http_requests", "Requests by route and status", self.requests.clone());
+        registry.register_with_unit("http_request", "Until a response began", Unit::Seconds, self.latency.clone());
+        self
+    }
+
+    /// Learns from an entry of the journal.
+    pub fn entry(&self, entry: &Entry) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match &entry.event {
+            Event::PassStarted { cell, .. } => {
+                seen.insert((entry.run, cell.clone()), UnderWay::default());
+            }
+            Event::StageStarted { cell, stage } => {
+                seen.entry((entry.run, cell.clone())).or_default().stage = Some((*stage, entry.at));
+            }
+            Event::StageEnded { cell, stage, outcome } => {
+                let started = seen.get_mut(&(entry.run, cell.clone())).and_then(|way| way.stage.take());
+                if let Some((_, started)) = started.filter(|(open, _)| open == stage) {
+                    let outcome = match outcome {
+                        StageOutcome::Passed => "passed",
+                        StageOutcome::Skipped { .. } => "skipped",
+                        StageOutcome::Failed { .. } => "failed",
+                    };
+                    let seconds = entry.at.duration_since(started).as_secs_f64().max(0.0);
+                    self.stages.get_or_create(&ByStage { stage: stage.as_str(), outcome }).observe(seconds);
+                }
+            }
+            Event::PassEnded { cell, .. } => {
+                seen.remove(&(entry.run, cell.clone()));
+            }
+            Event::RunEnded { verdict } => {
+                seen.retain(|(run, _), _| *run != entry.run);
+                self.ended.get_or_create(&ByVerdict { verdict: verdict.as_str() }).inc();
+            }
+            _ => {}
+        }
+        self.cells.set(i64::try_from(seen.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a request.
+    pub fn request(&self, method: &str, route: &str, status: u16, took: Duration) {
+        let labels = ByRoute { method: method.to_owned(), route: route.to_owned(), status };
+        self.requests.get_or_create(&labels).inc();
+        self.latency.observe(took.as_secs_f64());
+    }
+
+    /// The text form, with how things stand now.
+    pub fn render(&self, standing: &Standing) -> String {
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.runs.get_or_create(&ByState { state: "queued" }).set(count(standing.waiting.len()));
+        self.runs.get_or_create(&ByState { state: "running" }).set(count(usize::from(standing.current.is_some())));
+        self.slots.set(standing.current.map_or(0, |(_, slots)| count(slots)));
+        self.trouble.set(i64::from(standing.trouble.is_some()));
+        let mut text = String::new();
+        // Writing to a text does not fail.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}

@@ -1,0 +1,182 @@
+//! HTTP: the routes of the contract, who may use them, and the door that connections come in by.
+//!
+//! ```text
+//! listen: connections, TLS, limits -> observe -> bearer -> handler: Caller, Query, Json -> Service -> answer or Problem
+//! ```
+//!
+//! Invariants: no route but `/healthz` and `/readyz` answers without a good token; whatever goes wrong is a documented
+//! `application/problem+json`; every body has a limit and a deadline; what a handler needs of the lab it has by the [`Service`], which knows
+//! no hypervisor.
+
+pub mod caller;
+pub mod events;
+pub mod extract;
+pub mod health;
+pub mod ledger;
+pub mod listen;
+pub mod metrics;
+pub mod problem;
+pub mod runs;
+pub mod schema;
+pub mod tokens;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::watch;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub use self::caller::Caller;
+pub use self::problem::Problem;
+pub use self::tokens::Role;
+
+use self::caller::{Guesses, bearer};
+use self::ledger::Ledger;
+use self::metrics::Metrics;
+use self::tokens::Tokens;
+use crate::journal::Journal;
+use crate::lab::desk::queue::Queue;
+use crate::lab::desk::{Desk, DeskError};
+use crate::lab::evidence::EvidenceStore;
+
+/// What the handlers share.
+pub struct Service {
+    pub desk: Arc<Desk>,
+    pub journal: Journal,
+    pub queue: Arc<Queue>,
+    pub evidence: EvidenceStore,
+    pub tokens: Tokens,
+    pub ledger: Ledger,
+    pub metrics: Metrics,
+    pub guesses: Guesses,
+    /// Whether it is spoken to by TLS.
+    pub secure: bool,
+    /// One request at a time begins a run.
+    pub(crate) beginning: tokio::sync::Mutex<()>,
+}
+
+impl Service {
+    /// The caller holds the state lock.
+    ///
+    /// # Errors
+    /// When the state can't be read.
+    pub async fn open(desk: Arc<Desk>, workers: Option<u16>, secure: bool) -> Result<Self, DeskError> {
+        let journal = desk.journal().await?;
+        let ledger = Ledger::open(&desk.state.folder).await.map_err(|error| DeskError::Fault(error.to_string()))?;
+        let wishes = ledger.wishes().await.map_err(|error| DeskError::Fault(error.to_string()))?;
+        let queue = Arc::new(Queue::open(desk.clone(), journal.clone(), wishes, workers).await?);
+        Ok(Self {
+            evidence: desk.evidence()?,
+            tokens: Tokens::of(&desk.state.folder),
+            metrics: Metrics::default(),
+            guesses: Guesses::default(),
+            beginning: tokio::sync::Mutex::default(),
+            desk,
+            journal,
+            queue,
+            ledger,
+            secure,
+        })
+    }
+
+    /// Turns true when the server is to stop; streams end then.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.queue.stopping()
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "patchlab", description = "A patch testing and validation lab"),
+    components(schemas(problem::Problem)),
+    security(("token" = [])),
+    tags((name = "runs", description = "Validation runs"), (name = "operation", description = "For those who operate the server"))
+)]
+struct Document;
+
+/// The routes and their description. Further rooms of the API are added here.
+fn described() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
+    let mut document = Document::openapi();
+    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("made by `patchlab token add`")).build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("token", SecurityScheme::Http(token));
+    OpenApiRouter::with_openapi(document)
+        .routes(routes!(runs::launch, runs::list))
+        .routes(routes!(runs::show))
+        .routes(routes!(runs::junit))
+        .routes(routes!(runs::html))
+        .routes(routes!(runs::text))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(events::events))
+        .routes(routes!(health::metrics))
+        .routes(routes!(health::document))
+        .split_for_parts()
+}
+
+/// The OpenAPI document as it is served.
+pub fn document() -> utoipa::openapi::OpenApi {
+    let (_, mut document) = described();
+    document.merge(health::free().1);
+    document
+}
+
+/// Everything that is served: the API, and pages that see to their callers themselves.
+pub fn router(service: Arc<Service>, pages: Router<Arc<Service>>) -> Router {
+    let (api, _) = described();
+    Router::new()
+        .merge(api.layer(from_fn_with_state(service.clone(), bearer)))
+        .merge(health::free().0)
+        .merge(pages)
+        .fallback(async || Problem::not_found("no-such-route", "there is nothing at this path; see /openapi.json"))
+        .method_not_allowed_fallback(async || {
+            let detail = "this path does not take this method; see the header `Allow`";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+        })
+        .layer(from_fn(careful))
+        .layer(from_fn_with_state(service.clone(), observe))
+        .with_state(service)
+}
+
+/// Counts requests, by route rather than by path.
+async fn observe(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known.to_owned(),
+        _ => "other".to_owned(),
+    };
+    let response = next.run(request).await;
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    tracing::debug!(method, route, status, ?took, "request");
+    service.metrics.request(&method, &route, status, took);
+    response
+}
+
+/// Refuses what announces a body that is too large, and marks what it answers.
+async fn careful(request: Request, next: Next) -> Response {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let mut response = if announced.is_some_and(|length| length > extract::LARGEST_BODY) {
+        extract::too_large().into_response()
+    } else {
+        next.run(request).await
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,449 @@
+//! Launching, listing, showing and calling off runs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Json, MaybeJson, Query, RunPath, no_such_run};
+use super::problem::{BodyRefusals, Problem, Refusals};
+use super::schema::{DigestText, NameText, RunReport, RunText, TimeText};
+use super::{Caller, Role, Service};
+use crate::id::{Digest, Name, RunId};
+use crate::journal::RunState;
+use crate::lab::desk::new_run;
+use crate::lab::desk::queue::{CallOff, Standing, Wish};
+use crate::plan::Request;
+use crate::report::{self, Format, Source, human};
+use crate::verdict::Verdict;
+use crate::verdict::judge::judge;
+
+/// The longest idempotency key.
+const LONGEST_KEY: usize = 200;
+/// Rows of a page where nothing is said, and at the most.
+const PAGE: u32 = 50;
+const LARGEST_PAGE: u32 = 200;
+
+/// What to validate. A list that is empty or left out means all; builds alone mean no environment, and the other way round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RunRequest {
+    /// The id or digest of a candidate in the lab's store.
+    #[schema(min_length = 1, max_length = 100)]
+    pub patch: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<NameText>)]
+    pub customers: Vec<Name>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<NameText>)]
+    pub builds: Vec<Name>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<NameText>)]
+    pub environments: Vec<Name>,
+    /// Patch levels of environments: `server`, `client+db`, `all`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub levels: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<NameText>)]
+    pub hardware: Vec<Name>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<NameText>)]
+    pub suites: Vec<Name>,
+    /// Leave the machines of failed cells for a person to look at.
+    #[serde(default)]
+    pub keep_failed: bool,
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    Queued,
+    Running,
+    Ended,
+}
+
+impl Phase {
+    pub fn of(state: &RunState, standing: &Standing) -> Self {
+        match standing.current {
+            _ if state.is_finished() => Self::Ended,
+            Some((run, _)) if run == state.run => Self::Running,
+            _ => Self::Queued,
+        }
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// One run in a list.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunRow {
+    #[schema(value_type = RunText)]
+    pub run: RunId,
+    pub state: Phase,
+    /// Of an ended run.
+    #[schema(value_type = Option<VerdictText>)]
+    pub verdict: Option<Verdict>,
+    pub patch: PatchRow,
+    pub plan: PlanRow,
+    #[schema(value_type = Vec<NameText>)]
+    pub customers: BTreeSet<Name>,
+    /// Who asked for it.
+    pub by: String,
+    #[schema(value_type = TimeText)]
+    pub planned: Timestamp,
+    #[schema(value_type = Option<TimeText>)]
+    pub ended: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PatchRow {
+    #[schema(value_type = NameText)]
+    pub id: Name,
+    #[schema(value_type = DigestText)]
+    pub sha256: Digest,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PlanRow {
+    #[schema(value_type = DigestText)]
+    pub digest: Digest,
+    /// How many there are.
+    pub cells: usize,
+}
+
+/// What observations mean.
+#[derive(ToSchema)]
+#[schema(rename_all = "kebab-case")]
+pub enum VerdictText {
+    Pass,
+    Fail,
+    Inconclusive,
+}
+
+impl RunRow {
+    pub fn of(state: &RunState, standing: &Standing) -> Self {
+        Self {
+            run: state.run,
+            state: Phase::of(state, standing),
+            verdict: state.is_finished().then(|| judge(state).verdict),
+            patch: PatchRow { id: state.plan.patch.manifest.id.clone(), sha256: state.plan.patch.sha256 },
+            plan: PlanRow { digest: state.plan_digest, cells: state.plan.cells.len() },
+            customers: state.plan.cells.iter().map(|cell| cell.customer.clone()).collect(),
+            by: state.by.clone(),
+            planned: state.planned,
+            ended: state.ended.map(|(at, _)| at),
+        }
+    }
+}
+
+/// Runs, the newest first.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct RunPage {
+    pub runs: Vec<RunRow>,
+    /// The `cursor` of the next page; null on the last.
+    #[schema(value_type = Option<RunText>)]
+    pub next: Option<RunId>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// The `next` of the page before.
+    #[param(value_type = Option<RunText>)]
+    cursor: Option<RunId>,
+    /// Rows of a page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    #[param(inline)]
+    state: Option<Phase>,
+    #[param(value_type = Option<VerdictText>, inline)]
+    verdict: Option<Verdict>,
+    /// The id or digest of a patch.
+    patch: Option<String>,
+    #[param(value_type = Option<NameText>)]
+    customer: Option<Name>,
+    /// Who asked for it.
+    by: Option<String>,
+}
+
+impl Filter {
+    fn fits(&self, row: &RunRow) -> bool {
+        self.state.is_none_or(|state| row.state == state)
+            && self.verdict.is_none_or(|verdict| row.verdict == Some(verdict))
+            && self.patch.as_ref().is_none_or(|patch| row.patch.id.as_str() == patch || row.patch.sha256.to_string() == *patch)
+            && self.customer.as_ref().is_none_or(|customer| row.customers.contains(customer))
+            && self.by.as_ref().is_none_or(|by| row.by == *by)
+    }
+}
+
+/// Launch a run.
+///
+/// The run waits until those before it have ended. Where an unfinished run has the very same plan, it is the answer.
+#[utoipa::path(post, path = "/api/v1/runs", tag = "runs", request_body = RunRequest,
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$",
+        description = "the same key with the same body gives the same run, for three days")),
+    responses(
+        (status = 202, description = "it waits", body = RunRow, headers(("Location" = String, description = "the run"))),
+        BodyRefusals,
+    ))]
+pub async fn launch(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Json(request): Json<RunRequest>,
+) -> Result<impl IntoResponse, Problem> {
+    caller.require(Role::Engineer)?;
+    let key = idempotency_key(&headers)?;
+    let state = begin(&service, &caller, &request, key.as_deref()).await?;
+    Ok(accepted(&service, &state))
+}
+
+/// Begins the run that a request is for, or finds it.
+///
+/// # Errors
+/// When there is no such patch, no plan can be made of it, or the key was used with another request.
+pub async fn begin(service: &Arc<Service>, caller: &Caller, request: &RunRequest, key: Option<&str>) -> Result<RunState, Problem> {
+    if *service.stopping().borrow() {
+        let detail = "the server is stopping; ask again when it is back";
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail).retry_after(10));
+    }
+    let body = Digest::of_json(request);
+    let _one_at_a_time = service.beginning.lock().await;
+    let mut promised = None;
+    if let Some(key) = key
+        && let Some((known, run)) = service.ledger.known(&caller.name, key).await?
+    {
+        if known != body {
+            return Err(Problem::conflict("key-used", "this Idempotency-Key was sent with another request before"));
+        }
+        if let Some(state) = service.journal.state(run).await? {
+            return Ok(state);
+        }
+        // The server ended between noting the key and beginning the run.
+        promised = Some(run);
+    }
+    let (desk, wanted) = (service.desk.clone(), request.clone());
+    let planned = tokio::task::spawn_blocking(move || {
+        let store = desk.patches()?;
+        let patch = store.get(&wanted.patch).map_err(|unknown| {
+            let hint = "see what there is: patchlab patch list";
+            Problem::not_found("no-such-patch", format!("{}; {hint}", unknown.problem))
+        })?;
+        store.verify(&patch).map_err(crate::lab::desk::DeskError::from)?;
+        Ok::<_, Problem>(desk.plan(patch, &wanted.into())?)
+    });
+    let plan = planned.await.map_err(Problem::fault)??.plan;
+    let unfinished = service.desk.unfinished(&service.journal, &plan).await?;
+    let now = Timestamp::now();
+    let run = promised.or(unfinished.as_ref().map(|state| state.run)).unwrap_or_else(|| new_run(now));
+    let wish = Wish { keep_failed: request.keep_failed };
+    if promised.is_none() {
+        service.ledger.note(run, wish, key.map(|key| (&caller.name, key, body)), now).await?;
+    }
+    if let Some(state) = unfinished.filter(|state| state.run == run) {
+        return Ok(state);
+    }
+    service.desk.begin(&service.journal, run, plan, caller.name.to_string(), now).await?;
+    let state = found(service, run).await?;
+    service.queue.push(run, wish);
+    Ok(state)
+}
+
+impl From<RunRequest> for Request {
+    fn from(request: RunRequest) -> Self {
+        let RunRequest { customers, builds, environments, levels, hardware, suites, .. } = request;
+        Self { customers, builds, environments, levels, hardware, suites }
+    }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let good = |text: &str| (1..=LONGEST_KEY).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_graphic());
+    let text = value.to_str().ok().filter(|text| good(text));
+    let bad = || Problem::unreadable(format!("Idempotency-Key: expected 1 to {LONGEST_KEY} printable characters without spaces"));
+    text.map(|text| Some(text.to_owned())).ok_or_else(bad)
+}
+
+fn accepted(service: &Service, state: &RunState) -> impl IntoResponse + use<> {
+    let location = HeaderValue::from_str(&format!("/api/v1/runs/{}", state.run));
+    let location = location.unwrap_or(HeaderValue::from_static("/api/v1/runs"));
+    (StatusCode::ACCEPTED, [(header::LOCATION, location)], axum::Json(RunRow::of(state, &service.queue.standing())))
+}
+
+async fn found(service: &Service, run: RunId) -> Result<RunState, Problem> {
+    service.journal.state(run).await?.ok_or_else(|| no_such_run(run))
+}
+
+/// List runs, the newest first.
+#[utoipa::path(get, path = "/api/v1/runs", tag = "runs", params(Filter), responses(
+    (status = 200, description = "a page of them", body = RunPage),
+    Refusals,
+))]
+pub async fn list(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    Query(filter): Query<Filter>,
+) -> Result<axum::Json<RunPage>, Problem> {
+    caller.require(Role::Viewer)?;
+    page(&service, &filter).await.map(axum::Json)
+}
+
+/// A page of runs.
+///
+/// # Errors
+/// When the filter can't be, or the journal can't be read.
+pub async fn page(service: &Service, filter: &Filter) -> Result<RunPage, Problem> {
+    let limit = filter.limit.unwrap_or(PAGE);
+    if !(1..=LARGEST_PAGE).contains(&limit) {
+        return Err(Problem::unreadable(format!("limit: expected 1 to {LARGEST_PAGE}, found {limit}")));
+    }
+    let all = service.journal.runs().await?;
+    let from = match filter.cursor {
+        None => 0,
+        Some(cursor) => all.iter().position(|run| *run == cursor).ok_or_else(|| no_such_run(cursor))? + 1,
+    };
+    let standing = service.queue.standing();
+    let (mut rows, mut next) = (Vec::new(), None);
+    for run in all.into_iter().skip(from) {
+        let Some(state) = service.journal.state(run).await? else { continue };
+        let row = RunRow::of(&state, &standing);
+        if !filter.fits(&row) {
+            continue;
+        }
+        if rows.len() >= limit as usize {
+            next = rows.last().map(|row: &RunRow| row.run);
+            break;
+        }
+        rows.push(row);
+    }
+    Ok(RunPage { runs: rows, next })
+}
+
+/// A run's report (`patchlab.run/v1`), as far as it has come, with its `state`.
+#[utoipa::path(get, path = "/api/v1/runs/{run}", tag = "runs",
+    params(("run" = String, Path, description = "a run id", format = Uuid)),
+    responses((status = 200, description = "what is known of it", body = RunReport), Refusals))]
+pub async fn show(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
+    caller.require(Role::Viewer)?;
+    let state = found(&service, run).await?;
+    let phase = Phase::of(&state, &service.queue.standing());
+    let text = render(&service, state, |source| report::render(Format::Json, source)).await?;
+    let mut value: serde_json::Value = serde_json::from_str(&text).map_err(Problem::fault)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("state".to_owned(), phase.as_str().into());
+    }
+    Ok(axum::Json(value))
+}
+
+/// The JUnit report.
+#[utoipa::path(get, path = "/api/v1/runs/{run}/junit.xml", tag = "runs",
+    params(("run" = String, Path, description = "a run id", format = Uuid)),
+    responses((status = 200, description = "one suite a cell and suite", body = String, content_type = "application/xml"), Refusals))]
+pub async fn junit(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
+    caller.require(Role::Viewer)?;
+    let text = render(&service, found(&service, run).await?, |source| report::render(Format::Junit, source)).await?;
+    Ok(([(header::CONTENT_TYPE, Format::Junit.media_type())], text))
+}
+
+/// The report as a page that stands alone. It can run nothing and fetch nothing.
+#[utoipa::path(get, path = "/api/v1/runs/{run}/report.html", tag = "runs",
+    params(("run" = String, Path, description = "a run id", format = Uuid)),
+    responses((status = 200, description = "a whole page", body = String, content_type = "text/html"), Refusals))]
+pub async fn html(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
+    caller.require(Role::Viewer)?;
+    let text = render(&service, found(&service, run).await?, |source| report::render(Format::Html, source)).await?;
+    let policy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
+    Ok(([(header::CONTENT_TYPE, Format::Html.media_type()), (header::CONTENT_SECURITY_POLICY, policy)], text))
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TextForm {
+    /// With the terminal's codes for colours.
+    #[serde(default)]
+    #[param(default = false)]
+    ansi: bool,
+}
+
+/// The report as a terminal shows it.
+#[utoipa::path(get, path = "/api/v1/runs/{run}/report.txt", tag = "runs",
+    params(("run" = String, Path, description = "a run id", format = Uuid), TextForm),
+    responses((status = 200, description = "at most 80 columns", body = String, content_type = "text/plain"), Refusals))]
+pub async fn text(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    RunPath(run): RunPath,
+    Query(form): Query<TextForm>,
+) -> Result<String, Problem> {
+    caller.require(Role::Viewer)?;
+    let told = move |source: &Source<'_>| {
+        let styled = human::render(source);
+        Ok(if form.ansi { styled.ansi() } else { styled.plain() })
+    };
+    render(&service, found(&service, run).await?, told).await
+}
+
+/// Tells a run, away from the threads that answer.
+///
+/// # Errors
+/// When the report can't be written.
+pub async fn render(
+    service: &Service,
+    state: RunState,
+    tell: impl FnOnce(&Source<'_>) -> Result<String, report::ReportError> + Send + 'static,
+) -> Result<String, Problem> {
+    let evidence = service.evidence.clone();
+    let told = tokio::task::spawn_blocking(move || {
+        let judgement = judge(&state);
+        tell(&Source { run: &state, judgement: &judgement, evidence: &|sha256| evidence.get(sha256) })
+    });
+    told.await.map_err(Problem::fault)?.map_err(Problem::fault)
+}
+
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CancelRequest {
+    /// Why; the reports say it.
+    #[schema(max_length = 300)]
+    reason: Option<String>,
+}
+
+/// Call a run off.
+///
+/// Cells under way are given up and their machines removed; the run ends without them. Calling off what is being called off changes nothing.
+#[utoipa::path(post, path = "/api/v1/runs/{run}/cancel", tag = "runs", request_body(content = Option<CancelRequest>),
+    params(("run" = String, Path, description = "a run id", format = Uuid)),
+    responses((status = 202, description = "it ends", body = RunRow), BodyRefusals))]
+pub async fn cancel(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    RunPath(run): RunPath,
+    MaybeJson(request): MaybeJson<CancelRequest>,
+) -> Result<impl IntoResponse, Problem> {
+    caller.require(Role::Engineer)?;
+    let reason = request.reason.unwrap_or_else(|| "it is not wanted any more".to_owned());
+    if reason.chars().count() > 300 {
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not-what-is-asked-for", "reason: at most 300 characters"));
+    }
+    found(&service, run).await?;
+    match service.queue.call_off(run, caller.name.as_str(), &reason).await? {
+        CallOff::TooLate => Err(Problem::conflict("run-ended", format!("run {run} has ended already"))),
+        CallOff::Ended | CallOff::UnderWay => Ok(accepted(&service, &found(&service, run).await?)),
+    }
+}

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::policy::Policy;
 use crate::id::Name;
 
 /// A customer of the integration centre.
@@ -29,6 +30,9 @@ pub struct Customer {
     /// choice of roles.
     #[serde(default)]
     pub levels: Levels,
+    /// What has to be shown before a patch may go to this customer. Without it the gate stays closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
 }
 
 /// Which roles of an environment are patched together, on the way from none to all.

@@ -12,6 +12,7 @@ pub mod inventory;
 pub mod lists;
 pub mod load;
 pub mod patch;
+pub mod policy;
 pub mod schema;
 pub mod source;
 pub mod step;

@@ -148,7 +148,8 @@ impl Painter {
             | Event::EvidenceKept { .. }
             | Event::PassEnded { .. }
             | Event::RunEnded { .. }
-            | Event::MachineReleased { .. } => {}
+            | Event::MachineReleased { .. }
+            | Event::Recorded { .. } => {}
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::{CaseAt, CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
 use crate::id::{CellId, Digest, RunId};
+use super::record::Record;
 use crate::plan::Plan;
 use crate::verdict::Verdict;
 
@@ -23,7 +24,8 @@ pub struct Entry {
     pub seq: u64,
     pub version: u32,
     pub at: Timestamp,
-    pub run: RunId,
+    /// `None` for a record, which belongs to no run.
+    pub run: Option<RunId>,
     pub event: Event,
     /// The hash of the entry before; zeros for the first.
     pub previous: Digest,
@@ -31,7 +33,7 @@ pub struct Entry {
     pub hash: Digest,
 }
 
-/// Something that happened in a run.
+/// Something that happened in a run, or was put on record beside the runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "event")]
 pub enum Event {
@@ -105,6 +107,10 @@ pub enum Event {
     /// A kept machine was let go.
     MachineReleased {
         machine: String,
+    },
+    /// Something about a patch and a customer, beside the runs.
+    Recorded {
+        record: Box<Record>,
     },
 }
 

@@ -85,10 +85,9 @@ pub struct StageRecord {
 
 /// Entries that cannot be a run's history.
 #[derive(Debug, thiserror::Error)]
-#[error("journal entry {seq} does not fit the history of run {run}: {reason}")]
+#[error("journal entry {seq} does not fit the history of its run: {reason}")]
 pub struct BadHistory {
     pub seq: u64,
-    pub run: RunId,
     pub reason: String,
 }
 
@@ -99,12 +98,12 @@ impl RunState {
     /// When the first is not a plan, or an entry speaks of a cell that the plan does not have or of a pass that was not begun.
     pub fn fold(entries: &[Entry]) -> Result<Option<Self>, BadHistory> {
         let Some((first, rest)) = entries.split_first() else { return Ok(None) };
-        let Event::RunPlanned { plan, plan_digest, by } = &first.event else {
-            return Err(BadHistory { seq: first.seq, run: first.run, reason: "a run's first entry must be its plan".to_owned() });
+        let (Event::RunPlanned { plan, plan_digest, by }, Some(run)) = (&first.event, first.run) else {
+            return Err(BadHistory { seq: first.seq, reason: "a run's first entry must be its plan".to_owned() });
         };
         let cells = plan.cells.iter().map(|cell| (cell.id.clone(), CellRecord::default())).collect();
         let mut state = Self {
-            run: first.run,
+            run,
             plan: (**plan).clone(),
             plan_digest: *plan_digest,
             by: by.clone(),
@@ -127,9 +126,10 @@ impl RunState {
     /// # Errors
     /// See [`RunState::fold`].
     pub fn apply(&mut self, entry: &Entry) -> Result<(), BadHistory> {
-        let bad = |reason: &str| BadHistory { seq: entry.seq, run: entry.run, reason: reason.to_owned() };
+        let bad = |reason: &str| BadHistory { seq: entry.seq, reason: reason.to_owned() };
         match &entry.event {
             Event::RunPlanned { .. } => return Err(bad("a run has one plan")),
+            Event::Recorded { .. } => return Err(bad("a record belongs to no run")),
             Event::RunTaken { controller } => self.controllers.push(controller.clone()),
             Event::RunCalledOff { .. } if self.is_finished() => {}
             Event::RunCalledOff { by, reason } => {
@@ -224,7 +224,8 @@ impl PassRecord {
             | Event::RunEnded { .. }
             | Event::PassStarted { .. }
             | Event::CellEnded { .. }
-            | Event::MachineReleased { .. } => return Err("not an event of a pass"),
+            | Event::MachineReleased { .. }
+            | Event::Recorded { .. } => return Err("not an event of a pass"),
         }
         Ok(())
     }

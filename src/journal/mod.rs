@@ -2,8 +2,12 @@
 
 pub mod event;
 pub mod fold;
+pub mod projection;
+pub mod record;
 pub mod store;
 
 pub use event::{Controller, Entry, Event, HostReport};
 pub use fold::{CalledOff, CellRecord, PassRecord, RunState, StageRecord};
+pub use projection::{Message, RunRow};
+pub use record::Record;
 pub use store::{Journal, JournalError};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
@@ -17,6 +17,8 @@ use tokio::sync::broadcast;
 
 use super::event::{Entry, Event, VERSION};
 use super::fold::{BadHistory, RunState};
+use super::projection::{self, Message};
+use super::record::Record;
 use crate::id::{Digest, RunId};
 
 const SCHEMA: &str = "
@@ -79,6 +81,7 @@ impl Journal {
         let pool = apart(async {
             let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(60)).connect_with(options).await?;
             sqlx::raw_sql(SCHEMA).execute(&pool).await?;
+            projection::prepare(&pool).await?;
             Ok(pool)
         });
         let pool = pool.await.map_err(|source| JournalError::Store { tried: "open", path: path.to_owned(), source })?;
@@ -93,11 +96,7 @@ impl Journal {
         let pool = self.pool.clone();
         let appended = apart(async move {
             let mut writing = pool.begin_with("begin immediate").await?;
-            let last = last(&mut writing).await?;
-            let (seq, previous) = last.map_or((1, Digest::from_bytes([0; 32])), |(seq, hash)| (seq + 1, hash));
-            let entry = Entry { seq, version: VERSION, at, run, event, previous, hash: previous };
-            let entry = Entry { hash: hash(&entry), ..entry };
-            insert(&mut writing, &entry).await?;
+            let entry = write(&mut writing, Some(run), at, event).await?;
             writing.commit().await?;
             Ok(entry)
         });
@@ -106,6 +105,60 @@ impl Journal {
         // Nobody watching is no error.
         let _ = self.watchers.send(entry.clone());
         Ok(entry)
+    }
+
+    /// Puts records on record, and messages into the outbox, all of them or none. With `after`, only if nothing that decisions rest on
+    /// was written behind that entry; else nothing is written and there is no answer.
+    ///
+    /// Their moments are later than every one in the journal: a clock that was put back puts no record before what it answers to.
+    ///
+    /// # Errors
+    /// When the store cannot take them. Nothing is written then.
+    pub async fn append_with(
+        &self,
+        after: Option<u64>,
+        at: Timestamp,
+        records: Vec<Record>,
+        messages: Vec<Message>,
+    ) -> Result<Option<Vec<Entry>>, JournalError> {
+        let pool = self.pool.clone();
+        let appended = apart(async move {
+            let mut writing = pool.begin_with("begin immediate").await?;
+            if let Some(after) = after
+                && projection::moved(&mut writing, after).await?
+            {
+                return Ok(None);
+            }
+            let mut entries = Vec::new();
+            for record in records {
+                let latest = projection::latest(&mut writing).await?;
+                let at = latest.and_then(|latest| latest.checked_add(SignedDuration::from_nanos(1)).ok()).map_or(at, |next| next.max(at));
+                entries.push(write(&mut writing, None, at, Event::Recorded { record: Box::new(record) }).await?);
+            }
+            let entry = entries.last().map_or(0, |entry| entry.seq);
+            for message in &messages {
+                projection::post(&mut writing, entry, at, message).await?;
+            }
+            writing.commit().await?;
+            Ok(Some(entries))
+        });
+        let failed = |source| JournalError::Store { tried: "append to", path: self.path.clone(), source };
+        let entries = appended.await.map_err(failed)?;
+        for entry in entries.iter().flatten() {
+            // Nobody watching is no error.
+            let _ = self.watchers.send(entry.clone());
+        }
+        Ok(entries)
+    }
+
+    /// The number of the last entry; 0 when there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn head(&self) -> Result<u64, JournalError> {
+        let rows = self.rows(sqlx::query("select coalesce(max(seq), 0) as head from entries")).await?;
+        let head = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("head")).map_err(|source| self.unreadable(source))?;
+        Ok(head.unsigned_abs())
     }
 
     /// What is appended from now on.
@@ -136,7 +189,7 @@ impl Journal {
     /// # Errors
     /// When the store cannot be read.
     pub async fn runs(&self) -> Result<Vec<RunId>, JournalError> {
-        let rows = self.rows(sqlx::query("select run, min(seq) as first from entries group by run order by first desc")).await?;
+        let rows = self.rows(sqlx::query("select run, min(seq) as first from entries where run <> '' group by run order by first desc")).await?;
         rows.iter()
             .map(|row| {
                 let text: String = row.try_get("run").map_err(|source| self.unreadable(source))?;
@@ -166,16 +219,16 @@ impl Journal {
         Ok(rows.len() as u64)
     }
 
-    async fn rows(&self, query: Query<'static, Sqlite, SqliteArguments>) -> Result<Vec<SqliteRow>, JournalError> {
+    pub(super) async fn rows(&self, query: Query<'static, Sqlite, SqliteArguments>) -> Result<Vec<SqliteRow>, JournalError> {
         let pool = self.pool.clone();
         apart(async move { query.fetch_all(&pool).await }).await.map_err(|source| self.unreadable(source))
     }
 
-    fn unreadable(&self, source: sqlx::Error) -> JournalError {
+    pub(super) fn unreadable(&self, source: sqlx::Error) -> JournalError {
         JournalError::Store { tried: "read", path: self.path.clone(), source }
     }
 
-    fn entry(&self, row: &SqliteRow) -> Result<Entry, JournalError> {
+    pub(super) fn entry(&self, row: &SqliteRow) -> Result<Entry, JournalError> {
         let seq: i64 = row.try_get("seq").map_err(|source| self.unreadable(source))?;
         let altered = |found: String| JournalError::Altered { path: self.path.clone(), seq: seq.unsigned_abs(), found };
         let text = |column: &str| row.try_get::<String, _>(column).map_err(|source| self.unreadable(source));
@@ -187,7 +240,7 @@ impl Journal {
             seq: seq.unsigned_abs(),
             version,
             at: parse(&text("at")?).map_err(altered)?,
-            run: parse(&text("run")?).map_err(altered)?,
+            run: Some(text("run")?).filter(|run| !run.is_empty()).map(|run| parse(&run)).transpose().map_err(altered)?,
             event: serde_json::from_str(&text("event")?).map_err(|bad| altered(bad.to_string()))?,
             previous: parse(&text("previous")?).map_err(altered)?,
             hash: parse(&text("hash")?).map_err(altered)?,
@@ -197,7 +250,7 @@ impl Journal {
 }
 
 /// Does work on a thread of its own, so that a paused clock (the simulator's) stands still until it is done.
-async fn apart<T: Send + 'static>(work: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static) -> Result<T, sqlx::Error> {
+pub(super) async fn apart<T: Send + 'static>(work: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static) -> Result<T, sqlx::Error> {
     let handle = tokio::runtime::Handle::current();
     let done = tokio::task::spawn_blocking(move || handle.block_on(work)).await;
     done.unwrap_or_else(|ended| Err(sqlx::Error::Io(std::io::Error::other(ended))))
@@ -213,8 +266,19 @@ where
 /// The hash of an entry: over everything but the hash itself.
 fn hash(entry: &Entry) -> Digest {
     #[derive(Serialize)]
-    struct Hashed<'a>(u64, u32, &'a Timestamp, &'a RunId, &'a Event, &'a Digest);
-    Digest::of_json(&Hashed(entry.seq, entry.version, &entry.at, &entry.run, &entry.event, &entry.previous))
+    struct Hashed<'a>(u64, u32, &'a Timestamp, Option<&'a RunId>, &'a Event, &'a Digest);
+    Digest::of_json(&Hashed(entry.seq, entry.version, &entry.at, entry.run.as_ref(), &entry.event, &entry.previous))
+}
+
+/// Writes an event as the next entry, and what follows from it for the lists.
+async fn write(on: &mut SqliteConnection, run: Option<RunId>, at: Timestamp, event: Event) -> Result<Entry, sqlx::Error> {
+    let last = last(on).await?;
+    let (seq, previous) = last.map_or((1, Digest::from_bytes([0; 32])), |(seq, hash)| (seq + 1, hash));
+    let entry = Entry { seq, version: VERSION, at, run, event, previous, hash: previous };
+    let entry = Entry { hash: hash(&entry), ..entry };
+    insert(on, &entry).await?;
+    projection::apply(on, &entry).await?;
+    Ok(entry)
 }
 
 async fn last(on: &mut SqliteConnection) -> Result<Option<(u64, Digest)>, sqlx::Error> {
@@ -233,7 +297,7 @@ async fn insert(on: &mut SqliteConnection, entry: &Entry) -> Result<(), sqlx::Er
         .bind(entry.seq as i64)
         .bind(entry.version)
         .bind(entry.at.to_string())
-        .bind(entry.run.to_string())
+        .bind(entry.run.map(|run| run.to_string()).unwrap_or_default())
         .bind(event)
         .bind(entry.previous.to_string())
         .bind(entry.hash.to_string())

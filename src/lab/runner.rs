@@ -101,7 +101,7 @@ impl CellRunner {
     /// Writes an event to the journal and to this cell's record.
     pub(super) async fn append(&mut self, event: Event) -> Result<(), JournalError> {
         let entry = self.lab.journal.append(self.run, self.lab.clock.now(), event).await?;
-        let bad = |reason: &str| crate::journal::fold::BadHistory { seq: entry.seq, run: entry.run, reason: reason.to_owned() };
+        let bad = |reason: &str| crate::journal::fold::BadHistory { seq: entry.seq, reason: reason.to_owned() };
         self.record.apply(&entry).map_err(bad)?;
         Ok(())
     }

@@ -145,6 +145,7 @@ pub fn failing() -> Story {
             confirmed: (2, 2),
             detail: detail.to_owned(),
             evidence: Vec::new(),
+            fingerprint: Digest::of(message),
         });
     }
     cell.cases.iter_mut().filter(|case| case.case.as_str() == "listening").for_each(|case| case.detail = DIFF.to_owned());
@@ -182,6 +183,7 @@ fn no_boot(story: &mut Story) {
     let mut cell = cell_judgement(&uefi, &[("disk/survives-reboot", Comparison::Missing)], Verdict::Fail);
     cell.findings.push(Finding {
         code: "kernel-panic".to_owned(),
+        fingerprint: Digest::of(&trouble.message),
         message: trouble.message,
         stage: Some(Stage::ColdBoot),
         case: None,

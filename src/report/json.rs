@@ -167,6 +167,8 @@ struct FindingReport<'a> {
     confirmed: Confirmed,
     detail: &'a str,
     evidence: &'a [Evidence],
+    /// What a waiver of this finding names.
+    fingerprint: Digest,
 }
 
 #[derive(Serialize)]
@@ -261,6 +263,7 @@ fn finding_report(finding: &crate::verdict::Finding) -> FindingReport<'_> {
         confirmed: Confirmed { again: finding.confirmed.0, tried: finding.confirmed.1 },
         detail: &finding.detail,
         evidence: &finding.evidence,
+        fingerprint: finding.fingerprint,
     }
 }
 

@@ -1,6 +1,8 @@
 //! What stays of a text when all that differs between two equal events is taken out: numbers, addresses, times, hashes, temporary
 //! names. Two failures with the same folded text are the same failure.
 
+use std::collections::BTreeSet;
+
 use crate::id::Digest;
 
 /// The months and days that logs write before a number.
@@ -107,6 +109,16 @@ fn push_token(out: &mut String, token: &str) {
 pub fn fingerprint<'a>(lines: impl IntoIterator<Item = &'a str>) -> Digest {
     let folded: Vec<String> = lines.into_iter().map(fold).filter(|line| !line.is_empty()).collect();
     Digest::of(folded.join("\n"))
+}
+
+/// What a failure is, apart from what differs from clone to clone: its own fingerprint, else its folded message.
+pub fn essence(fingerprint: Option<Digest>, message: &str) -> String {
+    fingerprint.map_or_else(|| fold(message), |fingerprint| fingerprint.to_string())
+}
+
+/// The fingerprint of bad news about a case or a stage: what it is called, what it is about, and each way in which it showed.
+pub fn identity(code: &str, subject: &str, essences: &BTreeSet<String>) -> Digest {
+    Digest::of_json(&(code, subject, essences))
 }
 
 #[cfg(test)]

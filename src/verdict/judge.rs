@@ -4,10 +4,12 @@
 //! cases is not a pass; bad news that did not show again is flaky, and flaky is never a pass.
 
 use crate::cell::{Blame, CaseOutcome, Pass, Stage, StageOutcome, Trouble, blame};
+use crate::id::Digest;
 use crate::journal::{CellRecord, PassRecord, RunState};
 use crate::plan::PlannedCell;
 
 use super::compare::{Pair, PairMeaning, comparison};
+use super::fold::{essence, identity};
 use super::evidence::{CaseKey, is_clean, keys, lost_twins, pairs};
 use super::health::SUITE;
 use super::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
@@ -127,6 +129,7 @@ fn later_trouble(record: &CellRecord, pass: &PassRecord, stage: Stage, trouble: 
         confirmed: (0, 0),
         detail: trouble.detail.clone(),
         evidence: trouble.evidence.clone(),
+        fingerprint: of_stage(stage, trouble),
     };
     if let Pass::Twin { suite, case, round, .. } = &pass.pass {
         let (lost, all) = lost_twins(record, &(suite.clone(), case.clone()));
@@ -175,6 +178,7 @@ fn stage_finding(cell: &PlannedCell, record: &CellRecord, stage: Stage, trouble:
             confirmed: (again as u32, tries.len() as u32),
             detail: trouble.detail.clone(),
             evidence: trouble.evidence.clone(),
+            fingerprint: of_stage(stage, trouble),
         });
     } else {
         judgement.faults.push(Fault {
@@ -192,6 +196,10 @@ fn stage_finding(cell: &PlannedCell, record: &CellRecord, stage: Stage, trouble:
             evidence: trouble.evidence.clone(),
         });
     }
+}
+
+fn of_stage(stage: Stage, trouble: &Trouble) -> Digest {
+    identity(trouble.cause.code(), stage.as_str(), &[essence(None, &trouble.message)].into())
 }
 
 /// Bad news that no fresh clone could be asked about.
@@ -232,6 +240,7 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
             code: comparison.as_str().to_owned(),
             message: format!("{place}: {}", judged.message),
             stage: None,
+            fingerprint: of_case(comparison, &place, &complete),
             case: Some(place),
             confirmed: (suspect as u32 - 1, complete.len() as u32 - 1),
             detail: judged.detail.clone(),
@@ -255,6 +264,11 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
         Comparison::Unchanged | Comparison::New | Comparison::PreExisting | Comparison::Skipped => {}
     }
     judgement.cases.push(judged);
+}
+
+fn of_case(comparison: Comparison, place: &str, pairs: &[&Pair<'_>]) -> Digest {
+    let bad = pairs.iter().filter(|pair| pair.is_suspect()).filter_map(|pair| pair.patched);
+    identity(comparison.as_str(), place, &bad.map(|seen| essence(seen.fingerprint, &seen.message)).collect())
 }
 
 type Seen<'a> = Option<&'a crate::cell::CaseObservation>;

@@ -3,6 +3,7 @@
 pub mod compare;
 pub mod evidence;
 pub mod fold;
+pub mod gate;
 pub mod health;
 pub mod judge;
 pub mod results;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::cause::Evidence;
 use crate::cell::{CaseOutcome, Stage};
-use crate::id::{CellId, Name};
+use crate::id::{CellId, Digest, Name};
 
 /// What the observations of a plan mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -136,6 +137,8 @@ pub struct Finding {
     pub confirmed: (u32, u32),
     pub detail: String,
     pub evidence: Vec<Evidence>,
+    /// What kind of finding it is: equal for those that differ only in numbers, addresses and times. A waiver names it.
+    pub fingerprint: Digest,
 }
 
 /// Bad news that the lab is to blame for, or that nobody can be blamed for.

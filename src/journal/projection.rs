@@ -1,0 +1,300 @@
+//! Lists that the journal keeps beside its entries, so that nobody reads all of them to find some: the runs, the records by patch and
+//! customer, and the outbox.
+//!
+//! Invariant: runs and records follow from the entries alone, are written in the same transaction, and are made anew where they are
+//! missing or behind. Nothing is decided by them: they only say which entries to read.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, SqlitePool};
+use uuid::Uuid;
+
+use super::event::{Entry, Event};
+use super::record::Record;
+use super::store::{Journal, JournalError};
+use crate::id::{Digest, Name, RunId};
+use crate::verdict::Verdict;
+
+/// The version of the lists' form. Another one in the file is made anew.
+const VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+    create table if not exists projected (version integer not null, seq integer not null);
+    create table if not exists runs (
+        run text primary key, patch text not null, patch_id text not null, plan_digest text not null, customers text not null,
+        launched_by text not null, planned_at text not null, seq integer not null, ended_at text, verdict text);
+    create index if not exists runs_by_patch on runs (patch, seq);
+    create index if not exists runs_by_seq on runs (seq);
+    create table if not exists records (seq integer primary key, kind text not null, patch text, customer text, id text, at text not null);
+    create index if not exists records_by_patch on records (patch, customer, seq);
+    create index if not exists records_by_id on records (id, seq);
+    create index if not exists records_by_kind on records (kind, seq);
+    create table if not exists outbox (
+        id integer primary key autoincrement, entry integer not null, target text not null, body text not null, posted text not null,
+        attempts integer not null default 0, due text not null, delivered text);
+    create index if not exists outbox_waiting on outbox (due) where delivered is null;
+";
+
+/// How the events begin that a decision may change with. An event's tag is written first.
+const TELLING: [&str; 4] = ["run-planned", "cell-ended", "run-ended", "recorded"];
+
+/// Something to be told to the outside, kept until it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where it goes, for example a webhook's name.
+    pub target: String,
+    pub body: String,
+}
+
+/// A run as lists show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRow {
+    pub run: RunId,
+    /// The patch's digest.
+    pub patch: Digest,
+    pub patch_id: Name,
+    pub plan_digest: Digest,
+    /// Whose cells are in its plan.
+    pub customers: Vec<Name>,
+    pub by: String,
+    pub planned: Timestamp,
+    /// The entry that it began with.
+    pub seq: u64,
+    pub ended: Option<(Timestamp, Verdict)>,
+}
+
+/// Which runs to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    pub patch: Option<Digest>,
+    pub customer: Option<Name>,
+    /// `Some(false)`: those that have not ended.
+    pub ended: Option<bool>,
+}
+
+impl Journal {
+    /// Runs, the newest first: at most so many, and only those that began before this entry.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn page(&self, filter: &RunFilter, before: Option<u64>, limit: u32) -> Result<Vec<RunRow>, JournalError> {
+        let query = sqlx::query(
+            "select * from runs where (?1 is null or patch = ?1) and (?2 is null or instr(customers, ?2) > 0)
+             and (?3 is null or (ended_at is not null) = ?3) and (?4 is null or seq < ?4) order by seq desc limit ?5",
+        );
+        let query = query
+            .bind(filter.patch.map(|patch| patch.to_string()))
+            .bind(filter.customer.as_ref().map(|customer| format!(" {customer} ")))
+            .bind(filter.ended)
+            .bind(before.map(|before| before as i64))
+            .bind(limit);
+        self.rows(query).await?.iter().map(|row| run_row(row).map_err(|source| self.unreadable(source))).collect()
+    }
+
+    /// The records about a patch and a customer, in their order, and what was done about them.
+    ///
+    /// # Errors
+    /// When the store cannot be read or an entry's hash is not its own.
+    pub async fn records(&self, patch: Digest, customer: &Name) -> Result<Vec<Entry>, JournalError> {
+        let query = sqlx::query(
+            "select e.* from records r join entries e on e.seq = r.seq where r.patch = ? and r.customer = ? order by r.seq",
+        );
+        let rows = self.rows(query.bind(patch.to_string()).bind(customer.to_string())).await?;
+        rows.iter().map(|row| self.entry(row)).collect()
+    }
+
+    /// Every record of a kind, see [`Record::kind`].
+    ///
+    /// # Errors
+    /// As [`Journal::records`].
+    pub async fn records_of_kind(&self, kind: &'static str) -> Result<Vec<Entry>, JournalError> {
+        let query = sqlx::query("select e.* from records r join entries e on e.seq = r.seq where r.kind = ? order by r.seq");
+        let rows = self.rows(query.bind(kind)).await?;
+        rows.iter().map(|row| self.entry(row)).collect()
+    }
+
+    /// The patch and the customer of the record with this id, where there is one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn scope_of(&self, id: Uuid) -> Result<Option<(Digest, Name)>, JournalError> {
+        let query = sqlx::query("select patch, customer from records where id = ? order by seq limit 1").bind(id.to_string());
+        let rows = self.rows(query).await?;
+        let scope = |row: &SqliteRow| Ok((parsed(row, "patch")?, parsed(row, "customer")?));
+        rows.first().map(|row| scope(row).map_err(|source| self.unreadable(source))).transpose()
+    }
+
+    /// The latest moment of any record.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn latest_record(&self) -> Result<Option<Timestamp>, JournalError> {
+        let rows = self.rows(sqlx::query("select at from records order by seq desc limit 1")).await?;
+        rows.first().map(|row| parsed(row, "at").map_err(|source| self.unreadable(source))).transpose()
+    }
+}
+
+/// Makes the lists where they are missing or behind.
+pub(super) async fn prepare(pool: &SqlitePool) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(SCHEMA).execute(pool).await?;
+    let behind = "select coalesce((select max(seq) from entries), 0) as head,
+                  coalesce((select seq from projected where version = ?), -1) as seq";
+    let row = sqlx::query(behind).bind(VERSION).fetch_one(pool).await?;
+    if row.try_get::<i64, _>("head")? == row.try_get::<i64, _>("seq")? {
+        return Ok(());
+    }
+    let mut writing = pool.begin_with("begin immediate").await?;
+    // Another process may have been faster.
+    let row = sqlx::query(behind).bind(VERSION).fetch_one(&mut *writing).await?;
+    let mut done: i64 = row.try_get("seq")?;
+    if done < 0 {
+        sqlx::raw_sql("delete from projected; delete from runs; delete from records").execute(&mut *writing).await?;
+        sqlx::query("insert into projected (version, seq) values (?, 0)").bind(VERSION).execute(&mut *writing).await?;
+        done = 0;
+    }
+    let telling = format!("select * from entries where seq > ? and ({}) order by seq limit 500", tells());
+    loop {
+        let rows = sqlx::query(AssertSqlSafe(telling.clone())).bind(done).fetch_all(&mut *writing).await?;
+        let Some(last) = rows.last() else { break };
+        done = last.try_get("seq")?;
+        for row in &rows {
+            apply(&mut writing, &unchecked(row)?).await?;
+        }
+    }
+    sqlx::query("update projected set seq = (select coalesce(max(seq), 0) from entries)").execute(&mut *writing).await?;
+    writing.commit().await
+}
+
+fn tells() -> String {
+    let begins = TELLING.map(|tag| format!("event like '{{\"event\":\"{tag}\"%'"));
+    begins.join(" or ")
+}
+
+/// Whether something that decisions rest on was written behind this entry.
+pub(super) async fn moved(on: &mut SqliteConnection, after: u64) -> Result<bool, sqlx::Error> {
+    let query = format!("select exists (select 1 from entries where seq > ? and ({})) as moved", tells());
+    sqlx::query(AssertSqlSafe(query)).bind(after as i64).fetch_one(on).await?.try_get("moved")
+}
+
+/// The latest moment of the journal: of its last record and of whatever was written since.
+pub(super) async fn latest(on: &mut SqliteConnection) -> Result<Option<Timestamp>, sqlx::Error> {
+    let query = "select at from entries where seq >= coalesce((select max(seq) from records), 0)";
+    let rows = sqlx::query(query).fetch_all(on).await?;
+    rows.iter().map(|row| parsed(row, "at")).try_fold(None, |latest: Option<Timestamp>, at| Ok(latest.max(Some(at?))))
+}
+
+/// Puts a message into the outbox.
+pub(super) async fn post(on: &mut SqliteConnection, entry: u64, at: Timestamp, message: &Message) -> Result<(), sqlx::Error> {
+    sqlx::query("insert into outbox (entry, target, body, posted, due) values (?, ?, ?, ?, ?)")
+        .bind(entry as i64)
+        .bind(&message.target)
+        .bind(&message.body)
+        .bind(at.to_string())
+        .bind(at.to_string())
+        .execute(on)
+        .await?;
+    Ok(())
+}
+
+/// What an entry adds to the lists.
+pub(super) async fn apply(on: &mut SqliteConnection, entry: &Entry) -> Result<(), sqlx::Error> {
+    match (&entry.event, entry.run) {
+        (Event::RunPlanned { plan, plan_digest, by }, Some(run)) => {
+            let mut customers: Vec<&Name> = plan.cells.iter().map(|cell| &cell.customer).collect();
+            customers.sort();
+            customers.dedup();
+            let customers: String = customers.iter().map(|customer| format!(" {customer} ")).collect();
+            sqlx::query(
+                "insert or ignore into runs (run, patch, patch_id, plan_digest, customers, launched_by, planned_at, seq)
+                 values (?, ?, ?, ?, ?, ?, ?, ?)",
+            )
+            .bind(run.to_string())
+            .bind(plan.patch.sha256.to_string())
+            .bind(plan.patch.manifest.id.to_string())
+            .bind(plan_digest.to_string())
+            .bind(customers)
+            .bind(by)
+            .bind(entry.at.to_string())
+            .bind(entry.seq as i64)
+            .execute(&mut *on)
+            .await?;
+        }
+        (Event::RunEnded { verdict }, Some(run)) => {
+            sqlx::query("update runs set ended_at = ?, verdict = ? where run = ?")
+                .bind(entry.at.to_string())
+                .bind(verdict.as_str())
+                .bind(run.to_string())
+                .execute(&mut *on)
+                .await?;
+        }
+        (Event::Recorded { record }, _) => file(on, entry, record).await?,
+        _ => {}
+    }
+    // Where something is missing before it, the next one who opens the journal goes on from there.
+    let known = sqlx::query("update projected set seq = ?1 where version = ?2 and seq = ?1 - 1").bind(entry.seq as i64).bind(VERSION);
+    known.execute(on).await?;
+    Ok(())
+}
+
+/// Files a record under its patch and customer, or under those of the record that it is about.
+async fn file(on: &mut SqliteConnection, entry: &Entry, record: &Record) -> Result<(), sqlx::Error> {
+    let (patch, customer) = record.scope();
+    let id = record.id().map(|id| id.to_string());
+    sqlx::query(
+        "insert or ignore into records (seq, kind, patch, customer, id, at) values (?1, ?2,
+         coalesce(?3, (select patch from records where id = ?5 order by seq limit 1)),
+         coalesce(?4, (select customer from records where id = ?5 order by seq limit 1)), ?5, ?6)",
+    )
+    .bind(entry.seq as i64)
+    .bind(record.kind())
+    .bind(patch.map(|patch| patch.to_string()))
+    .bind(customer.map(ToString::to_string))
+    .bind(id)
+    .bind(entry.at.to_string())
+    .execute(on)
+    .await?;
+    Ok(())
+}
+
+/// An entry for the lists alone: whoever decides by it reads it again and checks its hash.
+fn unchecked(row: &SqliteRow) -> Result<Entry, sqlx::Error> {
+    let run: String = row.try_get("run")?;
+    let event: String = row.try_get("event")?;
+    Ok(Entry {
+        seq: row.try_get::<i64, _>("seq")?.unsigned_abs(),
+        version: row.try_get("version")?,
+        at: parsed(row, "at")?,
+        run: if run.is_empty() { None } else { Some(parsed(row, "run")?) },
+        event: serde_json::from_str(&event).map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?,
+        previous: parsed(row, "previous")?,
+        hash: parsed(row, "hash")?,
+    })
+}
+
+fn run_row(row: &SqliteRow) -> Result<RunRow, sqlx::Error> {
+    let customers: String = row.try_get("customers")?;
+    let verdict: Option<String> = row.try_get("verdict")?;
+    let verdict = verdict.map(|word| serde_json::from_value::<Verdict>(word.into())).transpose();
+    let verdict = verdict.map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?;
+    Ok(RunRow {
+        run: parsed(row, "run")?,
+        patch: parsed(row, "patch")?,
+        patch_id: parsed(row, "patch_id")?,
+        plan_digest: parsed(row, "plan_digest")?,
+        customers: customers.split_whitespace().map(str::parse).collect::<Result<_, _>>().map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?,
+        by: row.try_get("launched_by")?,
+        planned: parsed(row, "planned_at")?,
+        seq: row.try_get::<i64, _>("seq")?.unsigned_abs(),
+        ended: verdict.map(|verdict| Ok::<_, sqlx::Error>((parsed(row, "ended_at")?, verdict))).transpose()?,
+    })
+}
+
+fn parsed<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T, sqlx::Error>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    let text: String = row.try_get(column)?;
+    text.parse().map_err(|bad: T::Err| sqlx::Error::Decode(Box::new(bad)))
+}

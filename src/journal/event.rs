@@ -123,6 +123,13 @@ pub struct Controller {
     pub host: HostReport,
 }
 
+impl Controller {
+    /// Whether its machines are the simulator's.
+    pub fn is_simulated(&self) -> bool {
+        self.hypervisor == "sim" || self.hypervisor.starts_with("sim:")
+    }
+}
+
 /// The host that machines run on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

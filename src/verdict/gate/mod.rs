@@ -3,6 +3,19 @@
 //! Invariants: pure; the same inputs and the same moment always give the same decision, so that a past one can be replayed. Only what
 //! was seen to pass opens the gate: whatever is unknown, missing, too old or about other bytes keeps it closed, with a reason.
 
+mod cover;
+mod decide;
+mod evidence;
+mod inputs;
+mod people;
+#[cfg(test)]
+mod tests;
+
+pub use cover::selection;
+pub use decide::decide;
+pub use inputs::{GateInputs, Records, RunEvidence, same_person, until};
+pub use people::void;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

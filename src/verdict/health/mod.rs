@@ -18,7 +18,7 @@ mod hardware;
 mod kernel;
 mod network;
 mod packages;
-mod pattern;
+pub(in crate::verdict) mod pattern;
 mod posture;
 mod services;
 mod storage;

@@ -7,14 +7,19 @@ pub(super) fn covers(pattern: &str, path: &str) -> bool {
     if pattern.is_empty() {
         return false;
     }
-    if matches(pattern.as_bytes(), path.as_bytes()) {
+    if matches(pattern, path) {
         return true;
     }
-    path.match_indices('/').skip(1).any(|(at, _)| matches(pattern.as_bytes(), &path.as_bytes()[..at]))
+    path.match_indices('/').skip(1).any(|(at, _)| matches(pattern, &path[..at]))
+}
+
+/// Whether the pattern matches the whole text.
+pub(in crate::verdict) fn matches(pattern: &str, text: &str) -> bool {
+    matches_bytes(pattern.as_bytes(), text.as_bytes())
 }
 
 /// Classic two-pointer matching: linear in practice, never exponential.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
+fn matches_bytes(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut back: Option<(usize, usize)> = None;
     while t < text.len() {

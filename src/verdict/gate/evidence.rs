@@ -1,0 +1,158 @@
+//! What the runs of a patch say about one cell that must pass.
+//!
+//! Invariants: good news counts from an ended run that covers the cell alone; bad news counts from wherever the same machines were tried,
+//! also from a run that was given up. So no amount of trying again turns a failure into a pass.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::cover::{self, Relation};
+use super::inputs::{GateInputs, RunEvidence};
+use super::GateFinding;
+use crate::cell::{Cause, StageOutcome};
+use crate::id::Name;
+use crate::journal::{CellRecord, PassRecord, RunState};
+use crate::plan::PlannedCell;
+use crate::verdict::evidence::{keys, pairs};
+use crate::verdict::fold::{essence, fold, identity};
+use crate::verdict::{CellJudgement, Comparison, Fault, Verdict};
+
+/// Bad news that is not the same on every clone, or that could not be tried again: it blocks as long as nobody takes it upon himself.
+pub(super) const FLAKY: &str = "flaky";
+const UNCONFIRMED: &str = "unconfirmed";
+
+/// What one run says about the cell.
+pub(super) struct Observed<'a> {
+    pub run: &'a RunState,
+    pub customer: &'a Name,
+    pub relation: Relation,
+    pub progress: Progress,
+    /// Bad news that stands unless it is waived, or clears up while the run goes on.
+    pub bad: BTreeSet<GateFinding>,
+}
+
+pub(super) enum Progress {
+    Queued,
+    Running,
+    Ended {
+        at: Timestamp,
+        passed: bool,
+        /// Why it says nothing about the patch, where the lab is to blame.
+        errored: Option<String>,
+    },
+}
+
+/// Everything that the runs say about a cell that must pass.
+pub(super) fn observed<'a>(inputs: &'a GateInputs, wanted: &PlannedCell, as_of: Timestamp) -> Vec<Observed<'a>> {
+    let speaks = |run: &&RunEvidence| {
+        let simulated = |simulated: bool| run.state.controllers.iter().all(|controller| controller.is_simulated() == simulated);
+        let patch = &run.state.plan.patch;
+        patch.sha256 == inputs.requirements.patch
+            && patch.brings == inputs.requirements.plan.patch.brings
+            && run.state.planned <= as_of
+            && simulated(inputs.requirements.simulated)
+    };
+    let mut all = Vec::new();
+    for run in inputs.runs.iter().filter(speaks) {
+        for tried in &run.state.plan.cells {
+            let own = tried.customer == inputs.requirements.customer;
+            let relation = cover::relation(wanted, tried);
+            let known = own || inputs.requirements.policy.accept_from.contains(&tried.customer);
+            if !known || relation == Relation::None || (relation == Relation::OtherBytes && !own) {
+                continue;
+            }
+            all.extend(observe(run, wanted, tried, relation, as_of));
+        }
+    }
+    all
+}
+
+fn observe<'a>(
+    run: &'a RunEvidence,
+    wanted: &PlannedCell,
+    tried: &'a PlannedCell,
+    relation: Relation,
+    as_of: Timestamp,
+) -> Option<Observed<'a>> {
+    let judgement = run.judgement.cells.iter().find(|cell| cell.id == tried.id)?;
+    let record = run.state.cells.get(&tried.id)?;
+    let mut bad: BTreeSet<GateFinding> = findings(judgement).chain(cut_short(tried, record, judgement)).collect();
+    if relation != Relation::Covers {
+        bad.retain(|finding| cover::concerns(wanted, tried, finding.case.as_deref()));
+    }
+    if relation == Relation::OtherBytes {
+        bad.clear();
+    }
+    let progress = match run.state.ended {
+        Some((at, _)) if at <= as_of => {
+            let passed = judgement.verdict == Verdict::Pass;
+            Progress::Ended { at, passed, errored: errored(judgement) }
+        }
+        _ if record.passes.is_empty() && !record.ended => Progress::Queued,
+        _ => Progress::Running,
+    };
+    Some(Observed { run: &run.state, customer: &tried.customer, relation, progress, bad })
+}
+
+/// The judged bad news that a person could take upon himself.
+pub fn findings(judgement: &CellJudgement) -> impl Iterator<Item = GateFinding> + '_ {
+    let findings = judgement.findings.iter().map(|finding| GateFinding {
+        code: finding.code.clone(),
+        case: finding.case.clone(),
+        fingerprint: finding.fingerprint,
+        waiver: None,
+    });
+    findings.chain(judgement.faults.iter().filter(|fault| waivable(fault)).map(|fault| {
+        let case = fault.case.clone().or_else(|| fault.stage.map(|stage| stage.to_string()));
+        let subject = case.clone().unwrap_or_default();
+        let fingerprint = identity(FLAKY, &subject, &[fold(&fault.message)].into());
+        GateFinding { code: FLAKY.to_owned(), case, fingerprint, waiver: None }
+    }))
+}
+
+fn waivable(fault: &Fault) -> bool {
+    !fault.recovered && (fault.code == FLAKY || fault.code == UNCONFIRMED)
+}
+
+/// Why a cell's evidence is not whole, apart from bad news about the patch.
+fn errored(judgement: &CellJudgement) -> Option<String> {
+    let fault = judgement.faults.iter().find(|fault| !fault.recovered && !waivable(fault)).map(|fault| fault.code.clone());
+    // What came after a finding that ended the pass was never tried: a waiver of that finding does not speak for it.
+    let untried = || judgement.cases.iter().find(|case| case.comparison == Comparison::Missing);
+    fault.or_else(|| untried().map(|case| format!("{}/{} gave no result", case.suite, case.case)))
+}
+
+/// Cases that went from good to bad in a pass that people or a dying controller cut short, and of which the judgement says nothing: who
+/// stops a run when it turns red has seen red all the same.
+fn cut_short(cell: &PlannedCell, record: &CellRecord, judgement: &CellJudgement) -> Vec<GateFinding> {
+    let stopped = |pass: &PassRecord| {
+        let by_people = |cause: &Cause| matches!(cause, Cause::ControllerEnded | Cause::Cancelled);
+        !pass.ended || pass.trouble().is_some_and(|(_, trouble)| by_people(&trouble.cause))
+    };
+    if !record.passes.iter().any(stopped) {
+        return Vec::new();
+    }
+    let whole = |pass: &PassRecord| {
+        let mut pass = pass.clone();
+        if stopped(&pass) {
+            pass.ended = true;
+            pass.stages.retain(|stage| !matches!(stage.ended, None | Some((_, StageOutcome::Failed { .. }))));
+        }
+        pass
+    };
+    let as_if = CellRecord { passes: record.passes.iter().map(whole).collect(), ended: record.ended };
+    let judged = |place: &str| findings(judgement).any(|finding| finding.case.as_deref() == Some(place));
+    let mut found = Vec::new();
+    for key in keys(cell, &as_if) {
+        let place = format!("{}/{}", key.0, key.1);
+        let pairs = pairs(&as_if, &key);
+        let bad = pairs.iter().filter(|pair| pair.is_suspect()).filter_map(|pair| pair.patched);
+        let essences: BTreeSet<String> = bad.map(|seen| essence(seen.fingerprint, &seen.message)).collect();
+        if !essences.is_empty() && !judged(&place) {
+            let fingerprint = identity(FLAKY, &place, &essences);
+            found.push(GateFinding { code: FLAKY.to_owned(), case: Some(place), fingerprint, waiver: None });
+        }
+    }
+    found
+}

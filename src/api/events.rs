@@ -116,7 +116,7 @@ impl Watcher {
                 },
             };
             match entry {
-                Ok(entry) if entry.run == self.run => self.take(vec![entry]),
+                Ok(entry) if entry.run == Some(self.run) => self.take(vec![entry]),
                 Ok(_) => {}
                 // Too slow to follow: what was missed is in the journal.
                 Err(RecvError::Lagged(_)) => {

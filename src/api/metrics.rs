@@ -97,16 +97,17 @@ impl Metrics {
 
     /// Learns from an entry of the journal.
     pub fn entry(&self, entry: &Entry) {
+        let Some(run) = entry.run else { return };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match &entry.event {
             Event::PassStarted { cell, .. } => {
-                seen.insert((entry.run, cell.clone()), UnderWay::default());
+                seen.insert((run, cell.clone()), UnderWay::default());
             }
             Event::StageStarted { cell, stage } => {
-                seen.entry((entry.run, cell.clone())).or_default().stage = Some((*stage, entry.at));
+                seen.entry((run, cell.clone())).or_default().stage = Some((*stage, entry.at));
             }
             Event::StageEnded { cell, stage, outcome } => {
-                let started = seen.get_mut(&(entry.run, cell.clone())).and_then(|way| way.stage.take());
+                let started = seen.get_mut(&(run, cell.clone())).and_then(|way| way.stage.take());
                 if let Some((_, started)) = started.filter(|(open, _)| open == stage) {
                     let outcome = match outcome {
                         StageOutcome::Passed => "passed",
@@ -118,10 +119,10 @@ impl Metrics {
                 }
             }
             Event::PassEnded { cell, .. } => {
-                seen.remove(&(entry.run, cell.clone()));
+                seen.remove(&(run, cell.clone()));
             }
             Event::RunEnded { verdict } => {
-                seen.retain(|(run, _), _| *run != entry.run);
+                seen.retain(|(other, _), _| *other != run);
                 self.ended.get_or_create(&ByVerdict { verdict: verdict.as_str() }).inc();
             }
             _ => {}

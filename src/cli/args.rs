@@ -2,9 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use uuid::Uuid;
 
+use crate::catalog::policy::Role;
 use crate::catalog::text::Span;
 use crate::id::Name;
 
@@ -35,7 +39,7 @@ impl Cli {
 
 const GLOBAL: &str = "Which lab";
 
-const EXIT_CODES: &str = "Exit codes: 0 pass, 1 fail, 2 usage or configuration error, 3 inconclusive (the lab's fault), \
+const EXIT_CODES: &str = "Exit codes: 0 pass or approved, 1 fail or rejected, 2 usage or configuration error, 3 inconclusive (the lab's fault), \
                           4 not decided yet, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
@@ -66,6 +70,19 @@ pub enum Verb {
     Show(Show),
     /// Write a run's report.
     Report(Report),
+    /// Say whether a patch may go to a customer. The exit code is the decision's: 0 approved, 1 rejected or superseded, 3 inconclusive or
+    /// expired, 4 pending.
+    Gate(GateVerb),
+    /// Propose to waive a finding, or consent to what somebody else has proposed.
+    Waive(Waive),
+    /// List the waivers and until when they count.
+    Waivers(Waivers),
+    /// Approve a decision that asks for it.
+    Approve(Approve),
+    /// Reject a patch for a customer, whatever its results.
+    Reject(Reject),
+    /// Take back a waiver, an approval or a rejection.
+    Revoke(Revoke),
     /// Run a command in a kept machine, or command lines one after the other from standard input.
     Shell(Shell),
     /// Let a run's kept machines go.
@@ -278,6 +295,119 @@ pub struct Report {
     /// Write every file kept with the run into this new folder: timelines, captures, consoles, outputs, facts.
     #[arg(long, value_name = "DIR")]
     pub evidence: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct GateVerb {
+    /// A folder with a patch.toml, a patch id or a digest.
+    pub patch: String,
+    #[arg(long, value_name = "NAME")]
+    pub customer: Name,
+    /// Wait at most so long while the decision is pending.
+    #[arg(long, value_name = "DURATION", conflicts_with = "as_of")]
+    pub wait: Option<Span>,
+    /// The decision as it was at this moment, for example 2026-11-22T03:00:00Z. Nothing is put on record.
+    #[arg(long, value_name = "TIME")]
+    pub as_of: Option<Timestamp>,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+/// When a waiver ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    At(Timestamp),
+    In(Span),
+}
+
+impl FromStr for Expiry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let at = || text.parse().map(Self::At).map_err(|_| format!("expected 7d or 2026-11-30T12:00:00Z, found {text:?}"));
+        text.parse().map(Self::In).or_else(|_| at())
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Waive {
+    /// A folder with a patch.toml, a patch id or a digest.
+    #[arg(required_unless_present = "consent", requires_all = ["customer", "case", "fingerprint", "expires", "reason"])]
+    pub patch: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    pub customer: Option<Name>,
+    /// SUITE/CASE, or the code of a finding about a stage.
+    #[arg(long, value_name = "CASE")]
+    pub case: Option<String>,
+    /// The finding's fingerprint or its start, as `patchlab gate` shows it.
+    #[arg(long, value_name = "DIGEST")]
+    pub fingerprint: Option<String>,
+    /// On this hardware profile alone.
+    #[arg(long, value_name = "NAME")]
+    pub hardware: Option<Name>,
+    /// When it ends: 7d, or 2026-11-30T12:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub expires: Option<Expiry>,
+    /// Why the patch may go all the same.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// Consent to this waiver, which somebody else has proposed.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["patch", "customer", "case", "fingerprint", "hardware", "expires", "reason"])]
+    pub consent: Option<Uuid>,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Debug, Args)]
+pub struct Waivers {
+    /// Of this patch: a folder with a patch.toml, a patch id or a digest.
+    #[arg(long)]
+    pub patch: Option<String>,
+    /// For this customer.
+    #[arg(long, value_name = "NAME")]
+    pub customer: Option<Name>,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Debug, Args)]
+pub struct Approve {
+    /// A folder with a patch.toml, a patch id or a digest.
+    pub patch: String,
+    #[arg(long, value_name = "NAME")]
+    pub customer: Name,
+    /// The revision that you have looked at [default: the newest].
+    #[arg(long, value_name = "N")]
+    pub revision: Option<u32>,
+    /// The role that you approve in.
+    #[arg(long, default_value = "approver")]
+    pub role: Role,
+    #[arg(long, value_name = "TEXT")]
+    pub comment: Option<String>,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Debug, Args)]
+pub struct Reject {
+    /// A folder with a patch.toml, a patch id or a digest.
+    pub patch: String,
+    #[arg(long, value_name = "NAME")]
+    pub customer: Name,
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Debug, Args)]
+pub struct Revoke {
+    /// The id of a waiver, an approval or a rejection.
+    pub id: Uuid,
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    #[command(flatten)]
+    pub answer: Answer,
 }
 
 #[derive(Debug, Args)]

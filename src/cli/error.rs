@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::catalog::diagnostic::{Diagnostic, Problems};
 use crate::lab::desk::DeskError;
+use crate::lab::gate::GateError;
 
 /// The exit codes of the outward contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,22 @@ impl From<DeskError> for Failure {
             DeskError::Problems(problems) => problems.into(),
             fault if fault.is_fault() => Self::lab(fault),
             asked => Self::usage(asked),
+        }
+    }
+}
+
+impl From<GateError> for Failure {
+    fn from(error: GateError) -> Self {
+        match error {
+            GateError::Journal(error) => error.into(),
+            GateError::Busy => Self::lab(error),
+            GateError::NoCustomer { .. }
+            | GateError::NoPolicy { .. }
+            | GateError::NoPlan(_)
+            | GateError::NotAsked { .. }
+            | GateError::Refused(_)
+            | GateError::Moved { .. }
+            | GateError::Unknown(_) => Self::usage(error),
         }
     }
 }

@@ -6,12 +6,14 @@ mod check;
 mod context;
 mod doctor;
 mod error;
+mod gate;
 mod gc;
 mod hardware;
 mod image;
 mod interrupt;
 mod output;
 mod patch;
+mod person;
 mod progress;
 mod run;
 mod serve;
@@ -44,8 +46,9 @@ pub fn main() -> u8 {
     if opens && !Target::of(&cli).is_sim() && cli.lab.is_dir() {
         crate::hypervisor::libvirt::quiet(&cli.state_folder());
     }
-    // Images are made by real tools, which take real time; so do the server's clients. It sees to the simulator's time itself.
-    let virtual_time = Target::of(&cli).is_sim() && !matches!(cli.verb, Verb::Image(_) | Verb::Serve(_));
+    // Images are made by real tools, which take real time; so do the server's clients, and who waits at the gate waits for others. The
+    // server sees to the simulator's time itself.
+    let virtual_time = Target::of(&cli).is_sim() && !matches!(cli.verb, Verb::Image(_) | Verb::Serve(_) | Verb::Gate(_));
     let runtime = match runtime(virtual_time) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -104,13 +107,19 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Token(verb) => token::token(&context, verb),
         Verb::Doctor(answer) => doctor::doctor(&context, answer).await,
         Verb::Image(verb) => image::image(&context, verb).await,
-        Verb::Patch(verb) => patch::patch(&context, verb),
+        Verb::Patch(verb) => patch::patch(&context, verb).await,
         Verb::Suite(verb) => suite::suite(&context, verb),
         Verb::Plan(verb) => run::show_plan(&context, verb).await,
         Verb::Run(verb) => run::run(&context, verb).await,
         Verb::Runs(answer) => show::runs(&context, answer).await,
         Verb::Show(verb) => show::show(&context, verb).await,
         Verb::Report(verb) => show::report(&context, verb).await,
+        Verb::Gate(verb) => gate::gate(&context, verb).await,
+        Verb::Waive(verb) => gate::waive(&context, verb).await,
+        Verb::Waivers(verb) => gate::waivers(&context, verb).await,
+        Verb::Approve(verb) => gate::approve(&context, verb).await,
+        Verb::Reject(verb) => gate::reject(&context, verb).await,
+        Verb::Revoke(verb) => gate::revoke(&context, verb).await,
         Verb::Shell(verb) => shell::shell(&context, verb).await,
         Verb::Release(verb) => shell::release(&context, verb).await,
         Verb::Gc(verb) => gc::gc(&context, verb).await,

@@ -1,18 +1,23 @@
 //! `patchlab patch`.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::args::{Answer, Format, PatchVerb};
 use super::context::Context;
 use super::error::{Exit, Failure};
+use super::person::user;
 use super::print;
+use crate::lab::gate::Gate;
 use crate::lab::patches::StoredPatch;
 
-pub fn patch(context: &Context, verb: &PatchVerb) -> Result<Exit, Failure> {
+pub async fn patch(context: &Context, verb: &PatchVerb) -> Result<Exit, Failure> {
     let store = context.patches()?;
     match verb {
         PatchVerb::Add { folder, answer } => {
             let added = store.add(folder)?;
+            let gate = Gate::new(context.journal().await?);
+            gate.announce(&added.planned(), true, &user(), Timestamp::now()).await?;
             show(&added, answer)
         }
         PatchVerb::List(answer) => {

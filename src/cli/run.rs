@@ -8,6 +8,7 @@ use super::args::{Format, PlanVerb, Run, Selection};
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::output::Output;
+use super::person::user;
 use super::progress::Display;
 use super::{output, print, show};
 use crate::hypervisor::Hypervisor;
@@ -124,11 +125,4 @@ async fn take(context: &Context, lab: &Lab, plan: Plan) -> Result<RunState, Fail
         }
     };
     Ok(context.take(lab, run).await?)
-}
-
-/// Who asks: the person behind sudo, or the user that this process runs as.
-fn user() -> String {
-    let uid = nix::unistd::getuid();
-    let named = || nix::unistd::User::from_uid(uid).ok().flatten().map(|user| user.name);
-    std::env::var("SUDO_USER").ok().or_else(named).unwrap_or_else(|| format!("uid {uid}"))
 }

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::record::Record;
 use crate::cell::{CaseAt, CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
 use crate::id::{CellId, Digest, RunId};
-use super::record::Record;
 use crate::plan::Plan;
 use crate::verdict::Verdict;
 

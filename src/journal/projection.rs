@@ -98,9 +98,8 @@ impl Journal {
     /// # Errors
     /// When the store cannot be read or an entry's hash is not its own.
     pub async fn records(&self, patch: Digest, customer: &Name) -> Result<Vec<Entry>, JournalError> {
-        let query = sqlx::query(
-            "select e.* from records r join entries e on e.seq = r.seq where r.patch = ? and r.customer = ? order by r.seq",
-        );
+        let query =
+            sqlx::query("select e.* from records r join entries e on e.seq = r.seq where r.patch = ? and r.customer = ? order by r.seq");
         let rows = self.rows(query.bind(patch.to_string()).bind(customer.to_string())).await?;
         rows.iter().map(|row| self.entry(row)).collect()
     }
@@ -283,7 +282,11 @@ fn run_row(row: &SqliteRow) -> Result<RunRow, sqlx::Error> {
         patch: parsed(row, "patch")?,
         patch_id: parsed(row, "patch_id")?,
         plan_digest: parsed(row, "plan_digest")?,
-        customers: customers.split_whitespace().map(str::parse).collect::<Result<_, _>>().map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?,
+        customers: customers
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?,
         by: row.try_get("launched_by")?,
         planned: parsed(row, "planned_at")?,
         seq: row.try_get::<i64, _>("seq")?.unsigned_abs(),

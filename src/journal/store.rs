@@ -189,7 +189,8 @@ impl Journal {
     /// # Errors
     /// When the store cannot be read.
     pub async fn runs(&self) -> Result<Vec<RunId>, JournalError> {
-        let rows = self.rows(sqlx::query("select run, min(seq) as first from entries where run <> '' group by run order by first desc")).await?;
+        let rows =
+            self.rows(sqlx::query("select run, min(seq) as first from entries where run <> '' group by run order by first desc")).await?;
         rows.iter()
             .map(|row| {
                 let text: String = row.try_get("run").map_err(|source| self.unreadable(source))?;
@@ -250,7 +251,9 @@ impl Journal {
 }
 
 /// Does work on a thread of its own, so that a paused clock (the simulator's) stands still until it is done.
-pub(super) async fn apart<T: Send + 'static>(work: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static) -> Result<T, sqlx::Error> {
+pub(super) async fn apart<T: Send + 'static>(
+    work: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+) -> Result<T, sqlx::Error> {
     let handle = tokio::runtime::Handle::current();
     let done = tokio::task::spawn_blocking(move || handle.block_on(work)).await;
     done.unwrap_or_else(|ended| Err(sqlx::Error::Io(std::io::Error::other(ended))))

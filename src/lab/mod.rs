@@ -15,6 +15,7 @@ pub mod clock;
 pub mod desk;
 pub mod evidence;
 mod foreign;
+pub mod gate;
 pub mod history;
 pub mod images;
 pub mod jobs;

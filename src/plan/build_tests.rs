@@ -55,7 +55,8 @@ fn catalog() -> Catalog {
         services: Vec::new(),
         volatile: Vec::new(),
     };
-    let customer = Customer { title: "c".to_owned(), confirmations: 1, attempts: 2, most_hardware: None, levels: Levels::Each, policy: None };
+    let customer =
+        Customer { title: "c".to_owned(), confirmations: 1, attempts: 2, most_hardware: None, levels: Levels::Each, policy: None };
     Catalog {
         images: [(name("image"), ImageEntry { image, folder: "x".into() })].into(),
         hardware: [(name("bios"), hardware(Firmware::Bios)), (name("uefi"), hardware(Firmware::Uefi))].into(),

@@ -10,8 +10,10 @@ pub(crate) mod examples;
 mod foreign;
 pub mod lint;
 pub mod pairwise;
+pub mod required;
 
 pub use build::{NoPlan, PreparedSuite, Request, SealedImage, plan};
+pub use required::required;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

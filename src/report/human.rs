@@ -8,8 +8,10 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::catalog::hardware::Difference;
 use crate::verdict::Verdict;
+use crate::verdict::gate::GateFinding;
 
 use super::Source;
+use super::gate;
 use super::rollout::{Safety, rollouts};
 use super::text::{self, DiffLine};
 use super::view::{CellView, confirmation, difference, place};
@@ -87,12 +89,12 @@ impl Styled {
         self.spans.iter().map(styled).collect()
     }
 
-    fn push(&mut self, tone: Tone, text: impl Into<String>) -> &mut Self {
+    pub(super) fn push(&mut self, tone: Tone, text: impl Into<String>) -> &mut Self {
         self.spans.push(Span { tone, text: text.into() });
         self
     }
 
-    fn end_line(&mut self) {
+    pub(super) fn end_line(&mut self) {
         self.push(Tone::Plain, "\n");
     }
 
@@ -141,6 +143,15 @@ pub fn render(source: &Source<'_>) -> Styled {
     out
 }
 
+/// The command that proposes to waive a finding.
+fn waive(out: &mut Styled, source: &Source<'_>, cell: &CellView<'_>, finding: &crate::verdict::Finding) {
+    let finding = GateFinding::from(finding);
+    let hardware = cell.planned.hardware_label();
+    let hardware = Some(hardware.as_str()).filter(|label| !label.contains('+'));
+    let words = gate::waive(source.run.plan.patch.sha256, &cell.planned.customer, &finding, hardware);
+    gate::command(out, 4, "waive it", &words);
+}
+
 fn findings(out: &mut Styled, source: &Source<'_>) {
     let cells = source.cells();
     if cells.iter().all(|cell| cell.findings.is_empty()) {
@@ -152,6 +163,7 @@ fn findings(out: &mut Styled, source: &Source<'_>) {
             let place = place(finding.stage, finding.case.as_deref());
             news(out, Tone::Fail, &finding.code, cell, &place, &finding.message, &confirmation(finding.confirmed));
             excerpt(out, &finding.detail);
+            waive(out, source, cell, finding);
         }
     }
 }

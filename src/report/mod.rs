@@ -9,6 +9,7 @@
 //! - guest text is capped, made visible ([`text`]) and escaped by the form's own rules before it is shown.
 
 pub mod files;
+pub mod gate;
 pub mod html;
 pub mod human;
 pub mod json;

@@ -9,8 +9,8 @@ use crate::journal::{CellRecord, PassRecord, RunState};
 use crate::plan::PlannedCell;
 
 use super::compare::{Pair, PairMeaning, comparison};
-use super::fold::{essence, identity};
 use super::evidence::{CaseKey, is_clean, keys, lost_twins, pairs};
+use super::fold::{essence, identity};
 use super::health::SUITE;
 use super::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
 

@@ -6,6 +6,7 @@
 mod build;
 mod environment;
 mod image;
+mod policy;
 mod suite;
 
 use super::diagnostic::Diagnostic;
@@ -32,6 +33,9 @@ pub(super) fn check(raw: &RawCatalog, diagnostics: &mut Vec<Diagnostic>) {
         for found in customer.environments.values() {
             each(found, diagnostics, |found, source, diagnostics| environment::check(raw, customer, found, source, diagnostics));
         }
+    }
+    for (name, customer) in &raw.customers {
+        policy::check(raw, name, customer, diagnostics);
     }
     build::customers(raw, diagnostics);
     let mut builds = raw.customers.values().flat_map(|customer| customer.builds.values());

@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::catalog::diagnostic::{Diagnostic, Problems, is_fault};
 use crate::hypervisor::HypervisorError;
 use crate::journal::JournalError;
+use crate::lab::gate::GateError;
 use crate::lab::images::ImageError;
 use crate::lab::media::MediaError;
 use crate::lab::reaper::ReapError;
@@ -31,6 +32,8 @@ pub enum DeskError {
     Journal(#[from] JournalError),
     #[error("{0}{hint}", hint = indented(&.0.hint))]
     Hypervisor(#[from] HypervisorError),
+    #[error(transparent)]
+    Gate(#[from] GateError),
     #[error(transparent)]
     Reap(#[from] ReapError),
     #[error(transparent)]
@@ -66,6 +69,7 @@ impl DeskError {
             Self::State(StateError::Folder { source, .. }) => is_fault(source),
             Self::State(StateError::Busy { .. } | StateError::Id { .. }) => false,
             Self::Image(error) => error.is_fault(),
+            Self::Gate(error) => matches!(error, GateError::Journal(_) | GateError::Busy),
             Self::Fault(_) | Self::Journal(_) | Self::Hypervisor(_) | Self::Reap(_) | Self::Media(_) | Self::Io(_) => true,
         }
     }

@@ -7,6 +7,7 @@ use super::{Desk, DeskError};
 use crate::catalog::Catalog;
 use crate::id::RunId;
 use crate::journal::{Controller, Event, Journal, JournalError, RunState};
+use crate::lab::gate::Gate;
 use crate::lab::media::{self, Sources};
 use crate::lab::patches::StoredPatch;
 use crate::lab::{Lab, RunFiles, memory, prepared, reaper, scheduler};
@@ -95,6 +96,7 @@ impl Desk {
 
     /// Begins a run; it waits for a controller.
     pub async fn begin(&self, journal: &Journal, run: RunId, plan: Plan, by: String, now: Timestamp) -> Result<(), DeskError> {
+        Gate::new(journal.clone()).announce(&plan.patch, false, &by, now).await?;
         let plan_digest = plan.digest();
         journal.append(run, now, Event::RunPlanned { plan: Box::new(plan), plan_digest, by }).await?;
         Ok(())

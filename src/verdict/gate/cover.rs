@@ -2,7 +2,7 @@
 //!
 //! Invariant: names decide nothing. A build, image or profile counts by its digest, a suite by its digest and the cases that were run.
 
-use crate::plan::{PlannedCell, PlannedMachine, PlannedSuite, Subject};
+use crate::plan::{PlannedCell, PlannedMachine};
 
 /// What a cell that was tried is to one that must pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) fn relation(wanted: &PlannedCell, tried: &PlannedCell) -> Relation {
     let machines = wanted.machines.len() == tried.machines.len() && wanted.machines.iter().zip(&tried.machines).all(alike);
     let place = wanted.is_environment() == tried.is_environment() && wanted.segments == tried.segments;
     match () {
-        () if machines && place && wanted.suites.iter().all(|suite| tried.suites.iter().any(|other| same(suite, other))) => Relation::Covers,
+        () if machines && place && wanted.suites.iter().all(|suite| tried.suites.contains(suite)) => Relation::Covers,
         () if machines && place => Relation::Part,
         () if wanted.id == tried.id => Relation::OtherBytes,
         () => Relation::None,
@@ -44,29 +44,10 @@ fn alike((wanted, tried): (&PlannedMachine, &PlannedMachine)) -> bool {
         && *ready_within == tried.ready_within
 }
 
-fn same(wanted: &PlannedSuite, tried: &PlannedSuite) -> bool {
-    wanted == tried
-}
-
 /// Whether bad news about this case of a cell that is a part of the wanted one is bad news about that. Health checks and stages are the
 /// same everywhere; a suite counts where it is the same suite.
 pub(super) fn concerns(wanted: &PlannedCell, tried: &PlannedCell, case: Option<&str>) -> bool {
     let Some((suite, _)) = case.and_then(|case| case.split_once('/')) else { return true };
     let digest = |cell: &PlannedCell| cell.suites.iter().find(|one| one.name.as_str() == suite).map(|one| one.sha256);
     suite == crate::verdict::health::SUITE || digest(wanted).is_some() && digest(wanted) == digest(tried)
-}
-
-/// The words that `patchlab run` selects this cell with.
-pub fn selection(cell: &PlannedCell) -> String {
-    let customer = &cell.customer;
-    match &cell.subject {
-        Subject::Build(build) => format!("--customer {customer} --build {build} --hardware {}", cell.hardware_label()),
-        Subject::Environment(environment) => {
-            let mut hardware: Vec<_> = cell.machines.iter().map(|machine| machine.hardware.name.as_str()).collect();
-            hardware.sort_unstable();
-            hardware.dedup();
-            let hardware: String = hardware.iter().map(|name| format!(" --hardware {name}")).collect();
-            format!("--customer {customer} --environment {environment}{hardware} --level {}", cell.level())
-        }
-    }
 }

@@ -31,9 +31,10 @@ pub fn decide(inputs: &GateInputs, as_of: Timestamp) -> Decision {
     let busy = cells.iter().any(|cell| matches!(cell.requirement.reason, Reason::Queued | Reason::Running));
     let ends = cells.iter().filter_map(|cell| cell.until).chain(wanted.deadline.filter(|_| status == Status::Pending));
     let until = ends.filter(|at| *at > as_of).min();
-    let superseded = inputs.superseded_by.as_ref().map(|by| {
-        plain("patch", Reason::Superseded, format!("{} ({}) took its place", by.id, by.sha256.short()))
-    });
+    let superseded = inputs
+        .superseded_by
+        .as_ref()
+        .map(|by| plain("patch", Reason::Superseded, format!("{} ({}) took its place", by.id, by.sha256.short())));
     let requirements: Vec<Requirement> =
         cells.into_iter().map(|cell| cell.requirement).chain(approvals).chain(refused).chain(superseded).collect();
     let mut decision = Decision {
@@ -102,9 +103,8 @@ fn stand(inputs: &GateInputs, cell: &PlannedCell, as_of: Timestamp) -> Standing 
         }
         findings.insert(finding);
     }
-    let unclear = seen.iter().find(|one| {
-        !ended(one) && one.bad.iter().any(|finding| people::waiver(inputs, cell, finding, as_of).is_none())
-    });
+    let unclear =
+        seen.iter().find(|one| !ended(one) && one.bad.iter().any(|finding| people::waiver(inputs, cell, finding, as_of).is_none()));
     let passed = covering().any(|one| matches!(one.progress, Progress::Ended { passed: true, .. }));
     let open: Vec<_> = findings.iter().filter(|finding| finding.waiver.is_none()).collect();
     let under_way = || covering().find(|one| matches!(one.progress, Progress::Running)).or_else(|| covering().find(|one| !ended(one)));
@@ -124,7 +124,9 @@ fn stand(inputs: &GateInputs, cell: &PlannedCell, as_of: Timestamp) -> Standing 
             Progress::Queued => (Reason::Queued, "launched, not begun".to_owned(), Some(run)),
             Progress::Running | Progress::Ended { .. } => (Reason::Running, "under way".to_owned(), Some(run)),
         },
-        (Some(Newest { errored: Some(why), seen, .. }), None, None) => (Reason::Errored, format!("the lab could not say: {why}"), Some(*seen)),
+        (Some(Newest { errored: Some(why), seen, .. }), None, None) => {
+            (Reason::Errored, format!("the lab could not say: {why}"), Some(*seen))
+        }
         (Some(Newest { at, seen, passed, .. }), run, None) => {
             let end = at.checked_add(valid_for).unwrap_or(*at);
             match (end < as_of, run) {
@@ -169,7 +171,9 @@ fn untried<'a>(seen: &'a [Observed<'a>]) -> (Reason, String, Option<&'a Observed
     let of = |relation| seen.iter().filter(move |one| one.relation == relation).max_by_key(|one| one.run.run);
     match (of(Relation::Part), of(Relation::OtherBytes)) {
         (Some(_), _) => (Reason::Missing, "not every suite that is required was run".to_owned(), None),
-        (None, Some(other)) => (Reason::Superseded, "only other images, hardware or suites were tried under this name".to_owned(), Some(other)),
+        (None, Some(other)) => {
+            (Reason::Superseded, "only other images, hardware or suites were tried under this name".to_owned(), Some(other))
+        }
         (None, None) => (Reason::Missing, "not tried".to_owned(), None),
     }
 }

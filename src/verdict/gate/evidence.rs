@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
+use super::GateFinding;
 use super::cover::{self, Relation};
 use super::inputs::{GateInputs, RunEvidence};
-use super::GateFinding;
 use crate::cell::{Cause, StageOutcome};
 use crate::id::Name;
 use crate::journal::{CellRecord, PassRecord, RunState};
@@ -97,12 +97,7 @@ fn observe<'a>(
 
 /// The judged bad news that a person could take upon himself.
 pub fn findings(judgement: &CellJudgement) -> impl Iterator<Item = GateFinding> + '_ {
-    let findings = judgement.findings.iter().map(|finding| GateFinding {
-        code: finding.code.clone(),
-        case: finding.case.clone(),
-        fingerprint: finding.fingerprint,
-        waiver: None,
-    });
+    let findings = judgement.findings.iter().map(GateFinding::from);
     findings.chain(judgement.faults.iter().filter(|fault| waivable(fault)).map(|fault| {
         let case = fault.case.clone().or_else(|| fault.stage.map(|stage| stage.to_string()));
         let subject = case.clone().unwrap_or_default();

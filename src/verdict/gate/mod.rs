@@ -11,8 +11,8 @@ mod people;
 #[cfg(test)]
 mod tests;
 
-pub use cover::selection;
 pub use decide::decide;
+pub use evidence::findings;
 pub use inputs::{GateInputs, Records, RunEvidence, same_person, until};
 pub use people::void;
 
@@ -25,6 +25,7 @@ use uuid::Uuid;
 use crate::catalog::policy::{Role, Terms};
 use crate::id::{Digest, Name, RunId};
 use crate::plan::Plan;
+use crate::verdict::Finding;
 
 /// May this patch go to this customer?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -45,15 +46,8 @@ pub enum Status {
 }
 
 impl Status {
-    pub const ALL: [Self; 7] = [
-        Self::Approved,
-        Self::ApprovedWithWaivers,
-        Self::Rejected,
-        Self::Pending,
-        Self::Inconclusive,
-        Self::Superseded,
-        Self::Expired,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Approved, Self::ApprovedWithWaivers, Self::Rejected, Self::Pending, Self::Inconclusive, Self::Superseded, Self::Expired];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -342,6 +336,12 @@ pub struct GateFinding {
     /// The waiver that covers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiver: Option<Uuid>,
+}
+
+impl From<&Finding> for GateFinding {
+    fn from(finding: &Finding) -> Self {
+        Self { code: finding.code.clone(), case: finding.case.clone(), fingerprint: finding.fingerprint, waiver: None }
+    }
 }
 
 impl GateFinding {

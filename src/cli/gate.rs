@@ -1,0 +1,190 @@
+//! `patchlab gate`, `waive`, `waivers`, `approve`, `reject`, `revoke`.
+
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::args::{Answer, Approve, Expiry, Format, GateVerb, Reject, Revoke, Waive, Waivers};
+use super::context::Context;
+use super::error::{Exit, Failure};
+use super::person::user;
+use super::{print, print_styled};
+use crate::id::Digest;
+use crate::lab::gate::{Gate, Question, WaiverView, Yes};
+use crate::report;
+use crate::verdict::gate::{Decision, Status, Waiver, WaiverRecord};
+
+/// How often the journal is looked at while somebody waits: another process may write to it.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+impl From<Status> for Exit {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Approved | Status::ApprovedWithWaivers => Self::Pass,
+            Status::Rejected | Status::Superseded => Self::Fail,
+            Status::Inconclusive | Status::Expired => Self::Inconclusive,
+            Status::Pending => Self::Undecided,
+        }
+    }
+}
+
+/// Says whether the patch may go to the customer. The exit code is the decision's.
+pub async fn gate(context: &Context, verb: &GateVerb) -> Result<Exit, Failure> {
+    let patch = context.patch(&verb.patch)?;
+    let journal = context.journal().await?;
+    let gate = Gate::new(journal.clone());
+    if let Some(as_of) = verb.as_of {
+        return tell(&gate.replay(patch.sha256, &verb.customer, as_of).await?, &verb.answer);
+    }
+    let catalog = context.catalog()?;
+    let question = Question {
+        patch: &patch.planned(),
+        customer: &verb.customer,
+        catalog: &catalog,
+        images: &context.sealed(&catalog)?,
+        simulated: context.workshop.is_simulated(),
+        by: &user(),
+    };
+    gate.require(&question, Timestamp::now()).await?;
+    let end = Instant::now() + verb.wait.map_or(Duration::ZERO, |wait| wait.0);
+    loop {
+        let head = journal.head().await?;
+        let decision = gate.settle(patch.sha256, &verb.customer, Timestamp::now()).await?;
+        if decision.status != Status::Pending || Instant::now() >= end {
+            return tell(&decision, &verb.answer);
+        }
+        loop {
+            tokio::time::sleep(INTERVAL.min(end.saturating_duration_since(Instant::now()))).await;
+            let due = decision.until.is_some_and(|until| until <= Timestamp::now());
+            if due || Instant::now() >= end || journal.head().await? != head {
+                break;
+            }
+        }
+    }
+}
+
+fn tell(decision: &Decision, answer: &Answer) -> Result<Exit, Failure> {
+    match answer.format {
+        Format::Human => print_styled(&report::gate::human(decision))?,
+        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(decision).map_err(Failure::lab)?))?,
+    }
+    Ok(decision.status.into())
+}
+
+/// What was done is told; whether the gate is open now, the decision says.
+fn done(decision: &Decision, answer: &Answer) -> Result<Exit, Failure> {
+    tell(decision, answer).map(|_| Exit::Pass)
+}
+
+/// Proposes to waive a finding, or consents to such a proposal.
+pub async fn waive(context: &Context, verb: &Waive) -> Result<Exit, Failure> {
+    let gate = Gate::new(context.journal().await?);
+    let now = Timestamp::now();
+    if let Some(id) = verb.consent {
+        return done(&gate.consent(id, &user(), now).await?, &verb.answer);
+    }
+    let (Some(patch), Some(customer), Some(case), Some(fingerprint), Some(expires), Some(reason)) =
+        (&verb.patch, &verb.customer, &verb.case, &verb.fingerprint, &verb.expires, &verb.reason)
+    else {
+        return Err(Failure::usage("name the patch and give --customer, --case, --fingerprint, --expires and --reason"));
+    };
+    let patch = context.patch(patch)?;
+    let decision = gate.settle(patch.sha256, customer, now).await?;
+    let expires = match expires {
+        Expiry::At(at) => *at,
+        Expiry::In(span) => {
+            let within = SignedDuration::try_from(span.0).map_err(Failure::usage)?;
+            decision.as_of.max(now).checked_add(within).map_err(Failure::usage)?
+        }
+    };
+    let waiver = Waiver {
+        patch: patch.sha256,
+        customer: customer.clone(),
+        case: case.clone(),
+        hardware: verb.hardware.clone(),
+        fingerprint: whole(fingerprint, case, &decision)?,
+        expires,
+        reason: reason.clone(),
+    };
+    let proposed = gate.propose(waiver, &user(), now).await?;
+    match verb.answer.format {
+        Format::Human => {
+            print(&format!("proposed {}\nit counts once another person consents: patchlab waive --consent {}\n", proposed.id, proposed.id))?
+        }
+        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&proposed).map_err(Failure::lab)?))?,
+    }
+    Ok(Exit::Pass)
+}
+
+/// The fingerprint that a text is the start of, among those of this case's findings.
+fn whole(start: &str, case: &str, decision: &Decision) -> Result<Digest, Failure> {
+    if let Ok(digest) = start.parse() {
+        return Ok(digest);
+    }
+    let findings = || decision.requirements.iter().flat_map(|one| &one.findings).filter(|finding| finding.subject() == case);
+    let hex = start.strip_prefix("sha256:").unwrap_or(start);
+    let mut meant: Vec<Digest> = findings().map(|one| one.fingerprint).filter(|one| hex.len() >= 6 && one.hex().starts_with(hex)).collect();
+    meant.sort();
+    meant.dedup();
+    match meant.as_slice() {
+        [one] => Ok(*one),
+        _ => {
+            let known: Vec<_> = findings().map(|one| one.fingerprint.short()).collect();
+            let known = if known.is_empty() { "there is none".to_owned() } else { format!("it is one of {}", known.join(", ")) };
+            Err(Failure::usage(format!("{start:?} is no fingerprint of a finding about {case}: {known}")))
+        }
+    }
+}
+
+/// Lists the waivers.
+pub async fn waivers(context: &Context, verb: &Waivers) -> Result<Exit, Failure> {
+    let gate = Gate::new(context.journal().await?);
+    let patch = verb.patch.as_ref().map(|patch| context.patch(patch)).transpose()?;
+    let views = gate.waivers(patch.map(|patch| patch.sha256), verb.customer.as_ref(), Timestamp::now()).await?;
+    match verb.answer.format {
+        Format::Human if views.is_empty() => print("no waivers\n")?,
+        Format::Human => views.iter().try_for_each(|view| print(&line(view)))?,
+        Format::Json => {
+            let rows = views.iter().map(|view| json!({ "waiver": view.record, "counts": view.void.is_none(), "why-not": view.void }));
+            print(&format!("{:#}\n", serde_json::Value::from_iter(rows)))?;
+        }
+    }
+    Ok(Exit::Pass)
+}
+
+fn line(view: &WaiverView) -> String {
+    let WaiverRecord { id, waiver, proposed, consented, .. } = &view.record;
+    let hardware = waiver.hardware.as_ref().map_or_else(|| "all hardware".to_owned(), ToString::to_string);
+    let by = consented.as_ref().map_or_else(|| proposed.by.clone(), |act| format!("{} and {}", proposed.by, act.by));
+    let state = view.void.unwrap_or("counts");
+    format!(
+        "{id}  {} for {}: {} on {hardware}, until {}, by {by}: {state}\n    {}\n",
+        waiver.patch.short(),
+        waiver.customer,
+        report::printable(&waiver.case),
+        waiver.expires,
+        report::printable(&waiver.reason)
+    )
+}
+
+/// Approves.
+pub async fn approve(context: &Context, verb: &Approve) -> Result<Exit, Failure> {
+    let patch = context.patch(&verb.patch)?;
+    let gate = Gate::new(context.journal().await?);
+    let yes = Yes { revision: verb.revision, role: verb.role, by: &user(), comment: verb.comment.as_deref().unwrap_or_default() };
+    done(&gate.approve(patch.sha256, &verb.customer, &yes, Timestamp::now()).await?, &verb.answer)
+}
+
+/// Rejects.
+pub async fn reject(context: &Context, verb: &Reject) -> Result<Exit, Failure> {
+    let patch = context.patch(&verb.patch)?;
+    let gate = Gate::new(context.journal().await?);
+    done(&gate.reject(patch.sha256, &verb.customer, &user(), &verb.reason, Timestamp::now()).await?, &verb.answer)
+}
+
+/// Takes back a waiver, an approval or a rejection.
+pub async fn revoke(context: &Context, verb: &Revoke) -> Result<Exit, Failure> {
+    let gate = Gate::new(context.journal().await?);
+    done(&gate.revoke(verb.id, &user(), &verb.reason, Timestamp::now()).await?, &verb.answer)
+}

@@ -89,8 +89,10 @@ impl Ledger {
     pub async fn note(&self, run: RunId, wish: Wish, key: Option<(&Name, &str, Digest)>, now: Timestamp) -> Result<(), LedgerError> {
         let written = async {
             let mut writing = self.pool.begin().await?;
-            let query = sqlx::query("insert or ignore into wishes (run, keep_failed) values (?, ?)");
-            query.bind(run.to_string()).bind(wish.keep_failed).execute(&mut *writing).await?;
+            if wish != Wish::default() {
+                let query = sqlx::query("insert or ignore into wishes (run, keep_failed) values (?, ?)");
+                query.bind(run.to_string()).bind(wish.keep_failed).execute(&mut *writing).await?;
+            }
             if let Some((caller, key, body)) = key {
                 let old = now.checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN).as_second();
                 sqlx::query("delete from keys where at < ?").bind(old).execute(&mut *writing).await?;

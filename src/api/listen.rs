@@ -174,3 +174,47 @@ fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, ListenError> 
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant as Real;
+
+    use axum::routing::post;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::api::extract::Json;
+
+    /// On a paused clock: it jumps to the next deadline when both ends wait.
+    async fn answered(sent: &str) -> (String, Duration) {
+        let door = Door::open("127.0.0.1:0".parse().expect("an address"), None).await.expect("open");
+        let address = door.address;
+        let router = Router::new().route("/", post(async |Json(value): Json<serde_json::Value>| value.to_string()));
+        let (_stop, stopping) = watch::channel(false);
+        let serving = tokio::spawn(door.serve(router, stopping));
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(sent.as_bytes()).await.expect("sent");
+        let (started, mut answer) = (Instant::now(), Vec::new());
+        // It may be reset instead of closed.
+        let _ = stream.read_to_end(&mut answer).await;
+        serving.abort();
+        (String::from_utf8_lossy(&answer).into_owned(), started.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_holds_the_door_open() {
+        let real = Real::now();
+        for (sent, status) in [
+            ("", None),
+            ("POST / HTTP/1.1\r\nhost: x\r\nx-slow: ", None),
+            ("POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[1", Some("408")),
+            ("POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 3\r\n\r\n[1]", Some("200")),
+        ] {
+            let (answer, took) = answered(sent).await;
+            assert_eq!(answer.split(' ').nth(1).filter(|_| answer.starts_with("HTTP")), status, "{sent:?}: {answer}");
+            assert!(took <= HEAD_DEADLINE * 2 + Duration::from_secs(5), "{sent:?}: {took:?}");
+        }
+        assert!(real.elapsed() < HEAD_DEADLINE, "no real time went by");
+    }
+}

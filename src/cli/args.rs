@@ -16,7 +16,7 @@ use crate::id::Name;
 ///
 /// Results go to standard output, everything else to standard error.
 #[derive(Debug, Parser)]
-#[command(name = "patchlab", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "patchlab", version, after_help = AFTER, max_term_width = 100)]
 pub struct Cli {
     /// The lab's folder: builds/, images/, test-suites/.
     #[arg(long, global = true, value_name = "DIR", default_value = ".", env = "PATCHLAB_LAB", help_heading = GLOBAL)]
@@ -39,8 +39,10 @@ impl Cli {
 
 const GLOBAL: &str = "Which lab";
 
-const EXIT_CODES: &str = "Exit codes: 0 pass or approved, 1 fail or rejected, 2 usage or configuration error, 3 inconclusive (the lab's fault), \
-                          4 not decided yet, 130 interrupted.";
+const AFTER: &str = "While a server works with the lab, run, runs, show and cancel go through it: set PATCHLAB_TOKEN. PATCHLAB_SERVER names \
+                     another server (a URL), PATCHLAB_CERTIFICATE a PEM file of certificates to trust.\n\n\
+                     Exit codes: 0 pass or approved, 1 fail or rejected, 2 usage or configuration error, 3 inconclusive (the lab's fault), \
+                     4 not decided yet, 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -68,6 +70,8 @@ pub enum Verb {
     Runs(Answer),
     /// Show what a run found.
     Show(Show),
+    /// Call off a run that a server works on or that waits there.
+    Cancel(Cancel),
     /// Write a run's report.
     Report(Report),
     /// Say whether a patch may go to a customer. The exit code is the decision's: 0 approved, 1 rejected or superseded, 3 inconclusive or
@@ -269,6 +273,14 @@ pub struct Run {
 
 #[derive(Debug, Args)]
 pub struct Show {
+    /// A run id, the start or end of one, or `last`.
+    pub run: String,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Debug, Args)]
+pub struct Cancel {
     /// A run id, the start or end of one, or `last`.
     pub run: String,
     #[command(flatten)]

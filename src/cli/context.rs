@@ -53,6 +53,14 @@ impl Target {
     pub fn is_sim(&self) -> bool {
         matches!(self, Self::Sim(_))
     }
+
+    /// Whether the machines' time jumps from one thing that is due to the next.
+    pub fn is_virtual(&self) -> bool {
+        match self {
+            Self::Sim(scenario) => !super::sim::is_in_real_time(scenario.as_deref()),
+            Self::Libvirt(_) => false,
+        }
+    }
 }
 
 /// Opens what was asked for. A process opens libvirt once; the simulator's world and its time begin anew each time.
@@ -72,7 +80,7 @@ impl Workshop for Parts {
     }
 
     async fn perform(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        if !self.target.is_sim() {
+        if !self.target.is_virtual() {
             return work.await;
         }
         // The simulator's time jumps, and everybody else's must not: it has a runtime of its own.

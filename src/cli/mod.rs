@@ -3,6 +3,7 @@
 pub mod args;
 mod bars;
 mod check;
+mod client;
 mod context;
 mod doctor;
 mod error;
@@ -15,6 +16,7 @@ mod output;
 mod patch;
 mod person;
 mod progress;
+mod remote;
 mod run;
 mod serve;
 mod shell;
@@ -48,7 +50,7 @@ pub fn main() -> u8 {
     }
     // Images are made by real tools, which take real time; so do the server's clients, and who waits at the gate waits for others. The
     // server sees to the simulator's time itself.
-    let virtual_time = Target::of(&cli).is_sim() && !matches!(cli.verb, Verb::Image(_) | Verb::Serve(_) | Verb::Gate(_));
+    let virtual_time = Target::of(&cli).is_virtual() && !matches!(cli.verb, Verb::Image(_) | Verb::Serve(_) | Verb::Gate(_));
     let runtime = match runtime(virtual_time) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -104,6 +106,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
     let context = context::open(cli)?;
     match &cli.verb {
         Verb::Serve(verb) => serve::serve(context, verb).await,
+        Verb::Cancel(verb) => remote::cancel(&context, verb),
         Verb::Token(verb) => token::token(&context, verb),
         Verb::Doctor(answer) => doctor::doctor(&context, answer).await,
         Verb::Image(verb) => image::image(&context, verb).await,

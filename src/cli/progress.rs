@@ -49,6 +49,20 @@ impl Drop for Display {
     }
 }
 
+/// Plain lines about a run that another process works on.
+pub struct Lines(Painter);
+
+impl Lines {
+    pub fn new(cells: usize) -> Self {
+        let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
+        Self(Painter { bars, terminal: false, cells: HashMap::new(), ended: 0, planned: cells })
+    }
+
+    pub fn entry(&mut self, entry: &Entry) {
+        self.0.entry(entry);
+    }
+}
+
 struct Painter {
     bars: MultiProgress,
     terminal: bool,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::args::{Format, PlanVerb, Run, Selection};
+use super::client::Client;
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::output::Output;
 use super::person::user;
 use super::progress::Display;
-use super::{output, print, show};
+use super::{output, print, remote, show};
 use crate::hypervisor::Hypervisor;
 use crate::journal::RunState;
 use crate::lab::desk::{Planned, new_run, slots};
@@ -55,6 +56,10 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     for file in [&verb.junit, &verb.html].into_iter().flatten() {
         Output::open(file)?;
     }
+    let client = Client::needed(context)?;
+    if let Some(client) = client.as_ref().filter(|_| !verb.reuse) {
+        return remote::run(context, client, verb);
+    }
     let planned = make_plan(context, &verb.patch, &verb.selection)?;
     let earlier = if verb.reuse { context.earlier(&context.journal().await?, &planned.plan).await? } else { None };
     if let Some(state) = earlier {
@@ -63,6 +68,9 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
             state.run, state.planned
         ));
         return finish(context, verb, &state);
+    }
+    if let Some(client) = &client {
+        return remote::run(context, client, verb);
     }
     let _lock = context.state.lock()?;
     let settings = Settings { slots: slots(verb.workers, &planned.plan), keep_failed: verb.keep_failed };

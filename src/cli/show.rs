@@ -6,15 +6,19 @@ use std::path::Path;
 use serde_json::json;
 
 use super::args::{Answer, Format, Report, ReportFormat, Show};
+use super::client::Client;
 use super::context::Context;
 use super::error::{Exit, Failure};
-use super::{output, print, print_styled};
+use super::{output, print, print_styled, remote};
 use crate::journal::RunState;
 use crate::report::{self, Source, human};
 use crate::verdict::judge::judge;
 
 /// Lists the runs, the newest first.
 pub async fn runs(context: &Context, answer: &Answer) -> Result<Exit, Failure> {
+    if let Some(client) = Client::find(context)? {
+        return remote::runs(&client, answer);
+    }
     let journal = context.journal().await?;
     let runs = context.runs(&journal).await?;
     let rows = runs.iter().map(|state| {
@@ -49,6 +53,9 @@ pub async fn runs(context: &Context, answer: &Answer) -> Result<Exit, Failure> {
 
 /// Shows what a run found. The exit code is the run's, or 4 while it has not ended.
 pub async fn show(context: &Context, verb: &Show) -> Result<Exit, Failure> {
+    if let Some(client) = Client::find(context)? {
+        return remote::show(&client, verb);
+    }
     let journal = context.journal().await?;
     let state = context.run(&journal, &verb.run).await?;
     answer(context, &state, verb.answer.format)?;

@@ -11,6 +11,12 @@ use crate::lab::clock::Clock;
 use crate::lab::desk::{DeskError, Machines};
 use crate::lab::state::State;
 
+/// Whether a scenario asks for real time. One that can't be read says so when it is opened.
+pub fn is_in_real_time(scenario: Option<&Path>) -> bool {
+    let text = scenario.and_then(|file| std::fs::read_to_string(file).ok());
+    text.and_then(|text| Scenario::parse(&text).ok()).is_some_and(|scenario| scenario.pace.real_time)
+}
+
 /// A simulated world whose machines outlive the process, as real ones do.
 pub fn open(scenario: Option<&Path>, state: &State) -> Result<Machines, DeskError> {
     let scenario = match scenario {

@@ -100,6 +100,8 @@ pub struct Pace {
     pub step: Span,
     pub apply: Span,
     pub jitter: u8,
+    /// Let time go by as it does instead of jumping to what is due next.
+    pub real_time: bool,
     /// How many times faster everything is, for demonstrations in real time. 0 counts as 1.
     pub speed: u32,
 }
@@ -120,6 +122,7 @@ impl Default for Pace {
             step: ms(400),
             apply: ms(12_000),
             jitter: 10,
+            real_time: false,
             speed: 1,
         }
     }

@@ -183,13 +183,17 @@ impl Queue {
             let done = self.perform(move |queue| async move { queue.one(run).await }).await;
             match done {
                 Ok(()) => self.forget(run),
-                Err(error) => {
+                Err(error) if error.is_fault() => {
                     self.troubled(&error);
                     self.give_up(run, &error).await;
                     if !pause(&mut stopping).await {
                         return;
                     }
                     self.inner().trouble = None;
+                }
+                Err(error) => {
+                    (self.desk.tell)(&format!("run {run} can't be worked on: {error}"));
+                    self.give_up(run, &error).await;
                 }
             }
         }

@@ -1,0 +1,227 @@
+//! Speaks to a running server: the one of this state folder, or the one that `PATCHLAB_SERVER` names.
+
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::{Agent, Body, http::Response};
+
+use super::context::Context;
+use super::error::Failure;
+use super::serve::Whereabouts;
+use crate::api::runs::{RunPage, RunRequest, RunRow};
+use crate::id::RunId;
+use crate::journal::{Entry, Event};
+use crate::lab::state::StateError;
+
+const SERVER: &str = "PATCHLAB_SERVER";
+const TOKEN: &str = "PATCHLAB_TOKEN";
+const CERTIFICATE: &str = "PATCHLAB_CERTIFICATE";
+
+const CONNECT: Duration = Duration::from_secs(10);
+/// Until a response begins: a launch waits for those before it to be planned.
+const ANSWER: Duration = Duration::from_secs(120);
+/// Between two pieces of a response. A stream of events has a heartbeat.
+const PIECE: Duration = Duration::from_secs(60);
+/// The largest report that is read.
+const LARGEST: u64 = 256 << 20;
+/// How often a stream of events that broke off is taken up without having said anything new.
+const TRIES: u32 = 5;
+
+/// A server, and who asks it.
+pub struct Client {
+    url: String,
+    token: String,
+    agent: Agent,
+}
+
+impl Client {
+    /// The server to ask; `None` where there is none, or none that it could be asked with.
+    pub fn find(context: &Context) -> Result<Option<Self>, Failure> {
+        match (place(context)?, std::env::var(TOKEN)) {
+            (Some(url), Ok(token)) => Self::new(url, token).map(Some),
+            (Some(_), Err(_)) | (None, _) => Ok(None),
+        }
+    }
+
+    /// The server that has to be asked, because it holds the lab; `None` where there is none.
+    pub fn needed(context: &Context) -> Result<Option<Self>, Failure> {
+        match (place(context)?, std::env::var(TOKEN)) {
+            (None, _) => Ok(None),
+            (Some(url), Ok(token)) => Self::new(url, token).map(Some),
+            (Some(url), Err(_)) => {
+                let told = format!("the server {url} works with this lab; set {TOKEN} to a token of yours: patchlab token add NAME");
+                Err(Failure::usage(told))
+            }
+        }
+    }
+
+    fn new(url: String, token: String) -> Result<Self, Failure> {
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(ANSWER))
+            .timeout_per_read(Some(PIECE))
+            .user_agent(concat!("patchlab/", env!("CARGO_PKG_VERSION")));
+        if let Some(file) = std::env::var_os(CERTIFICATE) {
+            let failed = |found: &dyn std::fmt::Display| Failure::usage(format!("{CERTIFICATE}={}: {found}", file.display()));
+            let pem = std::fs::read(&file).map_err(|error| failed(&error))?;
+            let items = parse_pem(&pem).collect::<Result<Vec<_>, _>>().map_err(|error| failed(&error))?;
+            let trusted = |item| match item {
+                PemItem::Certificate(certificate) => Some(certificate),
+                _ => None,
+            };
+            let roots: Vec<Certificate<'static>> = items.into_iter().filter_map(trusted).collect();
+            config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::from(roots)).build());
+        }
+        Ok(Self { url: url.trim_end_matches('/').to_owned(), token, agent: config.build().into() })
+    }
+
+    fn asked(&self, path: &str, answered: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
+        let mut response = answered.map_err(|error| Failure::lab(format!("{}{path}: {error}", self.url)))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let text = response.body_mut().read_to_string().unwrap_or_default();
+        let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+        let detail = problem["detail"].as_str().map_or_else(|| format!("{}{path} answered {status}", self.url), str::to_owned);
+        let detail = detail.lines().map(crate::report::printable).collect::<Vec<_>>().join("\n");
+        Err(if status.is_server_error() { Failure::lab(detail) } else { Failure::usage(detail) })
+    }
+
+    fn get(&self, path: &str) -> Result<Response<Body>, Failure> {
+        let request = self.agent.get(format!("{}{path}", self.url)).header("Authorization", format!("Bearer {}", self.token));
+        self.asked(path, request.call())
+    }
+
+    fn post(&self, path: &str, key: &str, body: &impl Serialize) -> Result<Response<Body>, Failure> {
+        let body = serde_json::to_vec(body).map_err(Failure::lab)?;
+        let request = self.agent.post(format!("{}{path}", self.url)).header("Authorization", format!("Bearer {}", self.token));
+        let request = request.header("Content-Type", "application/json").header("Idempotency-Key", key);
+        self.asked(path, request.send(&body))
+    }
+
+    /// What is at a path, as text.
+    pub fn text(&self, path: &str) -> Result<String, Failure> {
+        let mut response = self.get(path)?;
+        let body = response.body_mut().with_config().limit(LARGEST);
+        body.read_to_string().map_err(|error| Failure::lab(format!("{}{path}: {error}", self.url)))
+    }
+
+    fn json<T: DeserializeOwned>(&self, path: &str, text: &str) -> Result<T, Failure> {
+        serde_json::from_str(text).map_err(|bad| Failure::lab(format!("{}{path} answered what this patchlab can't read: {bad}", self.url)))
+    }
+
+    /// Launches a run. It is safe to ask again with the same key.
+    pub fn launch(&self, request: &RunRequest, key: &str) -> Result<RunRow, Failure> {
+        let path = "/api/v1/runs";
+        let mut response = self.post(path, key, request)?;
+        let text = response.body_mut().read_to_string().map_err(Failure::lab)?;
+        self.json(path, &text)
+    }
+
+    pub fn cancel(&self, run: RunId) -> Result<RunRow, Failure> {
+        let path = format!("/api/v1/runs/{run}/cancel");
+        let mut response = self.post(&path, &run.to_string(), &serde_json::json!({}))?;
+        let text = response.body_mut().read_to_string().map_err(Failure::lab)?;
+        self.json(&path, &text)
+    }
+
+    /// Runs, the newest first, until `enough` says so.
+    pub fn runs(&self, mut enough: impl FnMut(&RunRow) -> bool) -> Result<Vec<RunRow>, Failure> {
+        let (mut runs, mut cursor) = (Vec::new(), None::<RunId>);
+        loop {
+            let path = format!("/api/v1/runs?limit=100{}", cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}")));
+            let page: RunPage = self.json(&path, &self.text(&path)?)?;
+            for row in page.runs {
+                let last = enough(&row);
+                runs.push(row);
+                if last {
+                    return Ok(runs);
+                }
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(runs);
+            }
+        }
+    }
+
+    /// The run that a text names: an id, the start or end of one, or `last`.
+    pub fn named(&self, text: &str) -> Result<RunRow, Failure> {
+        let fits = |row: &RunRow| {
+            let id = row.run.to_string();
+            text == "last" || (text.len() >= 4 && (id.starts_with(text) || id.ends_with(text)))
+        };
+        let all = self.runs(|row| text == "last" || row.run.to_string() == text)?;
+        let mut named: Vec<RunRow> = all.into_iter().filter(fits).collect();
+        match (named.len(), named.pop()) {
+            (1, Some(row)) => Ok(row),
+            (0, _) | (_, None) => Err(Failure::usage(format!("there is no run {text:?}; list them: patchlab runs"))),
+            (several, _) => Err(Failure::usage(format!("{text:?} names {several} runs; give more of the id"))),
+        }
+    }
+
+    /// Follows a run to its end, over breaks of the connection.
+    pub fn follow(&self, run: RunId, mut seen: impl FnMut(&Entry)) -> Result<(), Failure> {
+        let (mut last, mut tries) = (0, 0);
+        loop {
+            let before = last;
+            match self.events(run, &mut last, &mut seen) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(failure) if tries >= TRIES => return Err(failure),
+                Err(_) => {}
+            }
+            tries = if last > before { 0 } else { tries + 1 };
+            if tries > TRIES {
+                return Err(Failure::lab(format!("{} does not say what becomes of run {run}; ask later: patchlab show {run}", self.url)));
+            }
+            std::thread::sleep(Duration::from_secs(u64::from(tries)));
+        }
+    }
+
+    /// Returns whether the run ended.
+    fn events(&self, run: RunId, last: &mut u64, seen: &mut impl FnMut(&Entry)) -> Result<bool, Failure> {
+        let path = format!("/api/v1/runs/{run}/events");
+        let request = self.agent.get(format!("{}{path}", self.url)).header("Authorization", format!("Bearer {}", self.token));
+        let response = self.asked(&path, request.header("Last-Event-ID", last.to_string()).call())?;
+        let (mut is_entry, mut ended) = (false, false);
+        for line in BufReader::new(response.into_body().into_with_config().limit(LARGEST).reader()).lines() {
+            let line = line.map_err(|error| Failure::lab(format!("{}{path}: {error}", self.url)))?;
+            match line.split_once(": ") {
+                Some(("id", _)) => is_entry = true,
+                Some(("data", data)) if is_entry => {
+                    let entry: Entry = self.json(&path, data)?;
+                    *last = entry.seq;
+                    ended |= matches!(entry.event, Event::RunEnded { .. });
+                    seen(&entry);
+                }
+                _ if line.is_empty() => is_entry = false,
+                _ => {}
+            }
+        }
+        Ok(ended)
+    }
+}
+
+/// Where the server is.
+fn place(context: &Context) -> Result<Option<String>, Failure> {
+    if let Ok(url) = std::env::var(SERVER) {
+        return Ok(Some(url));
+    }
+    let path = Whereabouts::path(context);
+    let Ok(bytes) = std::fs::read(&path) else { return Ok(None) };
+    let about: Whereabouts =
+        serde_json::from_slice(&bytes).map_err(|bad| Failure::usage(format!("{}: {bad}; remove it", path.display())))?;
+    match context.state.lock() {
+        // Whoever wrote it did not come to removing it.
+        Ok(_) => Ok(None),
+        Err(StateError::Busy { .. }) => Ok(Some(about.url)),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,107 @@
+//! `patchlab run`, `runs`, `show` and `cancel` by way of a running server.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::args::{Answer, Cancel, Format, Run, Show};
+use super::client::Client;
+use super::context::Context;
+use super::error::{Exit, Failure};
+use super::progress::Lines;
+use super::{output, print};
+use crate::api::runs::{Phase, RunRequest, RunRow};
+use crate::id::RunId;
+use crate::verdict::Verdict;
+
+pub fn run(context: &Context, client: &Client, verb: &Run) -> Result<Exit, Failure> {
+    if verb.workers.is_some() {
+        return Err(Failure::usage("--workers is the server's to say; start it with: patchlab serve --workers N"));
+    }
+    let folder = std::path::Path::new(&verb.patch).is_dir();
+    let patch = if folder { context.patch(&verb.patch)?.sha256.to_string() } else { verb.patch.clone() };
+    let request = RunRequest {
+        patch,
+        customers: verb.selection.customer.clone(),
+        builds: verb.selection.build.clone(),
+        environments: verb.selection.environment.clone(),
+        levels: verb.selection.level.clone(),
+        hardware: verb.selection.hardware.clone(),
+        suites: verb.selection.suite.clone(),
+        keep_failed: verb.keep_failed,
+    };
+    let row = client.launch(&request, &uuid::Uuid::now_v7().to_string())?;
+    let run = row.run;
+    super::say(format_args!(
+        "run {run}: {} at the server, {}; Ctrl-C leaves it there, and `patchlab cancel {run}` calls it off",
+        crate::report::text::count(row.plan.cells, "cell"),
+        row.state.as_str()
+    ));
+    let mut lines = Lines::new(row.plan.cells);
+    client.follow(run, |entry| lines.entry(entry))?;
+    let exit = answer(client, run, verb.answer.format)?;
+    let reports = [(&verb.junit, "junit.xml"), (&verb.html, "report.html")];
+    let wanted = reports.into_iter().filter_map(|(file, name)| Some((file.as_ref()?, name)));
+    let written = wanted.map(|(file, name)| output::write(file, &client.text(&format!("/api/v1/runs/{run}/{name}"))?));
+    let failures: Vec<Failure> = written.filter_map(Result::err).collect();
+    Failure::all(failures).map_or(Ok(exit), Err)
+}
+
+pub fn runs(client: &Client, verb: &Answer) -> Result<Exit, Failure> {
+    let rows = client.runs(|_| false)?;
+    let verdict = |row: &RunRow| row.verdict.map_or(row.state.as_str(), Verdict::as_str);
+    match verb.format {
+        Format::Human if rows.is_empty() => print("no runs yet\n")?,
+        Format::Human => {
+            for row in &rows {
+                let planned = row.planned.strftime("%Y-%m-%d %H:%M");
+                print(&format!("{}  {planned}  {:12}  {:2} cells  {}\n", row.run, verdict(row), row.plan.cells, row.patch.id))?;
+            }
+        }
+        Format::Json => {
+            let rows = rows.iter().map(|row| {
+                let verdict = row.verdict.map_or("unfinished", Verdict::as_str);
+                json!({ "run": row.run, "planned": row.planned, "patch": { "id": row.patch.id, "sha256": row.patch.sha256 },
+                    "plan": row.plan.digest, "verdict": verdict, "by": row.by })
+            });
+            print(&format!("{:#}\n", serde_json::Value::from_iter(rows)))?;
+        }
+    }
+    Ok(Exit::Pass)
+}
+
+pub fn show(client: &Client, verb: &Show) -> Result<Exit, Failure> {
+    answer(client, client.named(&verb.run)?.run, verb.answer.format)
+}
+
+pub fn cancel(context: &Context, verb: &Cancel) -> Result<Exit, Failure> {
+    let Some(client) = Client::needed(context)? else {
+        return Err(Failure::usage("no server works with this lab; a run at a terminal is called off with Ctrl-C"));
+    };
+    let row = client.cancel(client.named(&verb.run)?.run)?;
+    match verb.answer.format {
+        Format::Human => print(&format!("run {} is called off\n", row.run))?,
+        Format::Json => print(&format!("{:#}\n", json!({ "run": row.run, "state": row.state })))?,
+    }
+    Ok(Exit::Pass)
+}
+
+/// Prints a run's result; the exit code is the run's.
+fn answer(client: &Client, run: RunId, format: Format) -> Result<Exit, Failure> {
+    let row = client.named(&run.to_string())?;
+    match format {
+        Format::Human => {
+            let text = client.text(&format!("/api/v1/runs/{run}/report.txt?ansi=true"))?;
+            if let Err(error) = anstream::stdout().write_all(text.as_bytes())
+                && error.kind() != std::io::ErrorKind::BrokenPipe
+            {
+                return Err(Failure::lab(format!("could not print the result: {error}")));
+            }
+        }
+        Format::Json => print(&client.text(&format!("/api/v1/runs/{run}"))?)?,
+    }
+    Ok(match (row.state, row.verdict) {
+        (Phase::Ended, Some(verdict)) => verdict.into(),
+        _ => Exit::Undecided,
+    })
+}

@@ -14,6 +14,8 @@ mod autopkgtest;
 mod nonsense;
 #[path = "catalog/peers.rs"]
 mod peers;
+#[path = "catalog/policy.rs"]
+mod policy;
 
 /// A lab directory of its own for one test.
 struct Lab(tempfile::TempDir);

@@ -1,4 +1,4 @@
-//! The journal: an append-only, hash-chained log of events; the fold from events to state; the store.
+//! The journal: an append-only, hash-chained log of events and records; the fold from events to state; the store and its lists.
 
 pub mod event;
 pub mod fold;

@@ -7,7 +7,7 @@
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
+use sqlx::sqlite::{SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
@@ -166,6 +166,44 @@ pub(super) async fn prepare(pool: &SqlitePool) -> Result<(), sqlx::Error> {
     writing.commit().await
 }
 
+/// Whether an event is in one of the lists.
+pub(super) const fn is_listed(event: &Event) -> bool {
+    matches!(event, Event::RunPlanned { .. } | Event::RunEnded { .. } | Event::Recorded { .. })
+}
+
+/// Which list is not what these entries make, if one is not: a line that was taken out would hide its entry.
+pub(super) async fn differs(pool: &SqlitePool, entries: &[Entry]) -> Result<Option<&'static str>, sqlx::Error> {
+    const LISTS: [(&str, &str); 2] = [
+        (
+            "runs",
+            "select run, patch, patch_id, plan_digest, customers, launched_by, planned_at, cast(seq as text), coalesce(ended_at, ''),
+             coalesce(verdict, '') from runs order by seq",
+        ),
+        (
+            "records",
+            "select cast(seq as text), kind, coalesce(patch, ''), coalesce(customer, ''), coalesce(id, ''), at from records order by seq",
+        ),
+    ];
+    let fresh = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await?;
+    sqlx::raw_sql(SCHEMA).execute(&fresh).await?;
+    let mut writing = fresh.begin().await?;
+    for entry in entries {
+        apply(&mut writing, entry).await?;
+    }
+    writing.commit().await?;
+    for (list, query) in LISTS {
+        if texts(pool, query).await? != texts(&fresh, query).await? {
+            return Ok(Some(list));
+        }
+    }
+    Ok(None)
+}
+
+async fn texts(pool: &SqlitePool, query: &'static str) -> Result<Vec<Vec<String>>, sqlx::Error> {
+    let rows = sqlx::query(query).fetch_all(pool).await?;
+    rows.iter().map(|row| (0..row.len()).map(|at| row.try_get(at)).collect()).collect()
+}
+
 fn tells() -> String {
     let begins = TELLING.map(|tag| format!("event like '{{\"event\":\"{tag}\"%'"));
     begins.join(" or ")
@@ -300,4 +338,109 @@ where
 {
     let text: String = row.try_get(column)?;
     text.parse().map_err(|bad: T::Err| sqlx::Error::Decode(Box::new(bad)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Record;
+
+    fn refused(reason: &str) -> Record {
+        let patch = Some(Digest::of("patch"));
+        let customer = Some("acme".parse().expect("a name"));
+        Record::Refused { what: "approve".to_owned(), patch, customer, by: "alice".to_owned(), reason: reason.to_owned() }
+    }
+
+    fn consent() -> Record {
+        Record::WaiverConsented { id: Uuid::from_u128(1), by: "bob".to_owned() }
+    }
+
+    fn proposal() -> Record {
+        let waiver = crate::verdict::gate::Waiver {
+            patch: Digest::of("patch"),
+            customer: "acme".parse().expect("a name"),
+            case: "web/a".to_owned(),
+            hardware: None,
+            fingerprint: Digest::of("f"),
+            expires: Timestamp::MAX,
+            reason: "x".to_owned(),
+        };
+        Record::WaiverProposed { id: Uuid::from_u128(1), waiver, by: "alice".to_owned() }
+    }
+
+    async fn journal() -> (tempfile::TempDir, Journal) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let journal = Journal::open(&folder.path().join("journal.sqlite")).await.expect("a journal");
+        (folder, journal)
+    }
+
+    async fn altered(folder: &tempfile::TempDir, sql: &'static str) {
+        let path = format!("sqlite:{}", folder.path().join("journal.sqlite").display());
+        let pool = SqlitePoolOptions::new().max_connections(1).connect(&path).await.expect("the file");
+        sqlx::raw_sql(sql).execute(&pool).await.expect("altered");
+        pool.close().await;
+    }
+
+    fn kinds(entries: &[Entry]) -> Vec<&'static str> {
+        let kind = |entry: &Entry| match &entry.event {
+            Event::Recorded { record } => record.kind(),
+            _ => "event",
+        };
+        entries.iter().map(kind).collect()
+    }
+
+    #[tokio::test]
+    async fn records_are_found_by_what_they_are_about_and_survive_the_loss_of_the_lists() {
+        let (folder, journal) = journal().await;
+        let now = Timestamp::UNIX_EPOCH;
+        let written = journal.append_with(None, now, vec![proposal(), consent(), refused("no")], Vec::new()).await.expect("appended");
+        assert_eq!(written.map(|entries| entries.len()), Some(3));
+        let acme: Name = "acme".parse().expect("a name");
+        let found = journal.records(Digest::of("patch"), &acme).await.expect("records");
+        assert_eq!(kinds(&found), ["waiver-proposed", "waiver-consented", "refused"]);
+        assert!(found.windows(2).all(|pair| pair[0].at < pair[1].at), "their moments only grow");
+        assert_eq!(journal.records(Digest::of("other"), &acme).await.expect("records"), []);
+        assert_eq!(journal.scope_of(Uuid::from_u128(1)).await.expect("a scope"), Some((Digest::of("patch"), acme.clone())));
+        assert_eq!(journal.verify().await.expect("sound"), 3);
+        drop(journal);
+        altered(&folder, "drop table records; drop table runs; drop table projected").await;
+        let journal = Journal::open(&folder.path().join("journal.sqlite")).await.expect("a journal");
+        assert_eq!(journal.records(Digest::of("patch"), &acme).await.expect("records"), found);
+        // Written by a program that knows nothing of the lists.
+        altered(&folder, "delete from records where seq = 3; update projected set seq = 2").await;
+        let journal = Journal::open(&folder.path().join("journal.sqlite")).await.expect("a journal");
+        assert_eq!(journal.records(Digest::of("patch"), &acme).await.expect("records"), found);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_was_taken_from_the_list_is_missed() {
+        let (folder, journal) = journal().await;
+        journal.append_with(None, Timestamp::UNIX_EPOCH, vec![proposal(), consent()], Vec::new()).await.expect("appended");
+        altered(&folder, "delete from records where seq = 2").await;
+        assert!(matches!(journal.verify().await, Err(JournalError::Altered { .. })));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_where_something_came_between() {
+        let (_folder, journal) = journal().await;
+        let now = Timestamp::UNIX_EPOCH;
+        let head = journal.head().await.expect("a head");
+        let message = Message { target: "hook".to_owned(), body: "{}".to_owned() };
+        let first = journal.append_with(Some(head), now, vec![refused("1")], vec![message.clone()]).await.expect("appended");
+        assert!(first.is_some());
+        let second = journal.append_with(Some(head), now, vec![refused("2")], vec![message]).await.expect("asked");
+        assert_eq!(second, None);
+        assert_eq!(journal.head().await.expect("a head"), head + 1);
+        let rows = journal.rows(sqlx::query("select count(*) as waiting from outbox where delivered is null")).await.expect("rows");
+        assert_eq!(rows[0].try_get::<i64, _>("waiting").expect("a count"), 1);
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_put_back_puts_no_record_before_another() {
+        let (_folder, journal) = journal().await;
+        let late: Timestamp = "2030-01-01T00:00:00Z".parse().expect("a moment");
+        journal.append_with(None, late, vec![proposal()], Vec::new()).await.expect("appended");
+        let entries = journal.append_with(None, Timestamp::UNIX_EPOCH, vec![consent()], Vec::new()).await.expect("appended");
+        assert!(entries.expect("written")[0].at > late);
+    }
 }

@@ -199,13 +199,14 @@ impl Journal {
             .collect()
     }
 
-    /// Reads every entry and checks the chain. Returns how many there are.
+    /// Reads every entry, checks the chain, and that the lists beside it follow from it. Returns how many entries there are.
     ///
     /// # Errors
     /// At the first entry that is missing, was altered or does not follow from the one before.
     pub async fn verify(&self) -> Result<u64, JournalError> {
         let rows = self.rows(sqlx::query("select * from entries order by seq")).await?;
         let mut previous = Digest::from_bytes([0; 32]);
+        let mut listed = Vec::new();
         for (expected, row) in (1..).zip(&rows) {
             let entry = self.entry(row)?;
             let altered = |found: String| JournalError::Altered { path: self.path.clone(), seq: entry.seq, found };
@@ -216,6 +217,15 @@ impl Journal {
                 return Err(altered("it does not follow from the entry before it".to_owned()));
             }
             previous = entry.hash;
+            if projection::is_listed(&entry.event) {
+                listed.push(entry);
+            }
+        }
+        let pool = self.pool.clone();
+        let differs = apart(async move { projection::differs(&pool, &listed).await }).await.map_err(|source| self.unreadable(source))?;
+        if let Some(list) = differs {
+            let found = format!("the list of {list} does not follow from the entries");
+            return Err(JournalError::Altered { path: self.path.clone(), seq: rows.len() as u64, found });
         }
         Ok(rows.len() as u64)
     }

@@ -16,7 +16,7 @@ use crate::journal::projection::RunFilter;
 use crate::journal::{Entry, Event, Journal, JournalError, Record, RunState};
 use crate::plan::{NoPlan, PlannedPatch, SealedImage, required};
 use crate::verdict::gate::{
-    Act, Approval, Decision, GateFinding, GateInputs, Records, Rejection, Requirements, RunEvidence, Waiver, WaiverRecord, decide,
+    Act, Approval, Decision, GateFinding, GateInputs, Records, Rejection, Requirements, RunEvidence, Waiver, WaiverRecord, decide, flaw,
     same_person, until, void,
 };
 
@@ -287,12 +287,10 @@ impl Gate {
         let at = self.moment(now).await?;
         let id = Uuid::now_v7();
         let proposed = Act { by: by.to_owned(), at, reason: waiver.reason.clone() };
-        // As if somebody had consented: what else is wrong with it?
-        let consented = Some(Act { by: format!("not {by}"), ..proposed.clone() });
-        let whole = WaiverRecord { id, waiver, proposed, consented, revoked: None };
+        let whole = WaiverRecord { id, waiver, proposed, consented: None, revoked: None };
         let findings = || decision.requirements.iter().flat_map(|one| &one.findings);
         let meant = |one: &GateFinding| one.subject() == whole.waiver.case && one.fingerprint == whole.waiver.fingerprint;
-        let wrong = match void(&whole, read.inputs.requirements.policy.waiver.as_ref(), at) {
+        let wrong = match flaw(&whole, read.inputs.requirements.policy.waiver.as_ref(), at) {
             Some(wrong) => Some(wrong.to_owned()),
             None if whole.waiver.reason.trim().is_empty() => Some("a waiver needs a reason".to_owned()),
             None if !findings().any(meant) => {
@@ -310,7 +308,7 @@ impl Gate {
         }
         let record = Record::WaiverProposed { id, waiver: whole.waiver.clone(), by: by.to_owned() };
         self.journal.append_with(None, at, vec![record], Vec::new()).await?;
-        Ok(WaiverRecord { consented: None, ..whole })
+        Ok(whole)
     }
 
     /// Consents to a waiver that somebody else has proposed.
@@ -321,9 +319,7 @@ impl Gate {
         let (patch, customer) = self.journal.scope_of(id).await?.ok_or(GateError::Unknown(id))?;
         let (_, read) = self.settled(patch, &customer, now).await?;
         let record = read.inputs.waivers.iter().find(|one| one.id == id).ok_or(GateError::Unknown(id))?;
-        let act = Act { by: by.to_owned(), at: record.proposed.at, reason: String::new() };
-        let whole = WaiverRecord { consented: Some(act), ..record.clone() };
-        let wrong = match void(&whole, read.inputs.requirements.policy.waiver.as_ref(), read.as_of) {
+        let wrong = match flaw(record, read.inputs.requirements.policy.waiver.as_ref(), read.as_of) {
             _ if same_person(by, &record.proposed.by) => Some(format!("{by} has proposed it; another person has to consent")),
             _ if record.consented.is_some() => Some("it has a second person's consent already".to_owned()),
             wrong => wrong.map(str::to_owned),

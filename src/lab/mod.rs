@@ -9,6 +9,8 @@
 //! are the effects and `observing` what they look at; `foreign` runs suites that others have written; `network`, `play`, `chronicle` and
 //! `timeline` are for machines among each other; `reaper` removes what a dead controller left. Nothing here decides who is to blame or
 //! what a result means: that is `cell` and `verdict`.
+//! each other; `reaper` removes what a dead controller left; `gate` asks [`crate::verdict::gate`] and keeps the answer. Nothing here
+//! decides who is to blame or what a result means: that is `cell` and `verdict`.
 
 mod chronicle;
 pub mod clock;

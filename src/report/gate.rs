@@ -6,6 +6,9 @@ use crate::verdict::gate::{Decision, GateFinding, Reason, Requirement, Status};
 use super::human::{Styled, Tone};
 use super::text;
 
+/// Columns that a command may take before it is broken up.
+const COLUMNS: usize = 110;
+
 /// The decision as text for a terminal: how each requirement stands, and what can be done about it.
 pub fn human(decision: &Decision) -> Styled {
     let mut out = Styled::default();
@@ -18,7 +21,7 @@ pub fn human(decision: &Decision) -> Styled {
     let lane = decision.lane.as_ref().map_or_else(String::new, |lane| format!(", lane {lane}"));
     let about = format!("{} for {}, revision {}{lane}", decision.patch.id, decision.customer, decision.revision);
     out.push(Tone::Plain, "  ").push(Tone::Strong, about).end_line();
-    out.push(Tone::Plain, decision.summary.as_str()).end_line();
+    out.push(Tone::Plain, text::one_line(&decision.summary, 300)).end_line();
     if let Some(deadline) = decision.deadline {
         out.push(Tone::Plain, format!("due {}", text::moment(deadline))).end_line();
     }
@@ -26,14 +29,26 @@ pub fn human(decision: &Decision) -> Styled {
         out.push(Tone::Plain, format!("holds until {} if nothing happens", text::moment(until))).end_line();
     }
     out.end_line();
+    let width = decision.requirements.iter().map(|one| one.what.len()).max().unwrap_or_default();
+    // Where nothing was tried at all, one command does it.
+    let cells = || decision.requirements.iter().filter(|one| parts(&decision.customer, &one.what).is_some());
+    let whole = cells().count() > 1 && cells().all(|one| one.reason == Reason::Missing);
     for requirement in &decision.requirements {
-        requirement_lines(&mut out, decision, requirement);
+        requirement_lines(&mut out, decision, requirement, width, whole);
+    }
+    if whole {
+        out.end_line();
+        let words = [format!("run {} --customer {}", decision.patch.sha256.short(), decision.customer)];
+        command(&mut out, 0, "run them", &words, COLUMNS);
     }
     let cells_met = decision.requirements.iter().all(|one| one.reason.is_met() || is_approval(one));
     if cells_met && decision.requirements.iter().any(|one| is_approval(one) && !one.reason.is_met()) {
         out.end_line();
-        let words = ["approve".to_owned(), scope(decision), format!("--revision {}", decision.revision)];
-        command(&mut out, 0, "approve it", &words);
+        let words = [
+            format!("approve {} --customer {}", decision.patch.sha256.short(), decision.customer),
+            format!("--revision {}", decision.revision),
+        ];
+        command(&mut out, 0, "approve it", &words, COLUMNS);
     }
     out
 }
@@ -42,11 +57,7 @@ fn is_approval(requirement: &Requirement) -> bool {
     requirement.what.starts_with("approval:")
 }
 
-fn scope(decision: &Decision) -> String {
-    format!("{} --customer {}", decision.patch.sha256.short(), decision.customer)
-}
-
-fn requirement_lines(out: &mut Styled, decision: &Decision, requirement: &Requirement) {
+fn requirement_lines(out: &mut Styled, decision: &Decision, requirement: &Requirement, width: usize, whole: bool) {
     let tone = match requirement.reason {
         Reason::Passed | Reason::Waived => Tone::Pass,
         Reason::Failed => Tone::Fail,
@@ -56,8 +67,8 @@ fn requirement_lines(out: &mut Styled, decision: &Decision, requirement: &Requir
     };
     let from = requirement.from.as_ref().map_or_else(String::new, |from| format!(" of {from}"));
     let run = requirement.run.map_or_else(String::new, |run| format!(" (run {run}{from})"));
-    out.push(tone, format!("{:10}", requirement.reason)).push(Tone::Plain, format!("{:28} ", requirement.what));
-    out.push(Tone::Plain, format!("{}{run}", requirement.message)).end_line();
+    out.push(tone, format!("{:10}", requirement.reason)).push(Tone::Plain, format!("{:width$}  ", requirement.what));
+    out.push(Tone::Plain, format!("{}{run}", text::one_line(&requirement.message, 300))).end_line();
     for finding in &requirement.findings {
         let place = finding.case.as_deref().unwrap_or_default();
         out.push(Tone::Plain, format!("          {} {place}", finding.code)).end_line();
@@ -66,31 +77,32 @@ fn requirement_lines(out: &mut Styled, decision: &Decision, requirement: &Requir
             None => {
                 let hardware = hardware(decision, requirement);
                 let words = waive(decision.patch.sha256, &decision.customer, finding, hardware.as_deref());
-                command(out, 12, "waive it", &words);
+                command(out, 12, "waive it", &words, COLUMNS);
             }
         }
     }
-    let again = matches!(requirement.reason, Reason::Missing | Reason::Errored | Reason::Stale | Reason::Superseded);
+    let again = !whole && matches!(requirement.reason, Reason::Missing | Reason::Errored | Reason::Stale | Reason::Superseded);
     if let Some(selection) = again.then(|| selection(&decision.customer, &requirement.what)).flatten() {
-        let words = ["run".to_owned(), decision.patch.sha256.short(), selection];
-        command(out, 10, "run it", &words);
+        let words = [format!("run {}", decision.patch.sha256.short()), selection];
+        command(out, 10, "run it", &words, COLUMNS);
     }
 }
 
-/// One command over several lines that a shell takes as one.
-pub(super) fn command(out: &mut Styled, indent: usize, what: &str, words: &[String]) {
+/// A command: on one line where it fits, else over several that a shell takes as one.
+pub(super) fn command(out: &mut Styled, indent: usize, what: &str, words: &[String], columns: usize) {
     let pad = " ".repeat(indent);
-    let joined = words.join(&format!(" \\\n{pad}  "));
-    out.push(Tone::Dim, format!("{pad}{what}: patchlab {joined}")).end_line();
+    let line = format!("{pad}{what}: patchlab {}", words.join(" "));
+    let text = if line.len() <= columns { line } else { format!("{pad}{what}: patchlab {}", words.join(&format!(" \\\n{pad}  "))) };
+    out.push(Tone::Dim, text).end_line();
 }
 
 /// The words of the command that proposes to waive a finding.
 pub fn waive(patch: Digest, customer: &Name, finding: &GateFinding, hardware: Option<&str>) -> Vec<String> {
-    let hardware = hardware.map_or_else(String::new, |hardware| format!(" --hardware {hardware}"));
+    let hardware = hardware.map_or_else(String::new, |hardware| format!("--hardware {hardware} "));
     vec![
-        format!("waive {} --customer {customer}{hardware}", patch.short()),
-        format!("--case {} --fingerprint {}", finding.subject(), finding.fingerprint.short()),
-        "--expires 7d --reason WHY".to_owned(),
+        format!("waive {} --customer {customer}", patch.short()),
+        format!("{hardware}--case {}", finding.subject()),
+        format!("--fingerprint {} --expires 7d --reason WHY", finding.fingerprint.short()),
     ]
 }
 

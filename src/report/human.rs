@@ -149,7 +149,7 @@ fn waive(out: &mut Styled, source: &Source<'_>, cell: &CellView<'_>, finding: &c
     let hardware = cell.planned.hardware_label();
     let hardware = Some(hardware.as_str()).filter(|label| !label.contains('+'));
     let words = gate::waive(source.run.plan.patch.sha256, &cell.planned.customer, &finding, hardware);
-    gate::command(out, 4, "waive it", &words);
+    gate::command(out, 4, "waive it", &words, WIDTH);
 }
 
 fn findings(out: &mut Styled, source: &Source<'_>) {

@@ -1,4 +1,5 @@
-//! What observations mean: comparison of baseline and patched, the cell's and the run's verdict.
+//! What observations mean: comparison of baseline and patched, the cell's and the run's verdict, and what a policy makes of
+//! verdicts.
 
 pub mod compare;
 pub mod evidence;

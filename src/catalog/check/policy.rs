@@ -169,12 +169,15 @@ impl Place<'_> {
         let Some(list) = tree.get(key) else { return };
         for (at, name, item) in tree.texts_at(key) {
             if !offers.values().any(|offer| of(offer).iter().any(|one| one.as_str() == name)) {
-                let there: BTreeSet<&str> = offers.values().flat_map(|offer| of(offer)).map(Name::as_str).collect();
+                let there: BTreeSet<&str> = offers.values().flat_map(of).map(Name::as_str).collect();
                 let problem = format!("no required build or environment has the {} {name:?}", key.trim_end_matches('s'));
                 diagnostics.push(self.source.error(item, format!("{path}.{key}[{at}]"), problem).expected(one_of(there)));
             }
         }
         let wanted: BTreeSet<&str> = tree.texts_at(key).map(|(_, name, _)| name).collect();
+        if wanted.is_empty() {
+            return;
+        }
         for (subject, offer) in offers {
             // Where a build could not be read, its own mistakes say enough.
             if !of(offer).is_empty() && !of(offer).iter().any(|one| wanted.contains(one.as_str())) {

@@ -11,6 +11,8 @@ pub(super) enum Relation {
     Covers,
     /// The same machines, and not every suite: its bad news counts, its good news does not.
     Part,
+    /// The same machines and suites by their names, and a suite is another edition: as with a part.
+    OtherSuites,
     /// The same cell by its name, with other bytes.
     OtherBytes,
     /// About something else.
@@ -22,6 +24,9 @@ pub(super) fn relation(wanted: &PlannedCell, tried: &PlannedCell) -> Relation {
     let place = wanted.is_environment() == tried.is_environment() && wanted.segments == tried.segments;
     match () {
         () if machines && place && wanted.suites.iter().all(|suite| tried.suites.contains(suite)) => Relation::Covers,
+        () if machines && place && wanted.suites.iter().all(|suite| tried.suites.iter().any(|one| one.name == suite.name)) => {
+            Relation::OtherSuites
+        }
         () if machines && place => Relation::Part,
         () if wanted.id == tried.id => Relation::OtherBytes,
         () => Relation::None,

@@ -169,11 +169,11 @@ fn newest<'a>(seen: &'a Observed<'a>) -> Option<Newest<'a>> {
 /// Nothing that covers the cell was ever begun.
 fn untried<'a>(seen: &'a [Observed<'a>]) -> (Reason, String, Option<&'a Observed<'a>>) {
     let of = |relation| seen.iter().filter(move |one| one.relation == relation).max_by_key(|one| one.run.run);
-    match (of(Relation::Part), of(Relation::OtherBytes)) {
-        (Some(_), _) => (Reason::Missing, "not every suite that is required was run".to_owned(), None),
-        (None, Some(other)) => {
+    match (of(Relation::OtherSuites).or(of(Relation::OtherBytes)), of(Relation::Part)) {
+        (Some(other), _) => {
             (Reason::Superseded, "only other images, hardware or suites were tried under this name".to_owned(), Some(other))
         }
+        (None, Some(_)) => (Reason::Missing, "not every suite that is required was run".to_owned(), None),
         (None, None) => (Reason::Missing, "not tried".to_owned(), None),
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 pub use decide::decide;
 pub use evidence::findings;
 pub use inputs::{GateInputs, Records, RunEvidence, same_person, until};
-pub use people::void;
+pub use people::{flaw, void};
 
 use std::collections::BTreeMap;
 

@@ -6,14 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::inputs::{GateInputs, same_person};
-use super::{ApprovalRecord, GateFinding, Reason, Requirement, WaiverRecord};
+use super::{Act, ApprovalRecord, GateFinding, Reason, Requirement, WaiverRecord};
 use crate::catalog::policy::{Approvals, Role, WaiverRule};
 use crate::id::Digest;
 use crate::plan::PlannedCell;
 use crate::verdict::health::pattern::matches;
 
-/// Why a waiver does not count, whatever it is about.
-pub fn void(record: &WaiverRecord, rule: Option<&WaiverRule>, as_of: Timestamp) -> Option<&'static str> {
+/// What is wrong with a waiver, whoever consents.
+pub fn flaw(record: &WaiverRecord, rule: Option<&WaiverRule>, as_of: Timestamp) -> Option<&'static str> {
     let Some(rule) = rule else { return Some("the policy allows no waivers") };
     let waiver = &record.waiver;
     let longest = SignedDuration::try_from(rule.longest.0).unwrap_or(SignedDuration::ZERO);
@@ -23,11 +23,15 @@ pub fn void(record: &WaiverRecord, rule: Option<&WaiverRule>, as_of: Timestamp) 
         () if waiver.expires <= as_of => Some("it has expired"),
         () if !rule.cases.iter().any(|pattern| matches(pattern, &waiver.case)) => Some("the policy does not let this case be waived"),
         () if waiver.expires.duration_since(record.proposed.at) > longest => Some("the policy does not let it be waived for so long"),
-        () if !record.consented.as_ref().is_some_and(|act| act.at <= as_of && !same_person(&act.by, &record.proposed.by)) => {
-            Some("a second person has yet to consent")
-        }
         () => None,
     }
+}
+
+/// Why a waiver does not count, whatever it is about.
+pub fn void(record: &WaiverRecord, rule: Option<&WaiverRule>, as_of: Timestamp) -> Option<&'static str> {
+    let second = |act: &Act| act.at <= as_of && !same_person(&act.by, &record.proposed.by);
+    let alone = (!record.consented.as_ref().is_some_and(second)).then_some("a second person has yet to consent");
+    flaw(record, rule, as_of).or(alone)
 }
 
 /// The waiver that covers a finding about a cell.

@@ -1,1 +1,264 @@
+//! Attempts at a yes that is not deserved, and what has to hold whatever the inputs are.
 
+mod fixture;
+mod people;
+mod properties;
+
+use fixture::{Case, DAY, Outcome, at, case, cell, name, requirements, run, suite};
+
+use super::*;
+use Outcome::{Abandoned, Fault, Flaky, Pass, Queued, Red, Running, Unconfirmed};
+
+/// (runs in their order, how the cell stands, the decision)
+const TABLE: &[(&[Outcome], Reason, Status)] = &[
+    (&[], Reason::Missing, Status::Pending),
+    (&[Pass], Reason::Passed, Status::Approved),
+    (&[Red("a")], Reason::Failed, Status::Rejected),
+    (&[Fault], Reason::Errored, Status::Inconclusive),
+    (&[Flaky("a")], Reason::Flaky, Status::Inconclusive),
+    (&[Unconfirmed("a")], Reason::Flaky, Status::Inconclusive),
+    (&[Queued], Reason::Queued, Status::Pending),
+    (&[Running], Reason::Running, Status::Pending),
+    // A lab that has made up its mind later.
+    (&[Fault, Pass], Reason::Passed, Status::Approved),
+    (&[Pass, Fault], Reason::Errored, Status::Inconclusive),
+    (&[Fault, Running], Reason::Running, Status::Pending),
+    (&[Pass, Running], Reason::Passed, Status::Approved),
+    (&[Pass, Queued], Reason::Passed, Status::Approved),
+    // Trying again until it is green.
+    (&[Red("a"), Pass], Reason::Flaky, Status::Rejected),
+    (&[Pass, Red("a")], Reason::Flaky, Status::Rejected),
+    (&[Red("a"), Pass, Pass, Pass], Reason::Flaky, Status::Rejected),
+    (&[Flaky("a"), Pass], Reason::Flaky, Status::Inconclusive),
+    (&[Unconfirmed("a"), Pass], Reason::Flaky, Status::Inconclusive),
+    (&[Red("a"), Fault], Reason::Failed, Status::Rejected),
+    (&[Red("a"), Running], Reason::Failed, Status::Rejected),
+    // Giving a run up when it turns red.
+    (&[Abandoned("a")], Reason::Running, Status::Pending),
+    (&[Abandoned("a"), Pass], Reason::Running, Status::Pending),
+    (&[Pass, Abandoned("a")], Reason::Running, Status::Pending),
+];
+
+#[test]
+fn one_cell_by_table() {
+    for (outcomes, reason, status) in TABLE {
+        let case = case(outcomes);
+        let decision = decide(&case.inputs, at(DAY));
+        let stands = &decision.requirements[0];
+        assert_eq!((stands.reason, decision.status), (*reason, *status), "{outcomes:?}: {}", decision.summary);
+        assert!(!decision.status.is_open() || decision.is_final);
+        assert_eq!(decision.is_final, *status != Status::Pending && *reason != Reason::Running, "{outcomes:?}");
+    }
+}
+
+#[test]
+fn a_deadline_turns_pending_into_inconclusive_and_nothing_else() {
+    for (outcomes, _, status) in TABLE {
+        let mut case = case(outcomes);
+        case.inputs.requirements.deadline = Some(at(DAY));
+        assert_eq!(decide(&case.inputs, at(DAY - 1)).status, *status, "{outcomes:?}");
+        let late = if *status == Status::Pending { Status::Inconclusive } else { *status };
+        assert_eq!(decide(&case.inputs, at(DAY)).status, late, "{outcomes:?}");
+    }
+}
+
+#[test]
+fn a_verdict_speaks_as_long_as_the_policy_says() {
+    let case = case(&[Pass]);
+    let ended = fixture::ended(0);
+    let last = ended.checked_add(jiff::SignedDuration::from_hours(14 * 24)).expect("a moment");
+    let nanosecond = jiff::SignedDuration::from_nanos(1);
+    let decision = decide(&case.inputs, last);
+    assert_eq!(decision.status, Status::Approved);
+    let end = decision.until.expect("an end");
+    assert_eq!(end, last.checked_add(nanosecond).expect("a moment"));
+    let late = decide(&case.inputs, end);
+    assert_eq!((late.status, late.requirements[0].reason), (Status::Expired, Reason::Stale));
+    // Before the run had ended there was no verdict.
+    let early = decide(&case.inputs, ended.checked_sub(nanosecond).expect("a moment"));
+    assert!(!early.status.is_open(), "{}", early.summary);
+    assert_eq!(decide(&case.inputs, at(-DAY)).requirements[0].reason, Reason::Missing);
+}
+
+#[test]
+fn nothing_required_is_nothing_shown() {
+    let mut case = case(&[Pass]);
+    case.inputs.requirements.plan.cells.clear();
+    let decision = decide(&case.inputs, at(DAY));
+    assert_eq!(decision.status, Status::Inconclusive);
+    assert!(decision.summary.contains("nothing is required"), "{}", decision.summary);
+    // A plan for another patch requires nothing of this one.
+    let mut case = fixture::case(&[Pass]);
+    case.inputs.requirements.plan.patch.sha256 = Digest::of("other");
+    assert_eq!(decide(&case.inputs, at(DAY)).status, Status::Inconclusive);
+}
+
+/// What a run tried instead, and how the requirement stands then.
+type Other = (&'static str, fn(&mut Case), Reason);
+
+#[test]
+fn other_bytes_speak_for_nothing() {
+    fn tried(case: &mut Case) -> &mut crate::plan::PlannedCell {
+        &mut case.inputs.runs[0].state.plan.cells[0]
+    }
+    let others: &[Other] = &[
+        ("patch", |case| case.inputs.runs[0].state.plan.patch.sha256 = Digest::of("x"), Reason::Missing),
+        ("how it is installed", |case| case.inputs.runs[0].state.plan.patch.brings = true, Reason::Missing),
+        ("image", |case| tried(case).machines[0].image.sha256 = Digest::of("x"), Reason::Superseded),
+        ("hardware", |case| tried(case).machines[0].hardware.sha256 = Digest::of("x"), Reason::Superseded),
+        ("who is patched", |case| tried(case).machines[0].patched = false, Reason::Superseded),
+        ("services", |case| tried(case).machines[0].services.clear(), Reason::Superseded),
+        ("volatile", |case| tried(case).machines[0].volatile.push("/".to_owned()), Reason::Superseded),
+        ("a suite's bytes", |case| tried(case).suites[0].sha256 = Digest::of("x"), Reason::Superseded),
+        ("fewer cases", |case| tried(case).suites[0].cases.truncate(1), Reason::Superseded),
+        ("fewer suites", |case| tried(case).suites.truncate(1), Reason::Missing),
+        ("another customer", |case| tried(case).customer = name("umbrella"), Reason::Missing),
+        ("the simulator", |case| case.inputs.runs[0].state.controllers[0].hypervisor = "sim:x.toml".to_owned(), Reason::Missing),
+    ];
+    for (what, change, reason) in others {
+        let mut case = case(&[Pass]);
+        change(&mut case);
+        let decision = decide(&case.inputs, at(DAY));
+        assert!(!decision.status.is_open(), "{what}: {}", decision.summary);
+        assert_eq!(decision.requirements[0].reason, *reason, "{what}");
+    }
+    // One that was approved is superseded when an image is built anew.
+    let mut case = case(&[Pass]);
+    case.inputs.requirements.plan.cells[0].machines[0].image.sha256 = Digest::of("new");
+    assert_eq!(decide(&case.inputs, at(DAY)).status, Status::Superseded);
+    // A real run never speaks for the simulator either.
+    let mut case = fixture::case(&[Pass]);
+    case.inputs.requirements.simulated = true;
+    assert!(!decide(&case.inputs, at(DAY)).status.is_open());
+}
+
+#[test]
+fn more_suites_than_required_are_welcome_and_their_findings_count() {
+    let mut case = case(&[Pass]);
+    case.inputs.runs[0].state.plan.cells[0].suites.push(suite("extra"));
+    assert_eq!(decide(&case.inputs, at(DAY)).status, Status::Approved);
+    let mut case = fixture::case(&[Red("extra/case")]);
+    case.inputs.runs[0].state.plan.cells[0].suites.push(suite("extra"));
+    assert_eq!(decide(&case.inputs, at(DAY)).status, Status::Rejected);
+}
+
+#[test]
+fn a_failure_in_a_run_of_fewer_suites_is_not_forgotten() {
+    let mut case = case(&[Red("web/a"), Pass]);
+    case.inputs.runs[0].state.plan.cells[0].suites.truncate(1);
+    let decision = decide(&case.inputs, at(DAY));
+    assert_eq!((decision.requirements[0].reason, decision.status), (Reason::Flaky, Status::Rejected));
+    // Of another edition of the suite it is.
+    case.inputs.runs[0].state.plan.cells[0].suites[0].sha256 = Digest::of("x");
+    assert_eq!(decide(&case.inputs, at(DAY)).status, Status::Approved);
+}
+
+#[test]
+fn another_customers_verdict_counts_where_the_policy_says_so_and_is_named() {
+    let elsewhere = |case: &mut Case| {
+        let tried = &mut case.inputs.runs[0].state.plan.cells[0];
+        tried.customer = name("umbrella");
+        tried.subject = crate::plan::Subject::Build(name("portal"));
+        tried.machines[0].build = name("portal");
+    };
+    let mut own = case(&[Pass]);
+    elsewhere(&mut own);
+    assert_eq!(decide(&own.inputs, at(DAY)).requirements[0].reason, Reason::Missing);
+    own.inputs.requirements.policy.accept_from = vec![name("umbrella")];
+    let decision = decide(&own.inputs, at(DAY));
+    assert_eq!((decision.status, decision.requirements[0].from.clone()), (Status::Approved, Some(name("umbrella"))));
+    // So do its failures.
+    let mut red = case(&[Red("web/a"), Pass]);
+    elsewhere(&mut red);
+    red.inputs.requirements.policy.accept_from = vec![name("umbrella")];
+    assert_eq!(decide(&red.inputs, at(DAY)).status, Status::Rejected);
+}
+
+#[test]
+fn every_required_cell_has_to_pass() {
+    let mut case = case(&[Pass]);
+    let second = cell("web", "uefi");
+    case.inputs.requirements.plan.cells.push(second.clone());
+    let decision = decide(&case.inputs, at(DAY));
+    assert_eq!((decision.status, decision.requirements[1].reason), (Status::Pending, Reason::Missing));
+    case.inputs.runs.push(run(7, &[second], &[Pass]));
+    let decision = decide(&case.inputs, at(DAY));
+    assert_eq!(decision.status, Status::Approved);
+    assert_eq!(decision.digests.runs.len(), 2, "it names both runs that it rests on");
+}
+
+#[test]
+fn a_cell_that_ended_well_in_an_unfinished_run_has_not_passed() {
+    let mut case = case(&[Pass]);
+    case.inputs.runs[0].state.ended = None;
+    case.inputs.runs[0].judgement.finished = false;
+    let decision = decide(&case.inputs, at(DAY));
+    assert_eq!((decision.requirements[0].reason, decision.status), (Reason::Running, Status::Pending));
+}
+
+#[test]
+fn who_stops_a_run_when_it_turns_red_has_seen_red() {
+    use crate::cell::{CaseObservation, CaseOutcome, Cause, Point, Stage, StageOutcome, Trouble};
+    use crate::journal::StageRecord;
+    let seen = |point, outcome| CaseObservation {
+        suite: name("web"),
+        case: name("a"),
+        point,
+        outcome,
+        elapsed_ms: 1,
+        message: "no page".to_owned(),
+        detail: String::new(),
+        fingerprint: None,
+        evidence: Vec::new(),
+    };
+    // The first run was cut short after the case had failed; what it was taken up with, and the next run, went well.
+    let decided = |after: CaseOutcome, cause: Cause| {
+        let mut case = case(&[Pass, Pass]);
+        let record = case.inputs.runs[0].state.cells.values_mut().next().expect("the cell");
+        let stopped = StageOutcome::Failed { trouble: Trouble::new(cause, "stopped") };
+        let stage = StageRecord { stage: Stage::Suites, started: at(1), ended: Some((at(2), stopped)) };
+        let mut cut = record.passes[0].clone();
+        cut.stages = vec![stage];
+        cut.cases = vec![seen(Point::Baseline, CaseOutcome::Pass), seen(Point::Applied, after)];
+        record.passes.insert(0, cut);
+        decide(&case.inputs, at(DAY)).requirements[0].reason
+    };
+    for cause in [Cause::Cancelled, Cause::ControllerEnded] {
+        assert_eq!(decided(CaseOutcome::Fail, cause.clone()), Reason::Flaky);
+        assert_eq!(decided(CaseOutcome::Pass, cause), Reason::Passed);
+    }
+    // What a host that failed spoilt is nobody's word.
+    assert_eq!(decided(CaseOutcome::Fail, Cause::HostDiskFull), Reason::Passed);
+}
+
+#[test]
+fn what_came_after_it_supersedes_a_patch() {
+    let mut case = case(&[Pass]);
+    case.inputs.superseded_by = Some(DecidedPatch { id: name("sample"), sha256: Digest::of("other bytes") });
+    let decision = decide(&case.inputs, at(DAY));
+    assert_eq!(decision.status, Status::Superseded);
+    assert!(decision.requirements.iter().any(|one| one.what == "patch" && one.reason == Reason::Superseded));
+}
+
+#[test]
+fn the_order_of_the_runs_changes_nothing() {
+    for (outcomes, _, _) in TABLE {
+        let mut case = case(outcomes);
+        let there = decide(&case.inputs, at(DAY));
+        case.inputs.runs.reverse();
+        assert_eq!(decide(&case.inputs, at(DAY)), there, "{outcomes:?}");
+    }
+}
+
+#[test]
+fn a_revision_grows_by_one_when_something_differs() {
+    let mut case = case(&[Pass]);
+    let first = decide(&case.inputs, at(DAY));
+    assert_eq!(first.revision, 1);
+    case.inputs.last = Some(first.clone());
+    let later = decide(&case.inputs, at(DAY + 60));
+    assert_eq!(later.revision, 1, "a later moment is no other decision");
+    case.inputs.runs.push(run(3, &[case.inputs.requirements.plan.cells[0].clone()], &[Red("web/a")]));
+    assert_eq!(decide(&case.inputs, at(DAY)).revision, 2);
+    assert_eq!(requirements().policy.digest(), first.digests.policy);
+}

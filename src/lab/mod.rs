@@ -21,6 +21,7 @@ pub mod gate;
 pub mod history;
 pub mod images;
 pub mod jobs;
+pub mod keys;
 pub mod media;
 pub mod memory;
 mod network;

@@ -14,6 +14,19 @@ pub struct KeptFile {
     pub sha256: Digest,
 }
 
+impl KeptFile {
+    /// Its path with the extension that programs know such contents by.
+    pub fn named(&self, bytes: &[u8]) -> String {
+        let extension = match bytes {
+            [0x4d, 0x3c, 0xb2, 0xa1, ..] => "pcap",
+            [0x89, b'P', b'N', b'G', ..] => "png",
+            [b'P', b'6', ..] => "ppm",
+            _ => "txt",
+        };
+        format!("{}.{extension}", self.path)
+    }
+}
+
 /// Every file that the run's record speaks of, in the order of the plan.
 pub fn kept_files(run: &RunState) -> Vec<KeptFile> {
     let mut taken = BTreeSet::new();

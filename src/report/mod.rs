@@ -7,7 +7,10 @@
 //! - what was planned is told, with or without a result ([`view`] walks the plan); nothing planned is ever left out;
 //! - green needs a reason: [`standing`] calls a case or stage passed only if it was seen to pass, whatever the rest says;
 //! - guest text is capped, made visible ([`text`]) and escaped by the form's own rules before it is shown.
+//!
+//! What others must be able to check is signed ([`statement`]); what an auditor takes along is one file ([`archive`]).
 
+pub mod archive;
 pub mod files;
 pub mod gate;
 pub mod html;
@@ -18,6 +21,7 @@ pub mod markdown;
 pub mod plan;
 pub mod rollout;
 pub mod standing;
+pub mod statement;
 pub mod text;
 pub mod view;
 

@@ -29,7 +29,7 @@
 //!  hypervisor guest      (ports)                       +-----+-----+
 //!   |     |    |    |                                        | Judgement
 //! libvirt sim agent sim  (adapters)                          v
-//!                                         report: text, HTML, JSON, JUnit, Markdown
+//!                                         report: text, HTML, JSON, JUnit, Markdown, signed statements
 //! ```
 //!
 //! The same over HTTP: [`api`] takes the request, the desk plans it, and the server's worker takes it from the queue.
@@ -53,6 +53,8 @@
 //! 9. [`report`] tells it in each form. Every form reads the same fold and the same judgement.
 //! 10. [`lab::gate`] asks [`verdict::gate`] whether the patch may go to the customer: a pure function of the customer's
 //!     [policy](catalog::policy), the runs' judgements, waivers and approvals. Decisions that differ go into the journal as records.
+//! 9. [`report`] tells it in each form. Every form reads the same fold and the same judgement. What leaves the lab is signed
+//!    ([`report::statement`], [`lab::keys`]) and can be checked without the lab.
 //!
 //! A controller that is killed loses nothing: the next one folds the journal, [`lab::reaper`] ends what was under way as a fault and removes
 //! its machine, and step 5 goes on.

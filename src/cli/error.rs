@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use crate::catalog::diagnostic::{Diagnostic, Problems};
+use crate::catalog::diagnostic::{Diagnostic, Problems, is_fault};
 use crate::lab::desk::DeskError;
 use crate::lab::gate::GateError;
+use crate::lab::keys::KeyError;
 
 /// The exit codes of the outward contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,16 @@ impl From<DeskError> for Failure {
             DeskError::Problems(problems) => problems.into(),
             fault if fault.is_fault() => Self::lab(fault),
             asked => Self::usage(asked),
+        }
+    }
+}
+
+impl From<KeyError> for Failure {
+    fn from(error: KeyError) -> Self {
+        match &error {
+            KeyError::File { source, .. } if is_fault(source) => Self::lab(error),
+            KeyError::Random(_) => Self::lab(error),
+            KeyError::File { .. } | KeyError::Open { .. } | KeyError::Form { .. } => Self::usage(error),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file a verb. Here alone the parts are put together.
 
 pub mod args;
+mod attest;
 mod bars;
 mod check;
 mod client;
@@ -8,10 +9,12 @@ mod context;
 mod doctor;
 mod error;
 mod gate;
+mod evidence;
 mod gc;
 mod hardware;
 mod image;
 mod interrupt;
+mod key;
 mod output;
 mod patch;
 mod person;
@@ -24,6 +27,7 @@ mod show;
 mod sim;
 mod suite;
 mod token;
+mod verify;
 
 use std::io::Write;
 
@@ -101,6 +105,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         }
         Verb::Check(verb) => return check::check(&cli.lab, verb),
         Verb::Hardware(verb) => return hardware::hardware(&cli.lab, verb),
+        Verb::Verify(verb) => return verify::verify(verb),
         _ => {}
     }
     let context = context::open(cli)?;
@@ -123,6 +128,9 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Approve(verb) => gate::approve(&context, verb).await,
         Verb::Reject(verb) => gate::reject(&context, verb).await,
         Verb::Revoke(verb) => gate::revoke(&context, verb).await,
+        Verb::Attest(verb) => attest::attest(&context, verb).await,
+        Verb::Evidence(verb) => evidence::evidence(&context, verb).await,
+        Verb::Key(verb) => key::key(&context, verb),
         Verb::Shell(verb) => shell::shell(&context, verb).await,
         Verb::Release(verb) => shell::release(&context, verb).await,
         Verb::Gc(verb) => gc::gc(&context, verb).await,
@@ -134,7 +142,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
             }
             Ok(Exit::Pass)
         }
-        Verb::Check(_) | Verb::Hardware(_) | Verb::Completions { .. } | Verb::Man => Ok(Exit::Pass),
+        Verb::Check(_) | Verb::Hardware(_) | Verb::Verify(_) | Verb::Completions { .. } | Verb::Man => Ok(Exit::Pass),
     }
 }
 

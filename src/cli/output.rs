@@ -61,10 +61,18 @@ impl Output {
     /// # Errors
     /// When it is not taken. A file that was there is then as it was.
     pub fn write(self, text: &str) -> Result<(), Failure> {
+        self.fill(|to| to.write_all(text.as_bytes()))
+    }
+
+    /// Has the contents written piece by piece.
+    ///
+    /// # Errors
+    /// As [`Output::write`], and when the writer gives up.
+    pub fn fill(self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Failure> {
         match self {
-            Self::Stream { mut open, file } => open.write_all(text.as_bytes()).map_err(|error| failed(&file, &error)),
+            Self::Stream { mut open, file } => write(&mut open).map_err(|error| failed(&file, &error)),
             Self::Whole { mut draft, file } => {
-                let written = draft.write_all(text.as_bytes()).map_err(plain);
+                let written = write(&mut draft).map_err(plain);
                 let written = written.and_then(|()| draft.as_file().set_permissions(fs::Permissions::from_mode(0o644)));
                 written.map_err(|error| failed(&file, &error))?;
                 draft.persist(&file).map_err(|error| failed(&file, &error.error))?;

@@ -99,22 +99,12 @@ fn evidence(context: &Context, state: &RunState, folder: &Path) -> Result<(), Fa
             lost.push(Failure::lab(format!("{}: gone from the store or altered (sha256 {})", file.path, file.sha256)));
             continue;
         };
-        let path = folder.join(format!("{}.{}", file.path, extension(&bytes)));
+        let path = folder.join(file.named(&bytes));
         path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(|error| failed(&path, &error))?;
         std::fs::write(&path, bytes).map_err(|error| failed(&path, &error))?;
     }
     super::say(format_args!("{} files written to {}", files.len() - lost.len(), folder.display()));
     Failure::all(lost).map_or(Ok(()), Err)
-}
-
-/// What programs call such a file.
-fn extension(bytes: &[u8]) -> &'static str {
-    match bytes {
-        [0x4d, 0x3c, 0xb2, 0xa1, ..] => "pcap",
-        [0x89, b'P', b'N', b'G', ..] => "png",
-        [b'P', b'6', ..] => "ppm",
-        _ => "txt",
-    }
 }
 
 /// Prints a run's result.
@@ -130,7 +120,8 @@ pub fn render(context: &Context, state: &RunState, format: report::Format) -> Re
     with_source(context, state, |source| report::render(format, source))?.map_err(Failure::lab)
 }
 
-fn with_source<T>(context: &Context, state: &RunState, tell: impl FnOnce(&Source<'_>) -> T) -> Result<T, Failure> {
+/// Tells something of a run.
+pub fn with_source<T>(context: &Context, state: &RunState, tell: impl FnOnce(&Source<'_>) -> T) -> Result<T, Failure> {
     let store = context.evidence()?;
     let judgement = judge(state);
     Ok(tell(&Source { run: state, judgement: &judgement, evidence: &|sha256| store.get(sha256) }))

@@ -1,0 +1,29 @@
+//! `patchlab attest`.
+
+use super::args::Attest;
+use super::context::Context;
+use super::error::{Exit, Failure};
+use super::{key, output, print};
+use crate::journal::RunState;
+use crate::report::statement::{self, Signer};
+use crate::verdict::judge::judge;
+
+/// Writes a run's attestation. The exit code is about the writing, not about the run: 0, or 4 while the run has not ended.
+pub async fn attest(context: &Context, verb: &Attest) -> Result<Exit, Failure> {
+    let journal = context.journal().await?;
+    let state = context.run(&journal, &verb.run).await?;
+    let text = statements(context, &state, &key::signing(context, &verb.key)?)?;
+    match &verb.output {
+        Some(file) => output::write(file, &text)?,
+        None => print(&text)?,
+    }
+    Ok(Exit::Pass)
+}
+
+/// The run's attestation with this key.
+pub fn statements(context: &Context, state: &RunState, key: &ed25519_dalek::SigningKey) -> Result<String, Failure> {
+    let signer = Signer { lab: &context.state.lab, key, policy: None };
+    let finish = format!("finish it with: patchlab run {}", state.plan.patch.manifest.id);
+    statement::attest(state, &judge(state), &signer)
+        .map_err(|error| Failure { exit: Exit::Undecided, message: format!("error: {error}\n  {finish}") })
+}

@@ -19,7 +19,7 @@ use crate::guest::{GuestError, Job, JobState, JobStep, StepEnd, StepReport};
 use crate::id::{Digest, Name};
 use crate::journal::Event;
 use crate::plan::{PlannedMachine, PlannedSuite};
-use crate::verdict::results::{self, ScriptReport};
+use crate::verdict::results::{self, CaseResult, ScriptReport};
 
 /// Bytes kept of a step's output.
 const OUTPUT: usize = 256 * 1024;
@@ -37,6 +37,8 @@ struct Background {
     name: String,
     at: usize,
     job: String,
+    /// How it says what it found.
+    form: ResultForm,
     /// How it ended, once it has.
     report: Option<StepReport>,
 }
@@ -141,14 +143,20 @@ impl CellRunner {
                 let place = format!("step {number}, {role} is expected to pass {script}");
                 play.timeline.add(&self.lab.clock, &place);
                 let until = Instant::now() + within;
+                let mut earlier: Option<StepReport> = None;
                 loop {
                     let left = until.saturating_duration_since(Instant::now());
-                    let report = self.run_script(play, role, step, script, left.max(Duration::from_secs(1))).await?;
-                    let lacks = matches!(report.end, StepEnd::Lacks(_));
-                    if report.end == StepEnd::Exit(0) || lacks || Instant::now() + AGAIN >= until {
+                    let mut report = self.run_script(play, role, step, script, left.max(Duration::from_secs(1))).await?;
+                    // That the time was over during the last try says less than what the one before it said.
+                    if let Some(earlier) = earlier.take().filter(|_| report.end == StepEnd::TimedOut) {
+                        report = earlier;
+                    }
+                    let enough = meant(step.result, &report).outcome == CaseOutcome::Pass || matches!(report.end, StepEnd::Lacks(_));
+                    if enough || Instant::now() + AGAIN >= until {
                         let place = format!("{place} within {} s", within.as_secs());
                         return Ok(play.read(&self.lab.clock, &place, step.result, report));
                     }
+                    earlier = Some(report);
                     self.vigil_for(play, AGAIN).await?;
                 }
             }
@@ -172,7 +180,7 @@ impl CellRunner {
                 }
                 let place = format!("step {number}, {name} is to end within {} s", within.as_secs());
                 Ok(match self.poll(play, name.as_str()).await? {
-                    Some(report) => play.read(&self.lab.clock, &place, step.result, report),
+                    Some(report) => play.read(&self.lab.clock, &place, play.form(name.as_str()), report),
                     None => Some(Unwell::late(place, "it is still running")),
                 })
             }
@@ -181,7 +189,7 @@ impl CellRunner {
                 play.timeline.add(&self.lab.clock, &format!("step {number}, {name} is stopped"));
                 let place = format!("step {number}, {name} was to run until it is stopped");
                 match ended {
-                    Some(report) => Ok(play.read(&self.lab.clock, &place, step.result, report)),
+                    Some(report) => Ok(play.read(&self.lab.clock, &place, play.form(name.as_str()), report)),
                     None => {
                         self.interrupt(play, name.as_str()).await?;
                         Ok(None)
@@ -232,7 +240,7 @@ impl CellRunner {
         let job = Job { id: id.clone(), steps: vec![job] };
         let guest = session.guest.clone();
         session.patiently(|| guest.start(&job)).await.map_err(|trouble| self.on(at, trouble.into()))?;
-        play.background.push(Background { name: name.to_owned(), at, job: id, report: None });
+        play.background.push(Background { name: name.to_owned(), at, job: id, form: step.result, report: None });
         Ok(())
     }
 
@@ -280,7 +288,7 @@ impl CellRunner {
                 Err(error) => return Err(self.on(at, guest_trouble(error).into())),
             }
             if let Some(report) = self.poll(play, name).await? {
-                let read = play.read(&self.lab.clock, &place, ResultForm::Exit, report.clone());
+                let read = play.read(&self.lab.clock, &place, play.form(name), report.clone());
                 let early = || Unwell::failed(place.clone(), "it ended without having been ready", report.output.clone());
                 return Ok(Some(read.unwrap_or_else(early)));
             }
@@ -335,7 +343,7 @@ impl CellRunner {
         for name in open {
             if let Some(report) = self.poll(play, &name).await? {
                 let place = format!("{name} was to run until the end of the case");
-                if let Some(unwell) = play.read(&self.lab.clock, &place, ResultForm::Exit, report) {
+                if let Some(unwell) = play.read(&self.lab.clock, &place, play.form(&name), report) {
                     return Ok(Some(unwell));
                 }
             }
@@ -455,12 +463,22 @@ fn peer_variables(machine: &PlannedMachine, role: &Name, peer: &PlannedMachine) 
     [(format!("PATCHLAB_NAME_{role}"), peer.role.to_string())].into_iter().chain(address).collect()
 }
 
+/// What a script's end means in its form.
+fn meant(form: ResultForm, report: &StepReport) -> CaseResult {
+    let end = report.end.clone().into();
+    let script = ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
+    results::read(form, &script)
+}
+
 impl Play<'_> {
+    /// How a background script says what it found.
+    fn form(&self, name: &str) -> ResultForm {
+        self.background.iter().find(|one| one.name == name).map_or(ResultForm::Exit, |one| one.form)
+    }
+
     /// What a script's end means. `None` is well.
     fn read(&mut self, clock: &super::clock::Clock, place: &str, form: ResultForm, report: StepReport) -> Option<Unwell> {
-        let end = report.end.clone().into();
-        let script = ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
-        let read = results::read(form, &script);
+        let read = meant(form, &report);
         let took = report.elapsed.as_millis();
         self.timeline.add(clock, &format!("{place}: {} after {took} ms{}", read.outcome.as_str(), said(&report.output)));
         let message = format!("{place}: {}", read.message);

@@ -67,7 +67,7 @@ pub fn deb_patch() -> PlannedPatch {
     PlannedPatch { facts: PayloadFacts { packages: vec![package], ..PayloadFacts::default() }, manifest, ..script }
 }
 
-fn case(text: &str, destructive: bool) -> Case {
+pub fn case(text: &str, destructive: bool) -> Case {
     Case {
         name: name(text),
         title: String::new(),

@@ -1,9 +1,11 @@
 //! Two machines that work together, at each patch level.
 
 use patchlab::catalog::patch::Reboot;
+use patchlab::catalog::step::Step;
+use patchlab::catalog::suite::ResultForm;
 use patchlab::verdict::Verdict;
 
-use crate::common::{Story, Told, script_patch};
+use crate::common::{Story, Told, case, script_patch};
 
 fn tell(scenario: &str) -> Told {
     Story::of_environment(script_patch(Reboot::Required)).scenario(scenario).run()
@@ -82,6 +84,47 @@ fn a_background_script_that_falls_over_fails_the_case() {
         tell("[[step]]\non={case='http/stream'}\nwhen={cell='*:all', role='server', side='after'}\nends={exit=3}\noutput='port in use'");
     let found = findings(&told);
     assert!(found.iter().all(|(level, _, _)| level == "all") && !found.is_empty(), "{found:?}");
+}
+
+#[test]
+fn what_is_expected_in_vain_is_told_by_the_last_try_that_came_to_its_end() {
+    let told = tell(
+        "[[step]]\non={case='http/stream'}\nwhen={cell='*:client', role='client', side='after'}\nends={exit=1}\ntakes='7s'\noutput='not yet'",
+    );
+    let found = findings(&told);
+    assert!(found.iter().any(|(level, _, message)| level == "client" && message.contains("not yet")), "{found:?}");
+}
+
+#[test]
+fn what_is_expected_in_tap_is_tried_again_until_it_is_ok() {
+    let late = "[[step]]\non={case='http/stands'}\nwhen={role='client'}\nchance=70\noutput=\"1..1\\nnot ok 1 - not yet\"\n\
+                [[step]]\non={case='http/stands'}\noutput=\"1..1\\nok 1 - there\"";
+    let mut case = case("stands", false);
+    case.run = None;
+    let role = Some("client".parse().expect("a name"));
+    case.steps = vec![Step { role, expect: Some("watch.sh".to_owned()), result: ResultForm::Tap, ..Step::default() }];
+    let told = Story::of_environment(script_patch(Reboot::Required)).with_suite("http", vec![case]).scenario(late).run();
+    assert_eq!(told.judgement.verdict, Verdict::Pass, "{:?} {:?}", told.findings(), told.faults());
+}
+
+#[test]
+fn what_a_background_script_says_in_tap_counts_where_it_is_waited_for() {
+    let step = |role: &str| Step { role: Some(role.parse().expect("a name")), ..Step::default() };
+    let name = || Some("watch".parse().expect("a name"));
+    let starts = Step { start: Some("watch.sh".to_owned()), name: name(), result: ResultForm::Tap, ..step("client") };
+    let ends = Step { wait: name(), ..Step::default() };
+    let mut case = case("stands", false);
+    case.run = None;
+    case.steps = vec![starts, ends];
+    let said = |output: &str| {
+        let scenario = format!("[[step]]\non={{case='http/stands'}}\nwhen={{side='after'}}\noutput=\"{output}\"");
+        let before = "[[step]]\non={case='http/stands'}\nwhen={side='before'}\noutput=\"1..1\\nok 1 - all well\"\n";
+        let story = Story::of_environment(script_patch(Reboot::Required)).with_suite("http", vec![case.clone()]);
+        story.scenario(&format!("{before}{scenario}")).run()
+    };
+    assert_eq!(findings(&said("1..1\\nok 1 - all well")), Vec::new());
+    let found = findings(&said("1..1\\nnot ok 1 - a light is out"));
+    assert!(found.iter().any(|(level, _, message)| level == "client" && message.contains("a light is out")), "{found:?}");
 }
 
 #[test]

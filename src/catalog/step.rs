@@ -53,10 +53,10 @@ pub struct Step {
     /// Commands that must be there on the role's machine. Where one is not, the case is skipped with that reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub needs: Vec<String>,
-    /// How a `run` script says what it found.
+    /// How its script says what it found; of a background script, once it has ended.
     #[serde(default, skip_serializing_if = "ResultForm::is_exit")]
     pub result: ResultForm,
-    /// How long the step may take, where that is less than the case's time limit.
+    /// How long the step may take, where that is less than the case's time limit. Of a background script, how long until it is ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<Span>,
 }
@@ -103,6 +103,24 @@ impl Step {
         }
     }
 
+    /// The keys that mean nothing for what it does.
+    pub fn idle_keys(&self) -> Vec<&'static str> {
+        let script = self.script().is_some();
+        let waits = !self.barrier.is_empty() || self.wait.is_some() || self.run.is_some() || self.expect.is_some() || self.ready;
+        [
+            ("role", self.role.is_some() && !script),
+            ("with", !self.with.is_empty() && !script),
+            ("needs", !self.needs.is_empty() && !script),
+            ("result", !self.result.is_exit() && !script),
+            ("name", self.name.is_some() && self.start.is_none()),
+            ("ready", self.ready && self.start.is_none()),
+            ("within", self.within.is_some() && !waits),
+        ]
+        .into_iter()
+        .filter_map(|(key, idle)| idle.then_some(key))
+        .collect()
+    }
+
     /// Its script, if it has one.
     pub fn script(&self) -> Option<&str> {
         [&self.run, &self.start, &self.expect].into_iter().find_map(|script| script.as_deref())
@@ -130,10 +148,25 @@ pub enum Disturbance {
     /// Thousandths of the frames.
     Loss(Site, u16),
     Duplicate(Site, u16),
-    /// These see each other, and nobody else does.
+    /// These see each other and none of the rest, who see each other too.
     Partition(Vec<Name>),
     /// Everything is well again.
     Heal,
+}
+
+impl Disturbance {
+    /// Where it happens, unless it is everywhere or between roles.
+    pub const fn site(&self) -> Option<&Site> {
+        match self {
+            Self::Down(site)
+            | Self::Up(site)
+            | Self::Delay(site, _)
+            | Self::Jitter(site, _)
+            | Self::Loss(site, _)
+            | Self::Duplicate(site, _) => Some(site),
+            Self::Partition(_) | Self::Heal => None,
+        }
+    }
 }
 
 impl FromStr for Disturbance {
@@ -142,7 +175,8 @@ impl FromStr for Disturbance {
     fn from_str(text: &str) -> Result<Self, String> {
         let bad = || {
             format!(
-                "expected down|up PLACE, delay|jitter PLACE TIME, loss|duplicate PLACE PERCENT, partition ROLE..., or heal, found {text:?}"
+                "expected down|up PLACE, delay|jitter PLACE TIME (at most 60s), loss|duplicate PLACE PERCENT (such as 2.5%), partition \
+                 ROLE..., or heal, found {text:?}"
             )
         };
         let words: Vec<&str> = text.split_whitespace().collect();
@@ -184,6 +218,33 @@ fn thousandths(text: &str) -> Option<u16> {
     let digits = |text: &str| (!text.is_empty() && text.bytes().all(|c| c.is_ascii_digit())).then(|| text.parse::<u16>().ok()).flatten();
     let share = digits(whole)?.checked_mul(10)?.checked_add(digits(tenth).filter(|_| tenth.len() == 1)?)?;
     (share <= 1000).then_some(share)
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let call = |script: &str| std::iter::once(script).chain(self.with.iter().map(String::as_str)).collect::<Vec<_>>().join(" ");
+        match self.action() {
+            Err(_) => return f.write_str("nothing"),
+            Ok(Action::Run { role, script }) => write!(f, "{role} runs {}", call(script))?,
+            Ok(Action::Expect { role, script }) => write!(f, "{role} is expected to pass {}", call(script))?,
+            Ok(Action::Start { role, script, name }) => {
+                write!(f, "{role} starts {} in the background", call(script))?;
+                if name != script {
+                    write!(f, " as {name}")?;
+                }
+                if self.ready {
+                    f.write_str(", and is waited for until ready")?;
+                }
+            }
+            Ok(Action::Stop(name)) => write!(f, "{name} is stopped")?,
+            Ok(Action::Wait(name)) => write!(f, "{name} is to end")?,
+            Ok(Action::Barrier(names)) => {
+                write!(f, "{} are to be ready", names.iter().map(Name::as_str).collect::<Vec<_>>().join(", "))?;
+            }
+            Ok(Action::Network(what)) => write!(f, "network: {what}")?,
+        }
+        self.within.map_or(Ok(()), |within| write!(f, ", within {within}"))
+    }
 }
 
 impl fmt::Display for Site {
@@ -254,5 +315,12 @@ mod tests {
         assert!(both.action().is_err());
         let one = Step { role: role(), start: Some("serve".to_owned()), ..Step::default() };
         assert!(matches!(one.action(), Ok(Action::Start { name: "serve", .. })));
+        assert_eq!(one.to_string(), "client starts serve in the background");
+        assert!(Step { within: Some(Span::secs(5)), ..one.clone() }.idle_keys().contains(&"within"), "nobody waits for it");
+        let waited = Step { within: Some(Span::secs(5)), ready: true, with: vec!["80".to_owned()], ..one };
+        assert_eq!(
+            (waited.to_string().as_str(), waited.idle_keys().len()),
+            ("client starts serve 80 in the background, and is waited for until ready, within 5s", 0)
+        );
     }
 }

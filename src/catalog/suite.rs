@@ -83,7 +83,7 @@ impl Case {
     }
 }
 
-/// How a case script reports. The codes and forms are those of domain.md, "Test results that suites speak".
+/// How a case script reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ResultForm {

@@ -114,7 +114,38 @@ fn every_mistake_about_peers_is_named() {
             TALK,
             "delay lan",
             "delay wan",
-            &["pair.environment.toml:[suites[0]] the suite talk disturbs wan, which is neither a role of it nor a segment here"],
+            &["pair.environment.toml:[suites[0]] the suite talk can't be played here: wan is neither a role of it nor a segment of this"],
+        ),
+        (
+            TALK,
+            "delay lan",
+            "delay client/wan",
+            &["pair.environment.toml:[suites[0]] the suite talk can't be played here: there is no segment wan"],
+        ),
+        (TALK, "delay lan 10ms", "delay clerk/lan 10ms", &["suite.toml:[case[0].step[1].network] the suite has no role \"clerk\""]),
+        (TALK, "delay lan 10ms", "partition clerk", &["suite.toml:[case[0].step[1].network] the suite has no role \"clerk\""]),
+        (
+            TALK,
+            "delay lan 10ms",
+            "partition client server",
+            &["pair.environment.toml:[suites[0]] the suite talk can't be played here: it parts nobody from anybody"],
+        ),
+        (
+            TALK,
+            "delay lan 10ms\"",
+            "heal\"\nrole = \"client\"\nwith = [\"x\"]\nresult = \"tap\"\nwithin = \"5s\"",
+            &[
+                "suite.toml:[case[0].step[1].role] `role` means nothing for this step",
+                "suite.toml:[case[0].step[1].with] `with` means nothing for this step",
+                "suite.toml:[case[0].step[1].result] `result` means nothing for this step",
+                "suite.toml:[case[0].step[1].within] `within` means nothing for this step",
+            ],
+        ),
+        (
+            TALK,
+            "run = \"greets\"",
+            "run = \"greets\"\nready = true",
+            &["suite.toml:[case[0].step[2].ready] `ready` means nothing for this step"],
         ),
         (TALK, "delay lan 10ms", "delay lan", &["suite.toml:[case[0].step[1].network] expected down|up PLACE"]),
         (TALK, "run = \"greets\"", "wait = \"greets\"", &["suite.toml:[case[0].step[2]] no step before this one started \"greets\""]),
@@ -138,6 +169,22 @@ fn every_mistake_about_peers_is_named() {
         }
         assert!(Catalog::load(lab.path()).is_err(), "{to}");
     }
+    let lab = with_peers();
+    lab.change(PAIR, "[segment.lan]", "[segment.wan]\nsubnet = \"10.0.1.0/24\"\n\n[segment.lan]");
+    lab.change(PAIR, "{ lan = \"10.0.0.1\" }", "{ lan = \"10.0.0.1\", wan = \"10.0.1.1\" }");
+    lab.change(TALK, "delay lan", "delay client/wan");
+    let said = lab.said();
+    assert!(
+        said.contains("client has no NIC on the segment wan") && said.contains("network = \"delay client/wan 10ms\" in its case greets"),
+        "{said}"
+    );
+    let lab = with_peers();
+    lab.change(TALK, "delay lan", "delay cleint");
+    assert!(lab.said().contains("did you mean \"client\"?"), "{}", lab.said());
+    let lab = with_peers();
+    lab.change("builds/acme/web.toml", "[\"web\"]", "[]");
+    lab.remove("test-suites/web");
+    assert_eq!(lab.brief(), Vec::<String>::new(), "the environment's suites judge patches for the build");
     let lab = with_peers();
     lab.change("builds/acme/web.toml", "[\"web\"]", "[\"web\", \"talk\"]");
     assert_eq!(lab.brief(), ["builds/acme/web.toml:5 [suites[1]] the suite \"talk\" needs several machines"]);

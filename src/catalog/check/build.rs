@@ -6,13 +6,20 @@ use crate::catalog::build::Build;
 use crate::catalog::diagnostic::{Diagnostic, did_you_mean, one_of};
 use crate::catalog::hardware::Firmware;
 use crate::catalog::lists::{patterns, twice};
-use crate::catalog::load::{Found, RawCatalog};
+use crate::catalog::load::{Found, FoundCustomer, RawCatalog};
 use crate::catalog::source::Source;
 use crate::catalog::suite::SuiteKind;
 use crate::catalog::tree::{Data, Tree};
 use crate::id::Name;
 
-pub(super) fn check(raw: &RawCatalog, found: &Found<Build>, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
+pub(super) fn check(
+    raw: &RawCatalog,
+    customer: &FoundCustomer,
+    own: &Name,
+    found: &Found<Build>,
+    source: &Source,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
     let tree = &source.tree;
     if let Some(image) = tree.get("image") {
         known(source, image, "image", "image", "images/", &raw.images, diagnostics);
@@ -39,6 +46,7 @@ pub(super) fn check(raw: &RawCatalog, found: &Found<Build>, source: &Source, dia
     twice(source, tree, "services", diagnostics);
     if let Some(suites) = tree.get("suites").filter(|suites| matches!(suites.data, Data::List(_)))
         && suites.items().is_empty()
+        && !plays_a_role(customer, own)
     {
         diagnostics.push(source.warning(suites, "suites", "no suites: only the health suite judges patches for this build"));
     }
@@ -50,6 +58,13 @@ pub(super) fn check(raw: &RawCatalog, found: &Found<Build>, source: &Source, dia
     }
     patterns(source, tree, "volatile", diagnostics);
     firmware(raw, found, source, diagnostics);
+}
+
+/// Whether an environment of the customer has a machine of this build: its suites judge patches too.
+fn plays_a_role(customer: &FoundCustomer, build: &Name) -> bool {
+    let environments = customer.environments.values().filter_map(|found| found.reading.source.as_ref());
+    let roles = environments.filter_map(|source| source.tree.get("role")).flat_map(Tree::entries);
+    roles.filter_map(|role| role.value.get("build")?.text()).any(|name| name == build.as_str())
 }
 
 /// Reports a name that nothing in the catalog has.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use super::build::known;
-use crate::catalog::diagnostic::{Diagnostic, one_of};
+use crate::catalog::diagnostic::{Diagnostic, did_you_mean, one_of};
 use crate::catalog::environment::{Environment, Subnet, start_order};
 use crate::catalog::lists::{time_limit, twice};
 use crate::catalog::load::{Found, FoundCustomer, RawCatalog};
@@ -192,31 +192,61 @@ fn suites(raw: &RawCatalog, environment: &Environment, source: &Source, diagnost
                 diagnostics.push(source.error(place, &key, problem).expected("another machine for each role"));
             }
         }
-        for segment in segments_named(suite).into_iter().filter(|segment| !environment.segments.contains_key(segment)) {
-            let problem = format!("the suite {name} disturbs {segment}, which is neither a role of it nor a segment here");
-            diagnostics.push(source.error(place, &key, problem).hint(format!("add [segment.{segment}], or leave the suite out")));
+        for (case, what) in disturbances(suite) {
+            if let Some((problem, hint)) = nowhere(environment, name, suite, what) {
+                let problem = source.error(place, &key, format!("the suite {name} can't be played here: {problem}"));
+                diagnostics.push(problem.found(format!("network = \"{what}\" in its case {case}")).hint(hint));
+            }
         }
     }
 }
 
-/// What the suite's steps take for a segment.
-fn segments_named(suite: &Suite) -> BTreeSet<Name> {
-    let mut named = BTreeSet::new();
-    for step in suite.cases.iter().flat_map(|case| &case.steps) {
-        let Ok(Action::Network(what)) = step.action() else { continue };
-        match what {
-            Disturbance::Down(site)
-            | Disturbance::Up(site)
-            | Disturbance::Delay(site, _)
-            | Disturbance::Jitter(site, _)
-            | Disturbance::Loss(site, _)
-            | Disturbance::Duplicate(site, _) => match site {
-                Site::Whole(name) if !suite.roles.contains(name) => named.insert(name.clone()),
-                Site::Whole(_) => false,
-                Site::Nic { segment, .. } => named.insert(segment.clone()),
-            },
-            Disturbance::Partition(_) | Disturbance::Heal => false,
-        };
+/// The disturbances of a suite's steps, each kind once, with a case that has it.
+fn disturbances(suite: &Suite) -> Vec<(&Name, &Disturbance)> {
+    let mut all: Vec<(&Name, &Disturbance)> = Vec::new();
+    for case in &suite.cases {
+        for step in &case.steps {
+            let Ok(Action::Network(what)) = step.action() else { continue };
+            if !all.iter().any(|(_, other)| *other == what || other.site().is_some() && other.site() == what.site()) {
+                all.push((&case.name, what));
+            }
+        }
     }
-    named
+    all
+}
+
+/// Why a disturbance would happen nowhere in this environment, if so, and what to do.
+fn nowhere(environment: &Environment, name: &Name, suite: &Suite, what: &Disturbance) -> Option<(String, String)> {
+    let player = |role: &Name| environment.cast.get(name).and_then(|cast| cast.get(role)).unwrap_or(role).clone();
+    let no_segment = |segment: &Name, roles: &[Name]| {
+        let known = || roles.iter().chain(environment.segments.keys()).map(Name::as_str);
+        let or = did_you_mean(segment.as_str(), known()).unwrap_or_else(|| format!("or add [segment.{segment}]"));
+        let hint = format!("there is {}; {or}", one_of(known()));
+        (!environment.segments.contains_key(segment)).then_some(hint)
+    };
+    match what {
+        Disturbance::Partition(roles) => {
+            let parted: BTreeSet<Name> = roles.iter().map(player).collect();
+            let all = environment.roles.keys().all(|role| parted.contains(role));
+            all.then(|| ("it parts nobody from anybody".to_owned(), "name the roles of one side only".to_owned()))
+        }
+        other => match other.site()? {
+            Site::Whole(place) if suite.roles.contains(place) => None,
+            Site::Whole(place) => {
+                Some((format!("{place} is neither a role of it nor a segment of this environment"), no_segment(place, &suite.roles)?))
+            }
+            Site::Nic { role, segment } => {
+                if let Some(hint) = no_segment(segment, &[]) {
+                    return Some((format!("there is no segment {segment}"), hint));
+                }
+                let player = player(role);
+                let member = environment.roles.get(&player).filter(|member| !member.address.contains_key(segment))?;
+                let on = one_of(member.address.keys().map(Name::as_str));
+                Some((
+                    format!("{player} has no NIC on the segment {segment}"),
+                    format!("it is on {on}: give it an address on {segment}, or name another NIC"),
+                ))
+            }
+        },
+    }
 }

@@ -26,8 +26,10 @@ pub(super) fn check(raw: &RawCatalog, diagnostics: &mut Vec<Diagnostic>) {
     for (found, _) in raw.suites.values() {
         each(found, diagnostics, suite::check);
     }
-    for found in raw.customers.values().flat_map(|customer| customer.builds.values()) {
-        each(found, diagnostics, |found, source, diagnostics| build::check(raw, found, source, diagnostics));
+    for customer in raw.customers.values() {
+        for (name, found) in &customer.builds {
+            each(found, diagnostics, |found, source, diagnostics| build::check(raw, customer, name, found, source, diagnostics));
+        }
     }
     for customer in raw.customers.values() {
         for found in customer.environments.values() {

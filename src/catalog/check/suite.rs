@@ -7,13 +7,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::named_file;
-use crate::catalog::diagnostic::{Diagnostic, one_of};
+use crate::catalog::diagnostic::{Diagnostic, did_you_mean, one_of};
 use crate::catalog::lists::{time_limit, twice};
 use crate::catalog::load::Found;
 use crate::catalog::source::Source;
-use crate::catalog::step::Action;
+use crate::catalog::step::{Action, Disturbance, Site};
 use crate::catalog::suite::{Case, Suite, SuiteKind};
 use crate::catalog::tree::{Tree, join};
+use crate::id::Name;
 
 pub(super) fn check(found: &Found<Suite>, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
     let mut names = BTreeMap::new();
@@ -123,14 +124,13 @@ fn steps(suite: &Suite, case: &Case, tree: &Tree, source: &Source, path: &str, d
                 continue;
             }
         };
-        if let Some(role) = step.role.as_ref().filter(|role| !suite.roles.contains(role)) {
+        if let Some(role) = step.role.as_ref().filter(|role| !suite.roles.is_empty() && !suite.roles.contains(role)) {
             let problem =
                 source.error(tree.get("role").unwrap_or(tree), join(&path, "role"), format!("the suite has no role {:?}", role.as_str()));
-            diagnostics
-                .push(problem.expected(one_of(suite.roles.iter().map(crate::id::Name::as_str))).hint("add it to `roles`, or correct it"));
+            diagnostics.push(problem.expected(one_of(suite.roles.iter().map(Name::as_str))).hint("add it to `roles`, or correct it"));
         }
         checks |= matches!(action, Action::Run { .. } | Action::Expect { .. } | Action::Wait(_));
-        let named: &[crate::id::Name] = match action {
+        let named: &[Name] = match action {
             Action::Start { name, .. } => {
                 if started.iter().any(|(other, _)| *other == name) {
                     let problem = source.error(tree, join(&path, "name"), format!("another step of the case started {name:?}"));
@@ -147,14 +147,36 @@ fn steps(suite: &Suite, case: &Case, tree: &Tree, source: &Source, path: &str, d
             let problem = source.error(tree, &path, format!("no step before this one started {:?}", name.as_str()));
             diagnostics.push(problem.expected(one_of(started.iter().map(|(name, _)| *name))));
         }
-        if (step.ready || step.name.is_some()) && step.start.is_none() {
-            diagnostics.push(source.error(tree, &path, "`name` and `ready` are for steps that start something").hint("remove them"));
+        for key in step.idle_keys() {
+            let problem = source.error(tree.get(key).unwrap_or(tree), join(&path, key), format!("`{key}` means nothing for this step"));
+            diagnostics.push(problem.hint("remove it"));
+        }
+        if let Action::Network(what) = action {
+            for role in roles_disturbed(what).filter(|role| !suite.roles.contains(role)) {
+                let at = tree.get("network").unwrap_or(tree);
+                let problem = source.error(at, join(&path, "network"), format!("the suite has no role {:?}", role.as_str()));
+                let roles = || suite.roles.iter().map(Name::as_str);
+                diagnostics.push(problem.expected(one_of(roles())).hint_if(did_you_mean(role.as_str(), roles())));
+            }
         }
     }
     if !checks && !case.steps.is_empty() {
         let problem = source.error(tree, path, "no step of the case can fail: it checks nothing");
         diagnostics.push(problem.expected("at least one `run`, `expect` or `wait`"));
     }
+}
+
+/// The roles that a disturbance names as roles.
+fn roles_disturbed(what: &Disturbance) -> impl Iterator<Item = &Name> {
+    let (parted, nic) = match what {
+        Disturbance::Partition(roles) => (roles.as_slice(), None),
+        other => (&[][..], other.site()),
+    };
+    let nic = nic.and_then(|site| match site {
+        Site::Nic { role, .. } => Some(role),
+        Site::Whole(_) => None,
+    });
+    parted.iter().chain(nic)
 }
 
 /// Reports a script that is not there or that no guest could start.

@@ -73,7 +73,10 @@ fn usage_and_configuration_errors_are_2_and_say_what_to_do() {
         (vec!["run", empty], "patch.toml"),
         (vec!["run", PATCH, "--build", "nosuch"], "desktop, office-server, web"),
         (vec!["run", PATCH, "--environment", "shop"], "there is: back-office, office"),
-        (vec!["plan", PATCH, "--environment", "office", "--level", "nobody"], "this level was not asked for"),
+        (
+            vec!["plan", PATCH, "--environment", "office", "--level", "nobody"],
+            "there is no patch level nobody; there is: all, client, server",
+        ),
         (vec!["--hypervisor", "sim:/nonexistent", "run", PATCH], "scenario"),
         (vec!["patch", "add", empty], "patch.toml"),
         (vec!["shell", "last"], "no run"),
@@ -172,4 +175,14 @@ fn a_real_machine_becomes_a_profile_of_the_lab() {
         assert_eq!(lab.run(&["hardware", "import", &path]).0, 2, "{bad}");
     }
     assert_eq!(lab.run(&["hardware", "import", machine, "--output", "/nowhere/at/all.toml"]).0, 2);
+}
+
+#[test]
+fn a_suite_between_machines_is_shown_with_its_steps() {
+    let lab = Lab::new();
+    let (code, shown) = lab.run(&["suite", "show", "http"]);
+    assert_eq!(code, 0);
+    let steps = ["    server starts site.sh 24 in the background as site, and is waited for until ready\n", "    network: down client\n"];
+    assert!(steps.iter().all(|step| shown.contains(step)), "{shown}");
+    assert_eq!(lab.json(&["suite", "show", "http"]).1["cases"][1]["steps"][3], "client runs unreachable.sh");
 }

@@ -35,6 +35,9 @@ struct Case<'a> {
     depends: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     skip: Option<&'a str>,
+    /// What happens one after the other, in an interoperability suite.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    steps: Vec<String>,
 }
 
 pub fn suite(context: &Context, verb: &SuiteVerb) -> Result<Exit, Failure> {
@@ -73,6 +76,7 @@ fn told<'a>(name: &'a Name, entry: &'a SuiteEntry) -> Told<'a> {
             test: test.map(|test| test.name.as_str()),
             depends: test.map_or("", |test| test.depends.as_str()),
             skip: test.and_then(|test| test.skip.as_deref()),
+            steps: case.steps.iter().map(ToString::to_string).collect(),
         }
     };
     Told { suite: name, sha256: entry.sha256, title: &entry.suite.title, cases: entry.suite.cases.iter().map(case).collect() }
@@ -85,6 +89,9 @@ fn human(told: &Told<'_>) -> String {
         let _ = writeln!(out, "\n  {}{star}  {}", case.case, printable(case.title));
         if let Some(reason) = case.skip {
             let _ = writeln!(out, "    skipped: {}", printable(reason));
+        }
+        for step in &case.steps {
+            let _ = writeln!(out, "    {}", printable(step));
         }
         if !case.depends.is_empty() {
             let _ = writeln!(out, "    needs: {}", printable(case.depends));

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use super::environment::Surroundings;
+use super::environment::{self, Surroundings};
 use super::foreign;
 use super::lint::lint;
 use super::pairwise;
@@ -55,7 +55,7 @@ pub struct PreparedSuite {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NoPlan {
     #[error("there is no {kind} {name}; there is: {known}")]
-    Unknown { kind: &'static str, name: Name, known: String },
+    Unknown { kind: &'static str, name: String, known: String },
     #[error("image {image} of build {customer}/{build} is not there yet; run: patchlab image {verb} {image}")]
     NoImage { image: Name, customer: Name, build: Name, verb: &'static str },
     #[error("nothing is left to validate{}", reasons(.excluded))]
@@ -121,9 +121,10 @@ fn unknown(request: &Request, catalog: &Catalog) -> Vec<NoPlan> {
     for (kind, asked, known) in kinds {
         for name in asked.iter().filter(|name| !known.contains(name)) {
             let known = known.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-            problems.push(NoPlan::Unknown { kind, name: name.clone(), known });
+            problems.push(NoPlan::Unknown { kind, name: name.to_string(), known });
         }
     }
+    problems.extend(environment::unknown_levels(request, catalog));
     problems
 }
 

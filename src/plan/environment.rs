@@ -71,7 +71,7 @@ impl Surroundings<'_> {
         for (_, machines) in fitting.into_iter().enumerate().filter(|(at, _)| chosen.contains(at)).map(|(_, fits)| fits) {
             for level in levels(&roles, self.entry.customer.levels) {
                 let cell = self.cell(&machines, &level, &suites);
-                if self.request.levels.is_empty() || self.request.levels.iter().any(|asked| is_level(asked, &cell, &level)) {
+                if self.request.levels.is_empty() || self.request.levels.iter().any(|asked| is_level(asked, &cell.level(), &level)) {
                     plan.cells.push(cell);
                 } else {
                     leave(cell.id.to_string(), "this level was not asked for".to_owned());
@@ -184,10 +184,28 @@ fn choices(players: &[Player]) -> Vec<Vec<Name>> {
     })
 }
 
+/// The asked levels that no wanted environment is tried at.
+pub(super) fn unknown_levels(request: &Request, catalog: &Catalog) -> Vec<NoPlan> {
+    let mut known = BTreeSet::new();
+    for (customer, entry) in &catalog.customers {
+        let environments = entry.environments.iter().filter(|(name, _)| wanted(&request.environments, name));
+        for (_, environment) in environments.filter(|_| wanted(&request.customers, customer)) {
+            let roles: Vec<Name> = environment.roles.keys().cloned().collect();
+            for level in levels(&roles, entry.customer.levels) {
+                let label = level.iter().map(Name::as_str).collect::<Vec<_>>().join("+");
+                known.insert((if level.len() == roles.len() { "all".to_owned() } else { label }, level));
+            }
+        }
+    }
+    let known_as = || known.iter().map(|(label, _)| label.as_str()).collect::<Vec<_>>().join(", ");
+    let unknown = request.levels.iter().filter(|asked| !known.iter().any(|(label, level)| is_level(asked, label, level)));
+    unknown.map(|name| NoPlan::Unknown { kind: "patch level", name: name.clone(), known: known_as() }).collect()
+}
+
 /// Whether someone means this level, in whichever order the roles were said.
-fn is_level(asked: &str, cell: &PlannedCell, level: &BTreeSet<Name>) -> bool {
+fn is_level(asked: &str, label: &str, level: &BTreeSet<Name>) -> bool {
     let roles: BTreeSet<&str> = asked.split('+').collect();
-    asked == cell.level() || roles == level.iter().map(Name::as_str).collect()
+    asked == label || roles == level.iter().map(Name::as_str).collect()
 }
 
 fn label(choice: &[Name]) -> String {

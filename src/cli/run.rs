@@ -82,7 +82,7 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     super::say(format_args!(
         "run {run}: {}, {} at once, about {} min",
         crate::report::text::count(state.plan.cells.len(), "cell"),
-        crate::report::text::count(lab.settings.slots, "machine"),
+        crate::report::text::count(lab.settings.slots, "cell"),
         { lab.history.plan(&state.plan.cells, lab.settings.slots).as_secs().div_ceil(60) }
     ));
     let display = Display::start(&lab, state.plan.cells.len());

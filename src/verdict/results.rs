@@ -1,5 +1,4 @@
-//! What a case script's end means: exit code, TAP or JUnit file to an outcome. The forms are those of domain.md, "Test results that
-//! suites speak".
+//! What a case script's end means: exit code, TAP or JUnit file to an outcome.
 //!
 //! Invariant: every byte comes from a hostile guest. Whatever they are, this ends, keeps little, and calls nothing a pass that did not
 //! say so in the form that its suite declares.

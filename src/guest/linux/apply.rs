@@ -1,5 +1,5 @@
 //! A patch as job steps in a Linux guest: what is tried before, how each kind is applied, confirmed by state, applied again and taken
-//! back (domain.md, "Linux"). What the steps' reports mean is in [`super::judge`].
+//! back. What the steps' reports mean is in [`super::judge`].
 //!
 //! Every value reaches the scripts through the environment, never by pasting it into a command line.
 

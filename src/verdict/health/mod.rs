@@ -1,5 +1,4 @@
-//! The built-in health suite: what every build gets checked for, whatever the patch. State before is compared with state after (the list
-//! is domain.md's).
+//! The built-in health suite: what every build gets checked for, whatever the patch. State before is compared with state after.
 //!
 //! A check looks at one machine's [`Facts`] alone (a service that failed is bad news anywhere) and, where there are earlier facts, at the
 //! difference (a port that is lost). The first part also runs at the baseline, so that trouble which was there before the patch is

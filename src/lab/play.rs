@@ -1,5 +1,6 @@
 //! Interoperability cases: the steps of each, one after the other, on the machines of an environment and on the wire between them.
 
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -45,6 +46,29 @@ struct Background {
 
 /// A machine with its place in the cell.
 type Placed<'a> = (usize, &'a mut MachineState);
+
+/// Where in a case something happened. A failure is known by it without the time that was left, which is never the same twice.
+struct Place {
+    what: String,
+    within: Option<Duration>,
+}
+
+impl Place {
+    fn of(what: String) -> Self {
+        Self { what, within: None }
+    }
+
+    fn within(self, time: Duration) -> Self {
+        Self { within: Some(time), ..self }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        self.within.map_or(Ok(()), |time| write!(f, " within {} s", time.as_secs()))
+    }
+}
 
 /// How a case stands when a step was not well.
 struct Unwell {
@@ -134,14 +158,14 @@ impl CellRunner {
         }
         match action {
             Action::Run { role, script } => {
-                let place = format!("step {number}, {role} runs {script}");
-                play.timeline.add(&self.lab.clock, &place);
+                let place = Place::of(format!("step {number}, {role} runs {script}"));
+                play.timeline.add(&self.lab.clock, &place.what);
                 let report = self.run_script(play, role, step, script, within).await?;
                 Ok(play.read(&self.lab.clock, &place, step.result, report))
             }
             Action::Expect { role, script } => {
-                let place = format!("step {number}, {role} is expected to pass {script}");
-                play.timeline.add(&self.lab.clock, &place);
+                let place = Place::of(format!("step {number}, {role} is expected to pass {script}")).within(within);
+                play.timeline.add(&self.lab.clock, &place.what);
                 let until = Instant::now() + within;
                 let mut earlier: Option<StepReport> = None;
                 loop {
@@ -153,7 +177,6 @@ impl CellRunner {
                     }
                     let enough = meant(step.result, &report).outcome == CaseOutcome::Pass || matches!(report.end, StepEnd::Lacks(_));
                     if enough || Instant::now() + AGAIN >= until {
-                        let place = format!("{place} within {} s", within.as_secs());
                         return Ok(play.read(&self.lab.clock, &place, step.result, report));
                     }
                     earlier = Some(report);
@@ -178,16 +201,16 @@ impl CellRunner {
                 while self.poll(play, name.as_str()).await?.is_none() && Instant::now() < until {
                     self.vigil_for(play, LOOK).await?;
                 }
-                let place = format!("step {number}, {name} is to end within {} s", within.as_secs());
+                let place = Place::of(format!("step {number}, {name} is to end")).within(within);
                 Ok(match self.poll(play, name.as_str()).await? {
                     Some(report) => play.read(&self.lab.clock, &place, play.form(name.as_str()), report),
-                    None => Some(Unwell::late(place, "it is still running")),
+                    None => Some(Unwell::late(&place, "it is still running")),
                 })
             }
             Action::Stop(name) => {
                 let ended = self.poll(play, name.as_str()).await?;
                 play.timeline.add(&self.lab.clock, &format!("step {number}, {name} is stopped"));
-                let place = format!("step {number}, {name} was to run until it is stopped");
+                let place = Place::of(format!("step {number}, {name} was to run until it is stopped"));
                 match ended {
                     Some(report) => Ok(play.read(&self.lab.clock, &place, play.form(name.as_str()), report)),
                     None => {
@@ -274,7 +297,7 @@ impl CellRunner {
 
     /// Waits until a background script says that it is ready.
     async fn until_ready(&mut self, play: &mut Play<'_>, number: usize, name: &str, within: Duration) -> Result<Option<Unwell>, Stop> {
-        let place = format!("step {number}, {name} is to be ready within {} s", within.as_secs());
+        let place = Place::of(format!("step {number}, {name} is to be ready")).within(within);
         let until = Instant::now() + within;
         loop {
             let Some(one) = play.background.iter().find(|one| one.name == name) else { return Ok(None) };
@@ -289,11 +312,11 @@ impl CellRunner {
             }
             if let Some(report) = self.poll(play, name).await? {
                 let read = play.read(&self.lab.clock, &place, play.form(name), report.clone());
-                let early = || Unwell::failed(place.clone(), "it ended without having been ready", report.output.clone());
+                let early = || Unwell::failed(&place, "it ended without having been ready", report.output.clone());
                 return Ok(Some(read.unwrap_or_else(early)));
             }
             if Instant::now() >= until {
-                return Ok(Some(Unwell::late(place, "it made no file $PATCHLAB_READY")));
+                return Ok(Some(Unwell::late(&place, "it made no file $PATCHLAB_READY")));
             }
             self.vigil_for(play, LOOK).await?;
         }
@@ -342,7 +365,7 @@ impl CellRunner {
         let open: Vec<String> = names.into_iter().filter(|name| !stopped(name)).collect();
         for name in open {
             if let Some(report) = self.poll(play, &name).await? {
-                let place = format!("{name} was to run until the end of the case");
+                let place = Place::of(format!("{name} was to run until the end of the case"));
                 if let Some(unwell) = play.read(&self.lab.clock, &place, play.form(&name), report) {
                     return Ok(Some(unwell));
                 }
@@ -477,7 +500,7 @@ impl Play<'_> {
     }
 
     /// What a script's end means. `None` is well.
-    fn read(&mut self, clock: &super::clock::Clock, place: &str, form: ResultForm, report: StepReport) -> Option<Unwell> {
+    fn read(&mut self, clock: &super::clock::Clock, place: &Place, form: ResultForm, report: StepReport) -> Option<Unwell> {
         let read = meant(form, &report);
         let took = report.elapsed.as_millis();
         self.timeline.add(clock, &format!("{place}: {} after {took} ms{}", read.outcome.as_str(), said(&report.output)));
@@ -486,18 +509,18 @@ impl Play<'_> {
             outcome: read.outcome,
             message,
             output: report.output,
-            fingerprint: read.fingerprint.map(|print| Digest::of(format!("{place}\n{print}"))),
+            fingerprint: read.fingerprint.map(|print| Digest::of(format!("{}\n{print}", place.what))),
         })
     }
 }
 
 impl Unwell {
-    fn late(place: String, why: &str) -> Self {
+    fn late(place: &Place, why: &str) -> Self {
         Self { outcome: CaseOutcome::TimedOut, ..Self::failed(place, why, Vec::new()) }
     }
 
-    fn failed(place: String, why: &str, output: Vec<u8>) -> Self {
-        let fingerprint = Some(Digest::of(format!("{place}\n{why}")));
+    fn failed(place: &Place, why: &str, output: Vec<u8>) -> Self {
+        let fingerprint = Some(Digest::of(format!("{}\n{why}", place.what)));
         Self { outcome: CaseOutcome::Fail, message: format!("{place}: {why}"), output, fingerprint }
     }
 }

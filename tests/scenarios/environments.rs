@@ -1,5 +1,7 @@
 //! Two machines that work together, at each patch level.
 
+use std::collections::BTreeSet;
+
 use patchlab::catalog::patch::Reboot;
 use patchlab::catalog::step::Step;
 use patchlab::catalog::suite::ResultForm;
@@ -93,6 +95,26 @@ fn what_is_expected_in_vain_is_told_by_the_last_try_that_came_to_its_end() {
     );
     let found = findings(&told);
     assert!(found.iter().any(|(level, _, message)| level == "client" && message.contains("not yet")), "{found:?}");
+}
+
+#[test]
+fn a_failure_is_the_same_however_much_time_was_left_for_it() {
+    let takes = |side, time| format!("[[step]]\non={{case='http/stands'}}\nwhen={{role='client', side='{side}'}}\ntakes='{time}'\n");
+    let fails = "[[step]]\non={case='http/stands'}\nwhen={role='server'}\nends={exit=1}\noutput='no light'\n";
+    let step = |role: &str| Step { role: Some(role.parse().expect("a name")), ..Step::default() };
+    let mut stands = case("stands", false);
+    stands.run = None;
+    stands.steps =
+        vec![Step { run: Some("slow.sh".to_owned()), ..step("client") }, Step { expect: Some("watch.sh".to_owned()), ..step("server") }];
+    let scenario = takes("before", "2s") + &takes("after", "9s") + fails;
+    let told = Story::of_environment(script_patch(Reboot::Required)).with_suite("http", vec![stands]).scenario(&scenario).run();
+    assert_eq!(findings(&told), Vec::new());
+    let within = told
+        .journal
+        .iter()
+        .filter_map(|entry| Some(entry.split_once("is expected to pass watch.sh within ")?.1.split(' ').next()?.to_owned()));
+    let times: BTreeSet<_> = within.collect();
+    assert!(times.len() >= 2, "it failed before and after, with different times: {times:?}");
 }
 
 #[test]

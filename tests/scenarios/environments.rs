@@ -118,6 +118,19 @@ fn a_failure_is_the_same_however_much_time_was_left_for_it() {
 }
 
 #[test]
+fn a_barrier_waits_for_scripts_that_were_started_without_waiting() {
+    let step = |role: &str| Step { role: Some(role.parse().expect("a name")), ..Step::default() };
+    let start = |role: &str| Step { start: Some("watch.sh".to_owned()), name: Some(role.parse().expect("a name")), ..step(role) };
+    let both = ["server", "client"].map(|role| role.parse().expect("a name")).to_vec();
+    let mut stands = case("stands", false);
+    stands.run = None;
+    let runs = Step { run: Some("look.sh".to_owned()), ..step("client") };
+    stands.steps = vec![start("server"), start("client"), Step { barrier: both, ..Step::default() }, runs];
+    let told = Story::of_environment(script_patch(Reboot::Required)).with_suite("http", vec![stands]).run();
+    assert_eq!(told.judgement.verdict, Verdict::Pass, "{:?} {:?}", told.findings(), told.faults());
+}
+
+#[test]
 fn what_is_expected_in_tap_is_tried_again_until_it_is_ok() {
     let late = "[[step]]\non={case='http/stands'}\nwhen={role='client'}\nchance=70\noutput=\"1..1\\nnot ok 1 - not yet\"\n\
                 [[step]]\non={case='http/stands'}\noutput=\"1..1\\nok 1 - there\"";

@@ -54,9 +54,10 @@ impl Jobs {
         }
     }
 
-    /// Whether a background script has said that it is ready: not at the first look.
+    /// Whether a background script has said that it is ready: not at the first look, unless it has done its work by then.
     pub fn is_ready(&mut self, job: &str) -> bool {
-        self.0.get_mut(job).is_some_and(|run| std::mem::replace(&mut run.seen, true))
+        let done = |run: &Run| run.current.is_none() && run.finished.iter().all(|report| report.end == StepEnd::Exit(0));
+        self.0.get_mut(job).is_some_and(|run| std::mem::replace(&mut run.seen, true) || done(run))
     }
 
     /// Ends a job and forgets it.

@@ -11,6 +11,9 @@
 //! what a result means: that is `cell` and `verdict`.
 //! each other; `reaper` removes what a dead controller left; `gate` asks [`crate::verdict::gate`] and keeps the answer. Nothing here
 //! decides who is to blame or what a result means: that is `cell` and `verdict`.
+//! they look at; `foreign` runs suites that others have written; `network`, `play`, `unwell`, `chronicle` and `timeline` are for machines
+//! among each other; `reaper` removes what a dead controller left. Nothing here decides who is to blame or what a result means: that is
+//! `cell` and `verdict`.
 
 mod chronicle;
 pub mod clock;
@@ -36,6 +39,7 @@ pub mod session;
 pub mod stages;
 pub mod state;
 mod timeline;
+mod unwell;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

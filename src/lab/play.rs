@@ -1,6 +1,5 @@
 //! Interoperability cases: the steps of each, one after the other, on the machines of an environment and on the wire between them.
 
-use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,6 +11,7 @@ use super::observing::disk_trouble;
 use super::runner::{CellRunner, MachineState, Stop, no_pass};
 use super::session::guest_trouble;
 use super::timeline::{Timeline, said};
+use super::unwell::{Place, Unwell, meant, why};
 use crate::catalog::step::{Action, Disturbance, Step};
 use crate::catalog::suite::{Case, ResultForm};
 use crate::cell::{CaseAt, CaseObservation, CaseOutcome, Cause, Point, Stage, Trouble};
@@ -20,7 +20,6 @@ use crate::guest::{GuestError, Job, JobState, JobStep, StepEnd, StepReport};
 use crate::id::{Digest, Name};
 use crate::journal::Event;
 use crate::plan::{PlannedMachine, PlannedSuite};
-use crate::verdict::results::{self, CaseResult, ScriptReport};
 
 /// Bytes kept of a step's output.
 const OUTPUT: usize = 256 * 1024;
@@ -46,37 +45,6 @@ struct Background {
 
 /// A machine with its place in the cell.
 type Placed<'a> = (usize, &'a mut MachineState);
-
-/// Where in a case something happened. A failure is known by it without the time that was left, which is never the same twice.
-struct Place {
-    what: String,
-    within: Option<Duration>,
-}
-
-impl Place {
-    fn of(what: String) -> Self {
-        Self { what, within: None }
-    }
-
-    fn within(self, time: Duration) -> Self {
-        Self { within: Some(time), ..self }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)?;
-        self.within.map_or(Ok(()), |time| write!(f, " within {} s", time.as_secs()))
-    }
-}
-
-/// How a case stands when a step was not well.
-struct Unwell {
-    outcome: CaseOutcome,
-    message: String,
-    output: Vec<u8>,
-    fingerprint: Option<Digest>,
-}
 
 /// One case under way.
 struct Play<'a> {
@@ -168,6 +136,7 @@ impl CellRunner {
                 play.timeline.add(&self.lab.clock, &place.what);
                 let until = Instant::now() + within;
                 let mut earlier: Option<StepReport> = None;
+                let mut known = None;
                 loop {
                     let left = until.saturating_duration_since(Instant::now());
                     let mut report = self.run_script(play, role, step, script, left.max(Duration::from_secs(1))).await?;
@@ -175,9 +144,14 @@ impl CellRunner {
                     if let Some(earlier) = earlier.take().filter(|_| report.end == StepEnd::TimedOut) {
                         report = earlier;
                     }
-                    let enough = meant(step.result, &report).outcome == CaseOutcome::Pass || matches!(report.end, StepEnd::Lacks(_));
+                    let read = meant(step.result, &report);
+                    let enough = read.outcome == CaseOutcome::Pass || matches!(report.end, StepEnd::Lacks(_));
                     if enough || Instant::now() + AGAIN >= until {
                         return Ok(play.read(&self.lab.clock, &place, step.result, report));
+                    }
+                    if read.fingerprint != known {
+                        play.timeline.add(&self.lab.clock, &format!("not yet{}", why(&read)));
+                        known = read.fingerprint;
                     }
                     earlier = Some(report);
                     self.vigil_for(play, AGAIN).await?;
@@ -486,13 +460,6 @@ fn peer_variables(machine: &PlannedMachine, role: &Name, peer: &PlannedMachine) 
     [(format!("PATCHLAB_NAME_{role}"), peer.role.to_string())].into_iter().chain(address).collect()
 }
 
-/// What a script's end means in its form.
-fn meant(form: ResultForm, report: &StepReport) -> CaseResult {
-    let end = report.end.clone().into();
-    let script = ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
-    results::read(form, &script)
-}
-
 impl Play<'_> {
     /// How a background script says what it found.
     fn form(&self, name: &str) -> ResultForm {
@@ -503,7 +470,8 @@ impl Play<'_> {
     fn read(&mut self, clock: &super::clock::Clock, place: &Place, form: ResultForm, report: StepReport) -> Option<Unwell> {
         let read = meant(form, &report);
         let took = report.elapsed.as_millis();
-        self.timeline.add(clock, &format!("{place}: {} after {took} ms{}", read.outcome.as_str(), said(&report.output)));
+        let told = if read.outcome == CaseOutcome::Pass { said(&report.output) } else { why(&read) };
+        self.timeline.add(clock, &format!("{place}: {} after {took} ms{told}", read.outcome.as_str()));
         let message = format!("{place}: {}", read.message);
         (read.outcome != CaseOutcome::Pass).then(|| Unwell {
             outcome: read.outcome,
@@ -511,16 +479,5 @@ impl Play<'_> {
             output: report.output,
             fingerprint: read.fingerprint.map(|print| Digest::of(format!("{}\n{print}", place.what))),
         })
-    }
-}
-
-impl Unwell {
-    fn late(place: &Place, why: &str) -> Self {
-        Self { outcome: CaseOutcome::TimedOut, ..Self::failed(place, why, Vec::new()) }
-    }
-
-    fn failed(place: &Place, why: &str, output: Vec<u8>) -> Self {
-        let fingerprint = Some(Digest::of(format!("{}\n{why}", place.what)));
-        Self { outcome: CaseOutcome::Fail, message: format!("{place}: {why}"), output, fingerprint }
     }
 }

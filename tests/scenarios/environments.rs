@@ -91,10 +91,16 @@ fn a_background_script_that_falls_over_fails_the_case() {
 #[test]
 fn what_is_expected_in_vain_is_told_by_the_last_try_that_came_to_its_end() {
     let told = tell(
-        "[[step]]\non={case='http/stream'}\nwhen={cell='*:client', role='client', side='after'}\nends={exit=1}\ntakes='7s'\noutput='not yet'",
+        "[[step]]\non={case='http/stream'}\nwhen={cell='*:client', role='client', side='after'}\nends={exit=1}\ntakes='7s'\noutput='no light'",
     );
     let found = findings(&told);
-    assert!(found.iter().any(|(level, _, message)| level == "client" && message.contains("not yet")), "{found:?}");
+    assert!(found.iter().any(|(level, _, message)| level == "client" && message.contains("no light")), "{found:?}");
+    let (_, text) = told
+        .files
+        .iter()
+        .find(|(path, text)| path.ends_with(".timeline") && text.contains("no light"))
+        .expect("a timeline with the reason");
+    assert_eq!(text.matches("not yet: exit code 1: no light").count(), 1, "said once for all tries\n{text}");
 }
 
 #[test]

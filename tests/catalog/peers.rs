@@ -179,6 +179,9 @@ fn every_mistake_about_peers_is_named() {
         "{said}"
     );
     let lab = with_peers();
+    lab.write("builds/acme/two.toml", self::PAIR);
+    assert!(lab.said().contains("expected: two.environment.toml"), "{}", lab.said());
+    let lab = with_peers();
     lab.change(TALK, "delay lan", "delay cleint");
     assert!(lab.said().contains("did you mean \"client\"?"), "{}", lab.said());
     let lab = with_peers();

@@ -41,6 +41,10 @@ pub(super) fn check(
             }
         }
     }
+    if let Some(entry) = tree.entry("segment") {
+        let problem = source.error(&entry.value, "segment", "this is an environment, and its file is called like a build's");
+        diagnostics.push(problem.expected(format!("{own}.environment.toml")).hint("rename the file"));
+    }
     twice(source, tree, "hardware", diagnostics);
     twice(source, tree, "suites", diagnostics);
     twice(source, tree, "services", diagnostics);

@@ -193,12 +193,20 @@ fn suites(raw: &RawCatalog, environment: &Environment, source: &Source, diagnost
             }
         }
         for (case, what) in disturbances(suite) {
-            if let Some((problem, hint)) = nowhere(environment, name, suite, what) {
-                let problem = source.error(place, &key, format!("the suite {name} can't be played here: {problem}"));
-                diagnostics.push(problem.found(format!("network = \"{what}\" in its case {case}")).hint(hint));
+            if let Some(nowhere) = nowhere(environment, name, suite, what) {
+                let problem = source.error(place, &key, format!("the suite {name} can't be played here: {}", nowhere.problem));
+                let problem = problem.found(format!("network = \"{what}\" in its case {case}"));
+                diagnostics.push(problem.expected(nowhere.expected).hint(nowhere.hint));
             }
         }
     }
+}
+
+/// Why a disturbance happens nowhere.
+struct Nowhere {
+    problem: String,
+    expected: String,
+    hint: String,
 }
 
 /// The disturbances of a suite's steps, each kind once, with a case that has it.
@@ -215,38 +223,37 @@ fn disturbances(suite: &Suite) -> Vec<(&Name, &Disturbance)> {
     all
 }
 
-/// Why a disturbance would happen nowhere in this environment, if so, and what to do.
-fn nowhere(environment: &Environment, name: &Name, suite: &Suite, what: &Disturbance) -> Option<(String, String)> {
+/// Why a disturbance would happen nowhere in this environment, if so.
+fn nowhere(environment: &Environment, name: &Name, suite: &Suite, what: &Disturbance) -> Option<Nowhere> {
     let player = |role: &Name| environment.cast.get(name).and_then(|cast| cast.get(role)).unwrap_or(role).clone();
-    let no_segment = |segment: &Name, roles: &[Name]| {
+    let unknown = |segment: &Name, roles: &[Name], problem: String| {
         let known = || roles.iter().chain(environment.segments.keys()).map(Name::as_str);
-        let or = did_you_mean(segment.as_str(), known()).unwrap_or_else(|| format!("or add [segment.{segment}]"));
-        let hint = format!("there is {}; {or}", one_of(known()));
-        (!environment.segments.contains_key(segment)).then_some(hint)
+        let hint = did_you_mean(segment.as_str(), known()).unwrap_or_else(|| format!("add [segment.{segment}], or leave the suite out"));
+        (!environment.segments.contains_key(segment)).then(|| Nowhere { problem, expected: one_of(known()), hint })
     };
     match what {
         Disturbance::Partition(roles) => {
             let parted: BTreeSet<Name> = roles.iter().map(player).collect();
-            let all = environment.roles.keys().all(|role| parted.contains(role));
-            all.then(|| ("it parts nobody from anybody".to_owned(), "name the roles of one side only".to_owned()))
+            environment.roles.keys().all(|role| parted.contains(role)).then(|| Nowhere {
+                problem: "it parts nobody from anybody".to_owned(),
+                expected: "the roles of one side".to_owned(),
+                hint: "leave out those of the other side".to_owned(),
+            })
         }
         other => match other.site()? {
             Site::Whole(place) if suite.roles.contains(place) => None,
             Site::Whole(place) => {
-                Some((format!("{place} is neither a role of it nor a segment of this environment"), no_segment(place, &suite.roles)?))
+                unknown(place, &suite.roles, format!("{place} is neither a role of it nor a segment of this environment"))
             }
-            Site::Nic { role, segment } => {
-                if let Some(hint) = no_segment(segment, &[]) {
-                    return Some((format!("there is no segment {segment}"), hint));
-                }
+            Site::Nic { role, segment } => unknown(segment, &[], format!("there is no segment {segment}")).or_else(|| {
                 let player = player(role);
                 let member = environment.roles.get(&player).filter(|member| !member.address.contains_key(segment))?;
-                let on = one_of(member.address.keys().map(Name::as_str));
-                Some((
-                    format!("{player} has no NIC on the segment {segment}"),
-                    format!("it is on {on}: give it an address on {segment}, or name another NIC"),
-                ))
-            }
+                Some(Nowhere {
+                    problem: format!("{player} has no NIC on the segment {segment}"),
+                    expected: one_of(member.address.keys().map(Name::as_str)),
+                    hint: format!("give {player} an address on {segment}, or leave the suite out"),
+                })
+            }),
         },
     }
 }

@@ -231,6 +231,7 @@ pub fn run(number: u64, cells: &[PlannedCell], outcomes: &[Outcome]) -> RunEvide
         planned: at(number as i64 * 600),
         controllers: vec![controller()],
         cells: cells.iter().map(|cell| cell.id.clone()).zip(outcomes.iter().map(record)).collect(),
+        called_off: None,
         ended: (!unfinished).then(|| (ended(number), verdict)),
         kept: Vec::new(),
         leases: BTreeMap::new(),

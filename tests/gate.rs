@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use patchlab::catalog::policy::Role;
 use patchlab::id::{Digest, Name};
 use patchlab::journal::{Event, Journal, Record};
-use patchlab::lab::gate::{Gate, GateError, Yes};
+use patchlab::lab::gate::{Gate, GateError, Question, Yes};
 use patchlab::verdict::gate::{Decision, Status};
 use serde_json::Value;
 
@@ -411,6 +411,29 @@ fn the_first_question_starts_the_clock_and_no_other_policy_starts_it_again() {
     let late = lab.people(async |gate, _| gate.settle(first.patch.sha256, &acme(), due + jiff::SignedDuration::from_secs(1)).await);
     assert_eq!(late.expect("a decision").status, Status::Inconclusive);
     assert_eq!(lab.gate().0, 3, "and it stays late when the clock is put back");
+}
+
+#[test]
+fn the_simulator_does_not_take_the_place_of_real_machines() {
+    let lab = Lab::new(PLAIN);
+    lab.run("", &[]);
+    let (code, simulated) = lab.gate();
+    assert_eq!((code, simulated.simulated), (0, true));
+    let catalog = patchlab::catalog::Catalog::load(lab.folder.path()).expect("a catalog");
+    let patch =
+        patchlab::lab::patches::PatchStore::open(&lab.path("state")).expect("a store").get("good-motd").expect("the patch").planned();
+    let sealed =
+        |name: &Name| patchlab::plan::SealedImage { sha256: Digest::of(name.as_str()), packages: None, prepared: Default::default() };
+    let images = catalog.images.keys().map(|name| (name.clone(), sealed(name))).collect();
+    let customer = acme();
+    let question = Question { patch: &patch, customer: &customer, catalog: &catalog, images: &images, simulated: false, by: "bob" };
+    let real = lab.people(async |gate, _| {
+        gate.require(&question, Timestamp::now()).await.expect("required");
+        gate.settle(patch.sha256, &acme(), Timestamp::now()).await.expect("a decision")
+    });
+    assert_eq!((real.status, reason(&real), real.simulated), (Status::Pending, "missing", false), "to the byte the same, and not real");
+    assert_eq!(lab.code(&["gate", PATCH, "--customer", "acme"]), 2);
+    assert_eq!(lab.code(&["approve", "good-motd", "--customer", "acme"]), 2);
 }
 
 #[test]

@@ -10,8 +10,9 @@ use super::context::Context;
 use super::error::{Exit, Failure};
 use super::person::user;
 use super::{print, print_styled};
-use crate::id::Digest;
+use crate::id::{Digest, Name};
 use crate::lab::gate::{Gate, Question, WaiverView, Yes};
+use crate::lab::patches::StoredPatch;
 use crate::report;
 use crate::verdict::gate::{Decision, Status, Waiver, WaiverRecord};
 
@@ -37,16 +38,7 @@ pub async fn gate(context: &Context, verb: &GateVerb) -> Result<Exit, Failure> {
     if let Some(as_of) = verb.as_of {
         return tell(&gate.replay(patch.sha256, &verb.customer, as_of).await?, &verb.answer);
     }
-    let catalog = context.catalog()?;
-    let question = Question {
-        patch: &patch.planned(),
-        customer: &verb.customer,
-        catalog: &catalog,
-        images: &context.sealed(&catalog)?,
-        simulated: context.workshop.is_simulated(),
-        by: &user(),
-    };
-    gate.require(&question, Timestamp::now()).await?;
+    require(context, &gate, &patch, &verb.customer).await?;
     let end = Instant::now() + verb.wait.map_or(Duration::ZERO, |wait| wait.0);
     loop {
         let head = journal.head().await?;
@@ -62,6 +54,20 @@ pub async fn gate(context: &Context, verb: &GateVerb) -> Result<Exit, Failure> {
             }
         }
     }
+}
+
+/// Holds the patch to what policy, builds and images are now: nobody decides by what they were.
+async fn require(context: &Context, gate: &Gate, patch: &StoredPatch, customer: &Name) -> Result<(), Failure> {
+    let catalog = context.catalog()?;
+    let question = Question {
+        patch: &patch.planned(),
+        customer,
+        catalog: &catalog,
+        images: &context.sealed(&catalog)?,
+        simulated: context.workshop.is_simulated(),
+        by: &user(),
+    };
+    Ok(gate.require(&question, Timestamp::now()).await?)
 }
 
 fn tell(decision: &Decision, answer: &Answer) -> Result<Exit, Failure> {
@@ -90,6 +96,7 @@ pub async fn waive(context: &Context, verb: &Waive) -> Result<Exit, Failure> {
         return Err(Failure::usage("name the patch and give --customer, --case, --fingerprint, --expires and --reason"));
     };
     let patch = context.patch(patch)?;
+    require(context, &gate, &patch, customer).await?;
     let decision = gate.settle(patch.sha256, customer, now).await?;
     let expires = match expires {
         Expiry::At(at) => *at,
@@ -172,6 +179,7 @@ fn line(view: &WaiverView) -> String {
 pub async fn approve(context: &Context, verb: &Approve) -> Result<Exit, Failure> {
     let patch = context.patch(&verb.patch)?;
     let gate = Gate::new(context.journal().await?);
+    require(context, &gate, &patch, &verb.customer).await?;
     let yes = Yes { revision: verb.revision, role: verb.role, by: &user(), comment: verb.comment.as_deref().unwrap_or_default() };
     done(&gate.approve(patch.sha256, &verb.customer, &yes, Timestamp::now()).await?, &verb.answer)
 }

@@ -115,7 +115,7 @@ impl Gate {
     /// Holds the patch to what policy, builds and images are now. What is on record already is not written again.
     ///
     /// # Errors
-    /// When the customer has no policy, or it asks for what cannot be planned.
+    /// When the customer has no policy, or it asks for what cannot be planned; or the simulator is to take the place of real machines.
     pub async fn require(&self, question: &Question<'_>, now: Timestamp) -> Result<(), GateError> {
         let Question { patch, customer, catalog, images, simulated, by } = *question;
         let entry = catalog.customers.get(customer).ok_or_else(|| GateError::NoCustomer {
@@ -129,6 +129,10 @@ impl Gate {
         let now = self.moment(now).await?;
         let records = Records::fold(patch.sha256, customer, &self.journal.records(patch.sha256, customer).await?, Timestamp::MAX);
         let before = records.requirements.as_ref();
+        if simulated && before.is_some_and(|before| !before.simulated) {
+            let why = "the gate was asked about real machines here; give the simulator a state folder of its own".to_owned();
+            return Err(self.refuse("gate", Some((patch.sha256, customer)), by, GateError::Refused(why), now).await?);
+        }
         if before.is_some_and(|before| before.policy == terms && before.simulated == simulated && before.plan.digest() == plan.digest()) {
             return Ok(());
         }
@@ -151,7 +155,7 @@ impl Gate {
         Ok(())
     }
 
-    /// The decision as it is now, put on record where it differs from the last one.
+    /// The decision as it is now, by what was required last (see [`Gate::require`]), put on record where it differs from the last one.
     ///
     /// # Errors
     /// When nothing was required yet, or the journal lets it down.

@@ -335,9 +335,7 @@ fn what_a_lab_can_not_do_is_told_and_leaves_nothing_behind() {
         (answer.status, answer.problem())
     };
     let json = ("content-type", "application/json");
-    for (body, status, code) in
-        [(&b""[..], 400, "unreadable"), (b"{", 400, "unreadable"), (b"\xff\xfe", 400, "unreadable")]
-    {
+    for (body, status, code) in [(&b""[..], 400, "unreadable"), (b"{", 400, "unreadable"), (b"\xff\xfe", 400, "unreadable")] {
         assert_eq!(ask("POST", "/api/v1/runs", &[json], body), (status, code.to_owned()), "{body:?}");
     }
     for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonp", ""] {

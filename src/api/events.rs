@@ -17,6 +17,7 @@ use futures_util::stream::unfold;
 use serde_json::json;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::watch;
+use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{RunPath, no_such_run};
 use super::problem::{Problem, Refusals};
@@ -25,17 +26,38 @@ use crate::id::RunId;
 use crate::journal::{Entry, Event};
 use crate::lab::Activity;
 
+/// The largest number of an entry that every client can write.
+const MOST_ENTRIES: u64 = 9_007_199_254_740_991;
 /// What is sent when nothing happens, so that both ends know of each other.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// One event of the stream.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `sent` and `doing` make")]
+pub struct RunEvent {
+    /// The entry's number; an `activity` has none.
+    #[schema(required = false, nullable = false)]
+    id: Option<String>,
+    /// `run-planned`, `run-taken`, `pass-started`, `stage-started`, `case-observed`, `stage-ended`, `cell-ended`, `run-ended`, ...; `activity`
+    event: String,
+    /// JSON.
+    data: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes what the handler reads itself")]
+pub struct LastEvent {
+    /// Go on after this event.
+    #[param(rename = "Last-Event-ID", required = false, minimum = 0, maximum = 9_007_199_254_740_991u64)]
+    last_event: u64,
+}
+
 /// Watch a run.
 #[utoipa::path(get, path = "/api/v1/runs/{run}/events", tag = "runs",
-    params(
-        ("run" = String, Path, description = "a run id", format = Uuid),
-        ("Last-Event-ID" = Option<u64>, Header, description = "go on after this event"),
-    ),
+    params(("run" = String, Path, description = "a run id", format = Uuid), LastEvent),
     responses(
-        (status = 200, description = "the journal's entries from the first, or from the one after `Last-Event-ID`, on", body = String,
+        (status = 200, description = "the journal's entries from the first, or from the one after `Last-Event-ID`, on", body = RunEvent,
             content_type = "text/event-stream"),
         Refusals,
     ))]
@@ -49,7 +71,7 @@ pub async fn events(
     let after = match headers.get("last-event-id") {
         None => 0,
         Some(value) => {
-            let number = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+            let number = value.to_str().ok().and_then(|text| text.trim().parse().ok()).filter(|number| *number <= MOST_ENTRIES);
             number.ok_or_else(|| Problem::unreadable("Last-Event-ID: expected the number of an event"))?
         }
     };

@@ -40,8 +40,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for MaybeJson
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         if request.headers().contains_key(header::CONTENT_TYPE) {
-            let Json(value) = Json::from_request(request, state).await?;
-            return Ok(Self(value));
+            let Json(value) = Json::<Option<T>>::from_request(request, state).await?;
+            return Ok(Self(value.unwrap_or_default()));
         }
         if bytes(request).await?.is_empty() {
             return Ok(Self(T::default()));

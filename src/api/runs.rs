@@ -191,12 +191,20 @@ impl Filter {
     }
 }
 
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes what the handler reads itself")]
+pub struct Key {
+    /// The same key with the same body gives the same run, for three days.
+    #[param(rename = "Idempotency-Key", required = false, min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
+    key: String,
+}
+
 /// Launch a run.
 ///
 /// The run waits until those before it have ended. Where an unfinished run has the very same plan, it is the answer.
 #[utoipa::path(post, path = "/api/v1/runs", tag = "runs", request_body = RunRequest,
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$",
-        description = "the same key with the same body gives the same run, for three days")),
+    params(Key),
     responses(
         (status = 202, description = "it waits", body = RunRow, headers(("Location" = String, description = "the run"))),
         BodyRefusals,

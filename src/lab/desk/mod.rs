@@ -109,7 +109,8 @@ impl Desk {
     /// The candidate that PATCH names: a folder (which is added to the store), an id or a digest.
     pub fn patch(&self, patch: &str) -> Result<StoredPatch, DeskError> {
         let folder = PathBuf::from(patch);
-        if !folder.join("patch.toml").exists() && !(patch.contains('/') && folder.is_dir()) {
+        let is_folder = folder.join("patch.toml").exists() || (patch.contains('/') && folder.is_dir());
+        if !is_folder {
             return self.stored(patch);
         }
         let store = self.patches()?;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
@@ -13,6 +15,8 @@ use crate::id::RunId;
 
 /// The largest body that is read.
 pub const LARGEST_BODY: usize = 256 * 1024;
+/// What of a larger one is read and thrown away before it is refused.
+const LARGEST_DISCARDED: usize = 8 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -56,24 +60,36 @@ fn is_json(kind: &str) -> bool {
 }
 
 /// The body, within its size and its time.
-async fn bytes(request: Request) -> Result<axum::body::Bytes, Problem> {
-    let body = axum::body::to_bytes(request.into_body(), LARGEST_BODY);
-    match tokio::time::timeout(BODY_DEADLINE, body).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_too_large(&error) => Err(too_large()),
-        Ok(Err(error)) => Err(Problem::unreadable(format!("the body did not arrive whole: {error}"))),
-        Err(_) => {
-            let detail = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail))
+async fn bytes(request: Request) -> Result<Vec<u8>, Problem> {
+    tokio::time::timeout(BODY_DEADLINE, collect(request.into_body())).await.unwrap_or_else(|_| {
+        let detail = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail))
+    })
+}
+
+/// Reads a body that is too large for a while, so that who sends it comes to reading the answer.
+pub async fn refuse(body: Body) -> Problem {
+    // Whatever comes of it, the answer is the same.
+    let _ = tokio::time::timeout(BODY_DEADLINE, collect(body)).await;
+    too_large()
+}
+
+async fn collect(mut body: Body) -> Result<Vec<u8>, Problem> {
+    let (mut bytes, mut size) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Problem::unreadable(format!("the body did not arrive whole: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        size += data.len();
+        if size <= LARGEST_BODY {
+            bytes.extend_from_slice(&data);
+        } else if size > LARGEST_DISCARDED {
+            break;
         }
     }
+    if size > LARGEST_BODY { Err(too_large()) } else { Ok(bytes) }
 }
 
-fn is_too_large(error: &axum::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>())
-}
-
-pub fn too_large() -> Problem {
+fn too_large() -> Problem {
     let detail = format!("the body is larger than {} KiB", LARGEST_BODY >> 10);
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
 }

@@ -165,7 +165,7 @@ async fn observe(State(service): State<Arc<Service>>, request: Request, next: Ne
 async fn careful(request: Request, next: Next) -> Response {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let mut response = if announced.is_some_and(|length| length > extract::LARGEST_BODY) {
-        extract::too_large().into_response()
+        extract::refuse(request.into_body()).await.into_response()
     } else {
         next.run(request).await
     };

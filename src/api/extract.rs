@@ -15,8 +15,6 @@ use crate::id::RunId;
 
 /// The largest body that is read.
 pub const LARGEST_BODY: usize = 256 * 1024;
-/// What of a larger one is read and thrown away before it is refused.
-const LARGEST_DISCARDED: usize = 8 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -67,29 +65,20 @@ async fn bytes(request: Request) -> Result<Vec<u8>, Problem> {
     })
 }
 
-/// Reads a body that is too large for a while, so that who sends it comes to reading the answer.
-pub async fn refuse(body: Body) -> Problem {
-    // Whatever comes of it, the answer is the same.
-    let _ = tokio::time::timeout(BODY_DEADLINE, collect(body)).await;
-    too_large()
-}
-
 async fn collect(mut body: Body) -> Result<Vec<u8>, Problem> {
-    let (mut bytes, mut size) = (Vec::new(), 0);
+    let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Problem::unreadable(format!("the body did not arrive whole: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
-        size += data.len();
-        if size <= LARGEST_BODY {
-            bytes.extend_from_slice(&data);
-        } else if size > LARGEST_DISCARDED {
-            break;
+        if bytes.len() + data.len() > LARGEST_BODY {
+            return Err(too_large());
         }
+        bytes.extend_from_slice(&data);
     }
-    if size > LARGEST_BODY { Err(too_large()) } else { Ok(bytes) }
+    Ok(bytes)
 }
 
-fn too_large() -> Problem {
+pub fn too_large() -> Problem {
     let detail = format!("the body is larger than {} KiB", LARGEST_BODY >> 10);
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
 }

@@ -13,6 +13,7 @@ pub mod events;
 pub mod extract;
 pub mod health;
 pub mod ledger;
+mod leftover;
 pub mod listen;
 pub mod metrics;
 pub mod problem;
@@ -161,14 +162,18 @@ async fn observe(State(service): State<Arc<Service>>, request: Request, next: Ne
     response
 }
 
-/// Refuses what announces a body that is too large, and marks what it answers.
+/// Refuses what announces a body that is too large, reads what is left of others, and marks what it answers.
 async fn careful(request: Request, next: Next) -> Response {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let (parts, body) = request.into_parts();
+    let (body, leftover) = leftover::lend(body);
     let mut response = if announced.is_some_and(|length| length > extract::LARGEST_BODY) {
-        extract::refuse(request.into_body()).await.into_response()
+        drop(body);
+        extract::too_large().into_response()
     } else {
-        next.run(request).await
+        next.run(Request::from_parts(parts, body)).await
     };
+    leftover.discard().await;
     let headers = response.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -90,6 +90,18 @@ fn usage_and_configuration_errors_are_2_and_say_what_to_do() {
 }
 
 #[test]
+fn an_environment_has_all_its_machines_at_once_however_few_were_asked_for() {
+    let lab = Lab::new();
+    for (arguments, machines) in
+        [(ONE.as_slice(), "1 machine at once"), (&["--environment", "office", "--level", "all"], "2 machines at once")]
+    {
+        let output = lab.patchlab(&[&["run", PATCH, "--workers", "1"], arguments].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains(machines), "{said}");
+    }
+}
+
+#[test]
 fn every_report_is_written_whole_and_names_the_run() {
     let lab = Lab::new();
     let junit = lab.state.path().join("out.xml");

@@ -261,7 +261,7 @@ pub struct Run {
     pub patch: String,
     #[command(flatten)]
     pub selection: Selection,
-    /// Cells at work at once [default: as many as cores and memory bear].
+    /// Machines at work at once; an environment of more is run by itself [default: as many as cores and memory bear].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
     /// Answer with the verdict of an ended run of the very same plan, if there is one that is not inconclusive.

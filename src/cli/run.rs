@@ -82,7 +82,7 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     super::say(format_args!(
         "run {run}: {}, {} at once, about {} min",
         crate::report::text::count(state.plan.cells.len(), "cell"),
-        crate::report::text::count(lab.settings.slots, "cell"),
+        crate::report::text::count(at_once(lab.settings.slots, &state.plan), "machine"),
         { lab.history.plan(&state.plan.cells, lab.settings.slots).as_secs().div_ceil(60) }
     ));
     let display = Display::start(&lab, state.plan.cells.len());
@@ -133,4 +133,9 @@ async fn take(context: &Context, lab: &Lab, plan: Plan) -> Result<RunState, Fail
         }
     };
     Ok(context.take(lab, run).await?)
+}
+
+/// How many machines that makes: an environment's are all at work, or none.
+fn at_once(slots: usize, plan: &Plan) -> usize {
+    plan.cells.iter().map(|cell| cell.machines.len()).fold(slots, usize::max)
 }

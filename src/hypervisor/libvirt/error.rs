@@ -36,23 +36,38 @@ fn kind_of(error: &Error) -> HypervisorErrorKind {
     }
 }
 
+/// What libvirt says when the agent's channel breaks off during a call. Why, the machine's own events tell.
+const BROKEN_OFF: [&str; 5] = [
+    "Unable to read from agent",
+    "Unable to write to agent",
+    "End of file from agent socket",
+    "Error while processing agent IO",
+    "Invalid file descriptor while waiting for agent",
+];
+
 /// An agent command's refusal: silence, the agent's own error, and a machine that is off are told apart.
 pub fn agent_refused(error: &Error) -> AgentError {
-    let found = error.message().to_owned();
-    match number(error) {
-        Some(ErrorNumber::NoDomain) => AgentError::NotRunning(found),
-        Some(ErrorNumber::OperationInvalid) if found.contains("not running") => AgentError::NotRunning(found),
+    let known = agent_error(number(error), error.message());
+    known.unwrap_or_else(|| AgentError::Hypervisor(refused("ask the guest agent", error)))
+}
+
+fn agent_error(number: Option<ErrorNumber>, found: &str) -> Option<AgentError> {
+    let kind = match number {
+        _ if BROKEN_OFF.iter().any(|words| found.starts_with(words)) => AgentError::Unresponsive,
+        Some(ErrorNumber::NoDomain) => AgentError::NotRunning,
+        Some(ErrorNumber::OperationInvalid) if found.contains("not running") => AgentError::NotRunning,
         Some(
             ErrorNumber::AgentUnresponsive
             | ErrorNumber::AgentUnsynced
             | ErrorNumber::AgentCommandTimeout
             | ErrorNumber::OperationTimeout
             | ErrorNumber::OperationInvalid,
-        ) => AgentError::Unresponsive(found),
+        ) => AgentError::Unresponsive,
         // libvirt 9 says "internal error" both for the agent's own error reply and for an answer that is not the protocol's.
-        Some(ErrorNumber::AgentCommandFailed | ErrorNumber::InternalError) => AgentError::Refused(found),
-        _ => AgentError::Hypervisor(refused("ask the guest agent", error)),
-    }
+        Some(ErrorNumber::AgentCommandFailed | ErrorNumber::InternalError) => AgentError::Refused,
+        _ => return None,
+    };
+    Some(kind(found.to_owned()))
 }
 
 /// A file operation's failure.
@@ -69,5 +84,25 @@ pub fn number(error: &Error) -> Option<ErrorNumber> {
     match error.code() {
         virt::enumutil::Enum::Known(number) => Some(number),
         virt::enumutil::Enum::Unknown(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_breaks_off_is_silence_and_neither_the_agents_word_nor_the_hypervisors() {
+        for (number, found, expected) in [
+            (ErrorNumber::SystemError, "Unable to read from agent: Connection reset by peer", Some("the guest agent does not answer")),
+            (ErrorNumber::InternalError, "End of file from agent socket", Some("the guest agent does not answer")),
+            (ErrorNumber::InternalError, "unable to execute QEMU agent command 'guest-exec': no", Some("the guest agent refused")),
+            (ErrorNumber::OperationInvalid, "Requested operation is not valid: domain is not running", Some("the machine is not running")),
+            (ErrorNumber::AgentUnresponsive, "QEMU guest agent is not connected", Some("the guest agent does not answer")),
+            (ErrorNumber::SystemError, "cannot write to the log: Input/output error", None),
+        ] {
+            let said = agent_error(Some(number), found).map(|error| error.to_string());
+            assert_eq!(said, expected.map(|kind| format!("{kind}: {found}")), "{number:?}");
+        }
     }
 }

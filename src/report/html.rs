@@ -1,12 +1,13 @@
 //! One self-contained page: verdict and reason, findings, machines, faults, then each cell with its timeline, cases and evidence.
 //!
-//! The template is `run.html` beside this file. It escapes everything; no value is marked safe, and the page's own policy
-//! forbids scripts and every outside resource, so that a hostile guest has two walls before it.
+//! The template is `run.html` beside this file; the parts and the style that the dashboard shares are in `look/`. It escapes
+//! everything; no value is marked safe, and the page's own policy forbids scripts and every outside resource, so that a hostile
+//! guest has two walls before it.
 //!
 //! Invariant: the page stays below [`MAX`] bytes, whatever a guest said.
 
-mod cell;
-mod detail;
+pub mod cell;
+pub mod detail;
 
 use askama::Template;
 
@@ -23,11 +24,11 @@ use detail::{Budget, Detail};
 /// Bytes that the page stays below for any plan of ordinary size.
 pub const MAX: usize = 2_000_000;
 /// Bytes of guest text, pictures and long tables in it.
-const ROOM: usize = 1_300_000;
+pub const ROOM: usize = 1_300_000;
 /// Bytes of one finding's detail.
 const DETAIL: usize = 24_000;
 /// Findings, faults and notes that are listed one by one.
-const SHOWN: usize = 100;
+pub const SHOWN: usize = 100;
 
 /// A sign with its colour; always beside a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl Sign {
     }
 }
 
-const fn sign_of(verdict: Verdict) -> Sign {
+pub const fn sign_of(verdict: Verdict) -> Sign {
     match verdict {
         Verdict::Pass => Sign::Good,
         Verdict::Fail => Sign::Bad,
@@ -70,7 +71,8 @@ const fn sign_of(verdict: Verdict) -> Sign {
     }
 }
 
-fn place_sign(cell: &CellView<'_>) -> Sign {
+/// A cell's sign: one that goes on is open unless it has failed already.
+pub fn place_sign(cell: &CellView<'_>) -> Sign {
     if cell.finished || cell.verdict() == Verdict::Fail { sign_of(cell.verdict()) } else { Sign::Open }
 }
 
@@ -105,22 +107,24 @@ struct Page {
     tools: Vec<(&'static str, String)>,
 }
 
-struct NewsPage {
-    sign: Sign,
-    code: String,
-    cell: String,
-    title: String,
-    place: String,
-    message: String,
-    remark: String,
-    detail: Option<Detail>,
+/// A finding or a fault.
+pub struct NewsPage {
+    pub sign: Sign,
+    pub code: String,
+    pub cell: String,
+    pub title: String,
+    pub place: String,
+    pub message: String,
+    pub remark: String,
+    pub detail: Option<Detail>,
 }
 
-struct PlacePage {
-    cell: String,
-    sign: Sign,
-    word: &'static str,
-    summary: String,
+/// A cell's place in the matrix.
+pub struct PlacePage {
+    pub cell: String,
+    pub sign: Sign,
+    pub word: &'static str,
+    pub summary: String,
 }
 
 /// The run as one HTML page.
@@ -168,7 +172,7 @@ fn page(source: &Source<'_>) -> Page {
 }
 
 /// Sign, place, order, what is to be said of it.
-fn rollout_row(one: &Rollout) -> (Sign, String, String, String) {
+pub fn rollout_row(one: &Rollout) -> (Sign, String, String, String) {
     let sign = match one.safety {
         Safety::Safe => Sign::Good,
         Safety::Unsafe => Sign::Bad,
@@ -177,7 +181,8 @@ fn rollout_row(one: &Rollout) -> (Sign, String, String, String) {
     (sign, format!("{} on {}", one.environment, one.hardware), one.told_order(), one.told())
 }
 
-fn facts(source: &Source<'_>) -> Vec<(&'static str, String)> {
+/// What a reader wants to know of the run first.
+pub fn facts(source: &Source<'_>) -> Vec<(&'static str, String)> {
     let run = source.run;
     let manifest = &run.plan.patch.manifest;
     let mut facts = vec![
@@ -193,7 +198,8 @@ fn facts(source: &Source<'_>) -> Vec<(&'static str, String)> {
     facts
 }
 
-fn findings(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize) {
+/// The findings that are listed, and how many are not.
+pub fn findings(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize) {
     let all: Vec<_> = cells.iter().flat_map(|cell| cell.findings.iter().map(move |finding| (cell, finding))).collect();
     let shown = all.iter().take(SHOWN).map(|(cell, finding)| {
         let place = place(finding.stage, finding.case.as_deref());
@@ -211,7 +217,8 @@ fn findings(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize) {
     (shown.collect(), all.len().saturating_sub(SHOWN))
 }
 
-fn faults(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize) {
+/// The faults that are listed, and how many are not.
+pub fn faults(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize) {
     let all: Vec<_> = cells.iter().flat_map(|cell| cell.told_faults().into_iter().map(move |fault| (cell, fault))).collect();
     let shown = all.iter().take(SHOWN).map(|(cell, fault)| {
         let place = place(fault.stage, fault.case.as_deref());
@@ -230,13 +237,13 @@ fn faults(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize) {
 }
 
 /// What each profile declares to be different from production, as far as the page has room.
-fn differences(source: &Source<'_>, budget: &Budget) -> Vec<(String, Vec<Difference>)> {
+pub fn differences(source: &Source<'_>, budget: &Budget) -> Vec<(String, Vec<Difference>)> {
     let room = |one: &Difference| budget.spend(60 + 6 * (one.device.len() + one.production.len() + one.lab.len()));
     let told = |all: &[Difference]| all.iter().take(SHOWN).map(difference).filter(room).collect();
     source.differences().into_iter().map(|(hardware, all)| (hardware.to_string(), told(all))).collect()
 }
 
-fn place_page(cell: &CellView<'_>) -> PlacePage {
+pub fn place_page(cell: &CellView<'_>) -> PlacePage {
     let bad = cell.findings.len();
     let faults = cell.told_faults().iter().filter(|fault| !fault.recovered).count();
     let mut summary = vec![text::count(cell.cases.len(), "check")];
@@ -250,7 +257,7 @@ fn place_page(cell: &CellView<'_>) -> PlacePage {
 }
 
 /// What the run was made with, from its last controller.
-fn tools(run: &RunState) -> Vec<(&'static str, String)> {
+pub fn tools(run: &RunState) -> Vec<(&'static str, String)> {
     let Some(controller) = run.controllers.last() else { return Vec::new() };
     let host = &controller.host;
     vec![

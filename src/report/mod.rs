@@ -28,7 +28,7 @@ pub mod view;
 mod picture;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 

@@ -57,7 +57,8 @@ impl<'a> Source<'a> {
         self.run.plan.cells.iter().map(|planned| self.cell(planned)).collect()
     }
 
-    fn cell(&self, planned: &'a PlannedCell) -> CellView<'a> {
+    /// One cell of the plan.
+    pub fn cell(&self, planned: &'a PlannedCell) -> CellView<'a> {
         let record = self.run.cells.get(&planned.id).unwrap_or(&NOTHING);
         let judged = self.judgement.cells.iter().find(|judged| judged.id == planned.id);
         let mut cases: Vec<_> = judged.iter().flat_map(|judged| judged.cases.iter().map(Cow::Borrowed)).collect();

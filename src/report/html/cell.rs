@@ -196,7 +196,7 @@ fn pass_page(pass: &PassRecord) -> PassPage {
     }
 }
 
-fn stage_page(record: &StageRecord, begin: u64, whole: u64) -> StagePage {
+pub fn stage_page(record: &StageRecord, begin: u64, whole: u64) -> StagePage {
     let length = record.ended.as_ref().map_or(0, |(at, _)| text::elapsed(record.started, *at));
     let (sign, word, message) = match record.ended.as_ref().map(|(_, outcome)| outcome) {
         None => (Sign::Open, "not ended", String::new()),
@@ -222,7 +222,7 @@ fn stage_page(record: &StageRecord, begin: u64, whole: u64) -> StagePage {
 }
 
 /// One decimal, as CSS wants it, at most `100.0`.
-fn percent(part: u64, whole: u64) -> String {
+pub fn percent(part: u64, whole: u64) -> String {
     let thousandths = part.saturating_mul(1000).checked_div(whole).unwrap_or(0).min(1000);
     format!("{}.{}", thousandths / 10, thousandths % 10)
 }

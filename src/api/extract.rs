@@ -58,7 +58,10 @@ fn is_json(kind: &str) -> bool {
 }
 
 /// The body, within its size and its time.
-async fn bytes(request: Request) -> Result<Vec<u8>, Problem> {
+///
+/// # Errors
+/// When it is too large, too slow or does not arrive whole.
+pub async fn bytes(request: Request) -> Result<Vec<u8>, Problem> {
     tokio::time::timeout(BODY_DEADLINE, collect(request.into_body())).await.unwrap_or_else(|_| {
         let detail = format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs());
         Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "too-slow", detail))

@@ -155,7 +155,15 @@ impl Tokens {
     /// # Errors
     /// When the file can't be read.
     pub fn check(&self, token: &str, now: Timestamp) -> Result<Result<(Name, Role), Refusal>, TokenError> {
-        let sha256 = Digest::of(token).bytes();
+        self.holder(&Digest::of(token), now)
+    }
+
+    /// Whose the token with this sha256 is: for those that keep no token, only that they were shown one.
+    ///
+    /// # Errors
+    /// When the file can't be read.
+    pub fn holder(&self, sha256: &Digest, now: Timestamp) -> Result<Result<(Name, Role), Refusal>, TokenError> {
+        let sha256 = sha256.bytes();
         let tokens = self.read()?;
         // Each is compared, whichever fits.
         let fitting =

@@ -4,6 +4,7 @@ pub mod event;
 pub mod fold;
 pub mod projection;
 pub mod record;
+mod standing;
 pub mod store;
 
 pub use event::{Controller, Entry, Event, HostReport};

@@ -172,6 +172,11 @@ impl PatchStore {
         }
     }
 
+    /// The candidate with this very digest, if it is there and can be read. Its bytes are not checked: see [`Self::verify`].
+    pub fn find(&self, sha256: Digest) -> Option<StoredPatch> {
+        self.load(sha256).ok()
+    }
+
     /// Checks that a candidate's bytes are those that its digest names. Do this before every use.
     pub fn verify(&self, candidate: &StoredPatch) -> Result<(), Box<Diagnostic>> {
         let damaged = |what: String| {

@@ -75,3 +75,4 @@ pub mod lab;
 pub mod plan;
 pub mod report;
 pub mod verdict;
+pub mod web;

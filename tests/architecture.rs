@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms that it may name. Adapters are rooms of their own.
-const TABLE: [(&str, &[&str]); 18] = [
+const TABLE: [(&str, &[&str]); 19] = [
     ("id", &[]),
     ("catalog", &["id"]),
     ("plan", &["catalog", "id"]),
@@ -21,6 +21,7 @@ const TABLE: [(&str, &[&str]); 18] = [
     ("lab", &["catalog", "cell", "guest", "hypervisor", "hypervisor/segments", "id", "journal", "plan", "verdict"]),
     ("report", &["catalog", "cell", "id", "journal", "plan", "verdict"]),
     ("api", &["catalog", "cell", "id", "journal", "lab", "plan", "report", "verdict"]),
+    ("web", &["api", "catalog", "id", "journal", "lab", "plan", "report", "verdict"]),
     (
         "cli",
         &[
@@ -39,6 +40,7 @@ const TABLE: [(&str, &[&str]); 18] = [
             "plan",
             "report",
             "verdict",
+            "web",
         ],
     ),
     ("main", &["cli"]),

@@ -14,6 +14,7 @@ use super::error::{Exit, Failure};
 use crate::api::listen::{Door, ListenError};
 use crate::api::{self, Service};
 use crate::journal::Journal;
+use crate::web;
 
 /// How often it is written down when tokens were used last.
 const NOTED: Duration = Duration::from_secs(20);
@@ -59,7 +60,7 @@ pub async fn serve(context: Context, verb: &Serve) -> Result<Exit, Failure> {
     if service.tokens.list()?.is_empty() {
         super::say("nobody has a token yet; make one: patchlab token add NAME --role administrator");
     }
-    let router = api::router(service.clone(), axum::Router::new());
+    let router = api::router(service.clone(), web::router(service.clone()));
     door.serve(router, service.stopping()).await;
     super::say("stopping: what is under way is given up, and taken up at the next start");
     if tokio::time::timeout(GIVE_UP, worker).await.is_err() {

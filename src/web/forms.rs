@@ -1,0 +1,173 @@
+//! What forms do. Each is checked for where it comes from and whose it is before it gets here; each asks for the role that it needs, and
+//! leads back to a page.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Redirect;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::Web;
+use super::pages::{part, request};
+use super::visitor::{Sent, Trouble};
+use crate::api::runs::{RunRequest, begin};
+use crate::api::{Problem, Role};
+use crate::id::{Digest, Name, RunId};
+use crate::lab::desk::queue::CallOff;
+use crate::lab::gate::{Question, Yes};
+use crate::plan::Request;
+use crate::report::html::Sign;
+use crate::verdict::gate::{Decision, Waiver};
+
+type Done = Result<Redirect, Trouble>;
+
+macro_rules! form {
+    ($sent:ident, $role:expr, $done:expr) => {
+        async {
+            $sent.visitor.caller.require($role)?;
+            $done
+        }
+        .await
+        .map_err(|trouble: Trouble| trouble.for_visitor(&$sent.visitor))
+    };
+}
+
+/// Launches a run.
+pub async fn launch(State(web): State<Arc<Web>>, sent: Sent) -> Done {
+    form!(sent, Role::Engineer, {
+        let Request { customers, builds, environments, levels, hardware, suites } = request(&sent.fields)?;
+        let patch: Digest = sent.fields.need("patch")?;
+        let keep_failed = !sent.fields.get("keep").is_empty();
+        let wanted = RunRequest { patch: patch.to_string(), customers, builds, environments, levels, hardware, suites, keep_failed };
+        let key = Some(sent.fields.get("key")).filter(|key| key.len() == 64 && key.bytes().all(|c| c.is_ascii_hexdigit()));
+        let state = begin(&web.service, &sent.visitor.caller, &wanted, key).await?;
+        let shown: Option<Digest> = sent.fields.maybe("plan")?;
+        let (sign, told) = if shown.is_some_and(|shown| shown != state.plan_digest) {
+            (
+                Sign::Odd,
+                "The run is launched, but its plan is not the one that you were shown: builds, suites or images have changed since.",
+            )
+        } else {
+            (Sign::Good, "The run is launched.")
+        };
+        Ok(sent.visitor.go(&web, &format!("/runs/{}", state.run), sign, told))
+    })
+}
+
+/// Calls a run off.
+pub async fn cancel(State(web): State<Arc<Web>>, Path(run): Path<String>, sent: Sent) -> Done {
+    form!(sent, Role::Engineer, {
+        let run: RunId = part(&run, "run")?;
+        let reason = match sent.fields.comment("reason")? {
+            reason if reason.is_empty() => "it is not wanted any more".to_owned(),
+            reason => reason,
+        };
+        let called_off = web.service.queue.call_off(run, sent.visitor.caller.name.as_str(), &reason).await?;
+        let (sign, told) = match called_off {
+            CallOff::Ended => (Sign::Good, "The run is called off."),
+            CallOff::UnderWay => (Sign::Good, "The run is being called off: its machines are removed."),
+            CallOff::TooLate => (Sign::Odd, "The run had ended before."),
+        };
+        Ok(sent.visitor.go(&web, &format!("/runs/{run}"), sign, told))
+    })
+}
+
+/// A decision's patch and customer, from the path.
+fn scope((patch, customer): &(String, String)) -> Result<(Digest, Name), Problem> {
+    Ok((part(patch, "patch")?, part(customer, "customer")?))
+}
+
+fn back(web: &Web, sent: &Sent, decision: &Decision, told: &str) -> Redirect {
+    let place = format!("/patches/{}/{}", decision.patch.sha256, decision.customer);
+    sent.visitor.go(web, &place, Sign::Good, told)
+}
+
+/// Asks the gate: from here on the patch is held to what policy, builds and images are now.
+pub async fn ask(State(web): State<Arc<Web>>, Path(place): Path<(String, String)>, sent: Sent) -> Done {
+    form!(sent, Role::Engineer, {
+        let (patch, customer) = scope(&place)?;
+        let desk = web.service.desk.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let stored = desk.stored(&patch.to_string())?;
+            let catalog = desk.catalog()?;
+            let images = desk.sealed(&catalog)?;
+            Ok::<_, Problem>((stored, catalog, images))
+        });
+        let (stored, catalog, images) = read.await.map_err(Problem::fault)??;
+        let question = Question {
+            patch: &stored.planned(),
+            customer: &customer,
+            catalog: &catalog,
+            images: &images,
+            simulated: web.service.desk.workshop.is_simulated(),
+            by: sent.visitor.caller.name.as_str(),
+        };
+        web.gate.require(&question, sent.visitor.now).await?;
+        let decision = web.gate.settle(patch, &customer, sent.visitor.now).await?;
+        Ok(back(&web, &sent, &decision, "The gate was asked."))
+    })
+}
+
+/// Approves the revision that the person saw.
+pub async fn approve(State(web): State<Arc<Web>>, Path(place): Path<(String, String)>, sent: Sent) -> Done {
+    form!(sent, Role::Approver, {
+        let (patch, customer) = scope(&place)?;
+        let comment = sent.fields.comment("comment")?;
+        let yes = Yes {
+            revision: Some(sent.fields.need("revision")?),
+            role: sent.visitor.role(),
+            by: sent.visitor.caller.name.as_str(),
+            comment: &comment,
+        };
+        let decision = web.gate.approve(patch, &customer, &yes, sent.visitor.now).await?;
+        Ok(back(&web, &sent, &decision, "Your approval is on record."))
+    })
+}
+
+/// Rejects the patch for a customer.
+pub async fn reject(State(web): State<Arc<Web>>, Path(place): Path<(String, String)>, sent: Sent) -> Done {
+    form!(sent, Role::Approver, {
+        let (patch, customer) = scope(&place)?;
+        let reason = sent.fields.words("reason")?;
+        let decision = web.gate.reject(patch, &customer, sent.visitor.caller.name.as_str(), &reason, sent.visitor.now).await?;
+        Ok(back(&web, &sent, &decision, "Your rejection is on record."))
+    })
+}
+
+/// Proposes to waive a finding.
+pub async fn waive(State(web): State<Arc<Web>>, Path(place): Path<(String, String)>, sent: Sent) -> Done {
+    form!(sent, Role::Engineer, {
+        let (patch, customer) = scope(&place)?;
+        let waiver = Waiver {
+            patch,
+            customer: customer.clone(),
+            case: sent.fields.need("case")?,
+            hardware: sent.fields.maybe("hardware")?,
+            fingerprint: sent.fields.need("fingerprint")?,
+            expires: sent.fields.moment("expires")?,
+            reason: sent.fields.words("reason")?,
+        };
+        web.gate.propose(waiver, sent.visitor.caller.name.as_str(), sent.visitor.now).await?;
+        let told = "The waiver is proposed; a second person has to consent.";
+        Ok(sent.visitor.go(&web, &format!("/patches/{patch}/{customer}#waivers"), Sign::Good, told))
+    })
+}
+
+/// Consents to a waiver that somebody else has proposed.
+pub async fn consent(State(web): State<Arc<Web>>, Path(id): Path<String>, sent: Sent) -> Done {
+    form!(sent, Role::Approver, {
+        let decision = web.gate.consent(part::<Uuid>(&id, "waiver")?, sent.visitor.caller.name.as_str(), Timestamp::now()).await?;
+        Ok(back(&web, &sent, &decision, "The waiver is in force."))
+    })
+}
+
+/// Takes back a waiver, an approval or a rejection.
+pub async fn revoke(State(web): State<Arc<Web>>, Path(id): Path<String>, sent: Sent) -> Done {
+    form!(sent, Role::Engineer, {
+        let id = part::<Uuid>(&id, "record")?;
+        let reason = sent.fields.words("reason")?;
+        let decision = web.gate.revoke(id, sent.visitor.caller.name.as_str(), &reason, sent.visitor.now).await?;
+        Ok(back(&web, &sent, &decision, "It is taken back."))
+    })
+}

@@ -1,0 +1,248 @@
+//! Overviews: board, runs, patches, what waits, waivers, the lab.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use jiff::Timestamp;
+
+use super::Web;
+use super::fields::Fields;
+use super::shelf::{Line, Standing};
+use super::view::approvals::{ApprovalsPage, Viewer, Waiting};
+use super::view::board::{BoardInput, BoardPage, BoardView, Filter, PatchFacts};
+use super::view::frame::Section;
+use super::view::lab::{Gauge, HostCard, LabPage, kept};
+use super::view::lists::{Paging, PatchLine, PatchesPage, RunFacts, RunLine, RunsPage};
+use super::view::waivers::{WaiverLine, WaiversPage};
+use super::visitor::{Trouble, Visitor, show};
+use crate::api::Problem;
+use crate::catalog::policy::Role;
+use crate::id::{Digest, Name};
+use crate::journal::projection::RunFilter;
+use crate::journal::{HostReport, RunRow};
+use crate::lab::memory;
+use crate::report::text;
+use crate::verdict::gate::{Decision, Status};
+
+/// Patches of one page of the board, runs of one list, runs under way that the board shows.
+const PATCHES: usize = 40;
+const RUNS: u32 = 50;
+const UNDER_WAY: u32 = 10;
+
+pub fn viewer(visitor: &Visitor) -> Viewer<'_> {
+    Viewer { name: visitor.caller.name.as_str(), role: visitor.role() }
+}
+
+/// Decisions that this person could approve.
+fn approvable<'a>(standing: &'a Standing, viewer: Viewer<'a>) -> impl Iterator<Item = &'a Line> {
+    let pending = standing.decisions.values().filter(|line| line.decision.status == Status::Pending);
+    pending.filter(move |line| viewer.role >= Role::Approver && !line.is_barred(viewer.name))
+}
+
+/// How much waits for this person.
+pub fn waiting(standing: &Standing, viewer: Viewer<'_>, now: Timestamp) -> usize {
+    let approvals = approvable(standing, viewer).filter(|line| Waiting::of(&line.decision, viewer, now).is_some()).count();
+    let consents = standing.waivers.iter().filter(|_| viewer.role >= Role::Approver);
+    let consents = consents.filter(|view| WaiverLine::of(&view.record, view.void, viewer.name, now).may_consent);
+    approvals + consents.count()
+}
+
+impl Web {
+    /// Runs as lists show them.
+    pub async fn run_lines(&self, filter: &RunFilter, before: Option<u64>, limit: u32, now: Timestamp) -> Result<Vec<RunLine>, Problem> {
+        Ok(self.rows(filter, before, limit).await?.iter().map(|row| self.line(row, now)).collect())
+    }
+
+    async fn rows(&self, filter: &RunFilter, before: Option<u64>, limit: u32) -> Result<Vec<RunRow>, Problem> {
+        Ok(self.service.journal.page(filter, before, limit).await?)
+    }
+
+    fn line(&self, row: &RunRow, now: Timestamp) -> RunLine {
+        let working = self.service.queue.standing().current.is_some_and(|(run, _)| run == row.run);
+        let RunRow { run, patch, patch_id, customers, by, planned, ended, .. } = row.clone();
+        RunLine::of(&RunFacts { run, patch, patch_id, customers, by, planned, ended, working }, now)
+    }
+
+    /// What is known of these patches.
+    async fn patch_facts(&self, wanted: BTreeSet<Digest>) -> Result<BTreeMap<Digest, PatchFacts>, Problem> {
+        let desk = self.service.desk.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let store = desk.patches()?;
+            let facts = |sha256: Digest| {
+                let manifest = store.find(sha256)?.manifest;
+                Some((sha256, PatchFacts { title: manifest.title, severity: manifest.severity }))
+            };
+            Ok::<_, Problem>(wanted.into_iter().filter_map(facts).collect())
+        });
+        read.await.map_err(Problem::fault)?
+    }
+}
+
+/// `/`: patches by customer and decision.
+pub async fn board(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(query): RawQuery) -> Result<Response, Trouble> {
+    made_board(&web, &visitor, query).await.map_err(|trouble: Trouble| trouble.for_visitor(&visitor))
+}
+
+async fn made_board(web: &Web, visitor: &Visitor, query: Option<String>) -> Result<Response, Trouble> {
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    let status = fields.get("status");
+    let filter =
+        Filter { customer: fields.maybe::<Name>("customer")?, status: Status::ALL.into_iter().find(|known| known.as_str() == status) };
+    let before: Option<u64> = fields.maybe("before")?;
+    let now = visitor.now;
+    let standing = web.shelf.look(&web.service.journal, now).await?;
+    let mut counts = BTreeMap::new();
+    let mut lines: Vec<(u64, Decision)> = Vec::new();
+    for line in standing.decisions.values().filter(|line| filter.customer.as_ref().is_none_or(|name| line.decision.customer == *name)) {
+        let decision = line.at(now);
+        *counts.entry(decision.status).or_insert(0) += 1;
+        if filter.status.is_none_or(|status| decision.status == status) {
+            lines.push((line.seq, decision));
+        }
+    }
+    let customers: BTreeSet<Name> = standing.decisions.keys().map(|(_, customer)| customer.clone()).collect();
+    let (decisions, older) = page_of(lines, before);
+    let wanted = decisions.iter().map(|decision| decision.patch.sha256).collect();
+    let open = RunFilter { ended: Some(false), ..RunFilter::default() };
+    let carry = |older: u64| {
+        let customer = filter.customer.as_ref().map(|name| format!("&customer={name}")).unwrap_or_default();
+        let status = filter.status.map(|status| format!("&status={status}")).unwrap_or_default();
+        format!("/?before={older}{customer}{status}")
+    };
+    let view = BoardView::of(BoardInput {
+        decisions: &decisions,
+        facts: &web.patch_facts(wanted).await?,
+        counts: &counts,
+        customers: &customers.into_iter().collect::<Vec<_>>(),
+        under_way: web.run_lines(&open, None, UNDER_WAY, now).await?,
+        filter: &filter,
+        paging: Paging { newer: before.map(|_| "/".to_owned()), older: older.map(carry) },
+        now,
+    });
+    Ok(show(&BoardPage { frame: visitor.frame(web, Section::Board, "Board").await?, board: view }))
+}
+
+/// The decisions about a page's patches, the patch that was decided about last first, and where the next page begins.
+fn page_of(lines: Vec<(u64, Decision)>, before: Option<u64>) -> (Vec<Decision>, Option<u64>) {
+    let mut newest: BTreeMap<Digest, u64> = BTreeMap::new();
+    for (seq, decision) in &lines {
+        let last = newest.entry(decision.patch.sha256).or_default();
+        *last = (*last).max(*seq);
+    }
+    let mut order: Vec<(u64, Digest)> =
+        newest.iter().map(|(patch, seq)| (*seq, *patch)).filter(|(seq, _)| before.is_none_or(|before| *seq < before)).collect();
+    order.sort_by(|one, other| other.cmp(one));
+    let more = order.len() > PATCHES;
+    order.truncate(PATCHES);
+    let places: BTreeMap<Digest, usize> = order.iter().enumerate().map(|(at, (_, patch))| (*patch, at)).collect();
+    let mut shown: Vec<(usize, Decision)> =
+        lines.into_iter().filter_map(|(_, decision)| Some((*places.get(&decision.patch.sha256)?, decision))).collect();
+    shown.sort_by_key(|(place, _)| *place);
+    let older = order.last().filter(|_| more).map(|(seq, _)| *seq);
+    (shown.into_iter().map(|(_, decision)| decision).collect(), older)
+}
+
+/// `/runs`
+pub async fn runs(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(query): RawQuery) -> Result<Response, Trouble> {
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    let before = fields.maybe("before").map_err(Trouble::from).map_err(|trouble| trouble.for_visitor(&visitor))?;
+    let rows = web.rows(&RunFilter::default(), before, RUNS).await?;
+    let older = rows.last().filter(|_| rows.len() == RUNS as usize).map(|row| format!("/runs?before={}", row.seq));
+    let runs = rows.iter().map(|row| web.line(row, visitor.now)).collect();
+    let paging = Paging { newer: before.map(|_| "/runs".to_owned()), older };
+    let frame = visitor.frame(&web, Section::Runs, "Runs").await?;
+    Ok(show(&RunsPage { frame, runs, paging, as_of: text::moment(visitor.now) }))
+}
+
+/// `/patches`
+pub async fn patches(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(query): RawQuery) -> Result<Response, Trouble> {
+    let fields = Fields::parse(query.unwrap_or_default().as_bytes());
+    let from: usize = fields.maybe("from").map_err(Trouble::from).map_err(|trouble| trouble.for_visitor(&visitor))?.unwrap_or(0);
+    let desk = web.service.desk.clone();
+    let listing = tokio::task::spawn_blocking(move || Ok::<_, Problem>(desk.patches()?.listing())).await.map_err(Problem::fault)??;
+    let standing = web.shelf.look(&web.service.journal, visitor.now).await?;
+    let all = listing.candidates.len();
+    let shown = listing.candidates.iter().rev().skip(from).take(PATCHES);
+    let line = |patch: &crate::lab::patches::StoredPatch| {
+        let from = (patch.sha256, Name::constant("0"));
+        let mine = standing.decisions.range(from..).take_while(|((sha256, _), _)| *sha256 == patch.sha256);
+        let decisions: Vec<Decision> = mine.map(|(_, line)| line.at(visitor.now)).collect();
+        PatchLine::of(patch.sha256, &patch.manifest, patch.facts.bytes, &decisions)
+    };
+    let next = from.saturating_add(PATCHES);
+    let paging = Paging {
+        newer: (from > 0).then(|| format!("/patches?from={}", from.saturating_sub(PATCHES))),
+        older: (next < all).then(|| format!("/patches?from={next}")),
+    };
+    Ok(show(&PatchesPage {
+        patches: shown.map(line).collect(),
+        problems: listing.problems.iter().map(|problem| text::one_line(&problem.to_string(), 300)).collect(),
+        paging,
+        frame: visitor.frame(&web, Section::Patches, "Patches").await?,
+    }))
+}
+
+/// `/approvals`: what waits for the person who looks.
+pub async fn approvals(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Response, Trouble> {
+    let standing = web.shelf.look(&web.service.journal, visitor.now).await?;
+    let viewer = viewer(&visitor);
+    let decisions: Vec<Decision> = approvable(&standing, viewer).map(|line| line.at(visitor.now)).collect();
+    let frame = visitor.frame(&web, Section::Approvals, "Waiting for me").await?;
+    Ok(show(&ApprovalsPage::of(frame, &decisions, &standing.waivers, viewer, visitor.now)))
+}
+
+/// `/waivers`
+pub async fn waivers(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Response, Trouble> {
+    let standing = web.shelf.look(&web.service.journal, visitor.now).await?;
+    let frame = visitor.frame(&web, Section::Waivers, "Waivers").await?;
+    Ok(show(&WaiversPage::of(frame, &standing.waivers, visitor.caller.name.as_str(), visitor.now)))
+}
+
+/// `/lab`
+pub async fn lab(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Response, Trouble> {
+    let now = visitor.now;
+    let journal = &web.service.journal;
+    let mut keepers = Vec::new();
+    for run in web.shelf.keepers(journal).await? {
+        match journal.state(run).await?.filter(|state| !state.kept.is_empty()) {
+            Some(state) => keepers.push(state),
+            None => web.shelf.let_go(run).await,
+        }
+    }
+    let standing = web.service.queue.standing();
+    let open = RunFilter { ended: Some(false), ..RunFilter::default() };
+    let mut rows = web.rows(&open, None, RUNS).await?;
+    rows.reverse();
+    let (under_way, queued): (Vec<_>, Vec<_>) = rows.iter().partition(|row| standing.current.is_some_and(|(run, _)| run == row.run));
+    let hosts = host(&web, standing.current.map(|(_, slots)| slots)).await?;
+    Ok(show(&LabPage {
+        frame: visitor.frame(&web, Section::Lab, "Lab").await?,
+        hosts: hosts.into_iter().collect(),
+        trouble: standing.trouble.as_deref().map(|trouble| text::one_line(trouble, 400)),
+        under_way: under_way.into_iter().map(|row| web.line(row, now)).collect(),
+        queued: queued.into_iter().map(|row| web.line(row, now)).collect(),
+        kept: kept(&keepers, now),
+        as_of: text::moment(now),
+    }))
+}
+
+/// The host, as the last controller found it. Nobody has looked at it before the first run.
+async fn host(web: &Web, slots: Option<usize>) -> Result<Option<HostCard>, Trouble> {
+    let mut last: Option<HostReport> = None;
+    for row in web.rows(&RunFilter::default(), None, 5).await? {
+        let state = web.service.journal.state(row.run).await?;
+        last = state.and_then(|state| state.controllers.last().map(|controller| controller.host.clone()));
+        if last.is_some() {
+            break;
+        }
+    }
+    let Some(host) = last else { return Ok(None) };
+    let mut gauges = vec![Gauge::of("Memory", memory::available().min(host.memory), host.memory)];
+    if let Ok(disk) = nix::sys::statvfs::statvfs(&web.service.desk.state.folder) {
+        let unit = disk.fragment_size();
+        gauges.push(Gauge::of("Disk", disk.blocks_available().saturating_mul(unit), disk.blocks().saturating_mul(unit)));
+    }
+    Ok(Some(HostCard::of(&web.service.desk.workshop.name(), &host, slots, gauges)))
+}

@@ -1,0 +1,105 @@
+//! The lab itself: what machines run on, how much of it there is, what waits, and which machines are kept by whom.
+
+use askama::Template;
+use jiff::Timestamp;
+
+use crate::journal::{HostReport, RunState};
+use crate::report::text;
+
+use super::frame::Frame;
+use super::gate::moment;
+use super::lists::RunLine;
+
+#[derive(Template)]
+#[template(path = "lab.html", config = "src/web/askama.toml")]
+pub struct LabPage {
+    pub frame: Frame,
+    pub hosts: Vec<HostCard>,
+    /// Why it can't work at the moment.
+    pub trouble: Option<String>,
+    pub under_way: Vec<RunLine>,
+    pub queued: Vec<RunLine>,
+    pub kept: Vec<KeptMachine>,
+    pub as_of: String,
+}
+
+pub struct HostCard {
+    pub name: String,
+    pub facts: Vec<(&'static str, String)>,
+    /// Machines that the run under way has at once.
+    pub slots: Option<usize>,
+    /// Bytes used and of all: word, used, all, in words.
+    pub gauges: Vec<Gauge>,
+}
+
+/// How much of something is used.
+pub struct Gauge {
+    pub word: &'static str,
+    pub used: u64,
+    pub all: u64,
+    pub told: String,
+}
+
+/// A machine that was left for a person to look at.
+pub struct KeptMachine {
+    pub machine: String,
+    pub cell: String,
+    pub run: String,
+    pub by: String,
+    pub until: String,
+    pub look: String,
+    pub release: String,
+}
+
+impl HostCard {
+    pub fn of(name: &str, host: &HostReport, slots: Option<usize>, gauges: Vec<Gauge>) -> Self {
+        Self {
+            name: text::one_line(name, 200),
+            facts: vec![
+                ("Accelerator", format!("{}: {}", text::one_line(&host.accelerator, 40), text::one_line(&host.accelerator_reason, 200))),
+                ("QEMU", text::one_line(&host.qemu, 80)),
+                ("libvirt", text::one_line(&host.libvirt, 80)),
+                ("Kernel", text::one_line(&host.kernel, 80)),
+                ("Processors", host.cpus.to_string()),
+                ("Memory", gib(host.memory)),
+            ],
+            slots,
+            gauges,
+        }
+    }
+}
+
+impl Gauge {
+    pub fn of(word: &'static str, free: u64, all: u64) -> Self {
+        let told = format!("{} of {} free", gib(free), gib(all));
+        Self { word, used: all.saturating_sub(free), all, told }
+    }
+}
+
+/// `7.5 GiB`
+fn gib(bytes: u64) -> String {
+    let tenths = (u128::from(bytes) * 10) >> 30;
+    format!("{}.{} GiB", tenths / 10, tenths % 10)
+}
+
+/// Every machine that one of these runs keeps.
+pub fn kept(runs: &[RunState], now: Timestamp) -> Vec<KeptMachine> {
+    let of = |run: &RunState| run.kept.iter().map(|machine| kept_machine(run, machine, now)).collect::<Vec<_>>();
+    runs.iter().flat_map(of).collect()
+}
+
+fn kept_machine(run: &RunState, machine: &str, now: Timestamp) -> KeptMachine {
+    let cells = run.plan.cells.iter().filter(|cell| {
+        let passes = run.cells.get(&cell.id).map(|record| record.passes.as_slice()).unwrap_or_default();
+        passes.iter().any(|pass| cell.machine_names(&pass.machine).iter().any(|name| name == machine))
+    });
+    KeptMachine {
+        machine: text::one_line(machine, 80),
+        cell: cells.map(|cell| cell.id.to_string()).next().unwrap_or_default(),
+        run: run.run.to_string(),
+        by: text::one_line(&run.by, 80),
+        until: run.leases.get(machine).map(|at| moment(now, *at)).unwrap_or_default(),
+        look: format!("patchlab shell {} {}", run.run, text::one_line(machine, 80)),
+        release: format!("patchlab release {}", run.run),
+    }
+}

@@ -2,6 +2,8 @@
 
 #[path = "serve/server.rs"]
 mod server;
+#[path = "serve/web.rs"]
+mod web;
 
 use std::time::{Duration, Instant};
 

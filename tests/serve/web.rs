@@ -1,0 +1,287 @@
+//! The dashboard as browsers see it: who gets in, whose forms count, and what pages say.
+
+use std::collections::BTreeMap;
+
+use super::server::{Lab, Server};
+
+const PAGES: [&str; 8] =
+    ["/", "/runs", "/patches", "/approvals", "/waivers", "/lab", "/launch", "/runs/01a20168-5e49-7615-ac41-017ca710af21"];
+
+/// A browser with its cookies. It follows no redirection by itself.
+struct Browser<'a> {
+    server: &'a Server,
+    cookies: BTreeMap<String, String>,
+}
+
+#[derive(Debug)]
+struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Reply {
+    fn header(&self, name: &str) -> &str {
+        self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
+    /// The value of the first field of this name.
+    fn field(&self, name: &str) -> String {
+        let rest = self.body.split_once(&format!("name=\"{name}\" value=\"")).unwrap_or_else(|| panic!("no field {name}: {self:?}")).1;
+        rest.split('"').next().expect("a value").to_owned()
+    }
+}
+
+fn encoded(fields: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
+}
+
+impl<'a> Browser<'a> {
+    fn new(server: &'a Server) -> Self {
+        Self { server, cookies: BTreeMap::new() }
+    }
+
+    fn signed_in(server: &'a Server, token: &str) -> Self {
+        let mut browser = Self::new(server);
+        let reply = browser.sign_in(token, "/");
+        assert_eq!((reply.status, reply.header("location")), (303, "/"), "{reply:?}");
+        browser
+    }
+
+    fn sign_in(&mut self, token: &str, next: &str) -> Reply {
+        let csrf = self.get("/login").field("csrf");
+        self.post("/login", &[("csrf", &csrf), ("token", token), ("next", next)])
+    }
+
+    fn host(&self) -> &str {
+        self.server.url.rsplit_once('/').expect("a URL").1
+    }
+
+    fn ask(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.host());
+        if !cookies.is_empty() {
+            head += &format!("cookie: {}\r\n", cookies.join("; "));
+        }
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        let answer = self.server.raw(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{method} {path}: {answer:?}"));
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
+        let headers: Vec<_> =
+            lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+        for (_, value) in headers.iter().filter(|(name, _)| name == "set-cookie") {
+            let (name, value) = value.split(';').next().and_then(|pair| pair.split_once('=')).expect("a cookie");
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+        Reply { status, headers, body: body.to_owned() }
+    }
+
+    fn get(&mut self, path: &str) -> Reply {
+        self.ask("GET", path, &[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate")], "")
+    }
+
+    /// Sends a form as a page of the server would.
+    fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Reply {
+        let origin = self.server.url.clone();
+        let headers =
+            [("origin", origin.as_str()), ("sec-fetch-site", "same-origin"), ("content-type", "application/x-www-form-urlencoded")];
+        self.ask("POST", path, &headers, &encoded(fields))
+    }
+
+    /// Sends a form with this session's token.
+    fn send(&mut self, path: &str, fields: &[(&str, &str)]) -> Reply {
+        let csrf = self.get("/runs").field("csrf");
+        self.post(path, &[&[("csrf", csrf.as_str())], fields].concat())
+    }
+}
+
+#[test]
+fn nobody_sees_or_does_anything_without_signing_in() {
+    let server = Lab::new().serve(&[]);
+    let mut browser = Browser::new(&server);
+    for page in PAGES {
+        let reply = browser.get(page);
+        assert_eq!(reply.status, 303, "{page}");
+        assert!(reply.header("location").starts_with("/login?next=%2F"), "{page}: {reply:?}");
+        assert_eq!(browser.post(page, &[("csrf", "x")]).status, if page == "/runs" { 401 } else { 405 }, "{page}");
+    }
+    // A link from elsewhere comes without the cookie; the page asks once more by itself.
+    let linked = browser.ask("GET", "/waivers", &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")], "");
+    assert!(linked.status == 200 && linked.body.contains("content=\"0;url=/waivers\""), "{linked:?}");
+    let policy = linked.header("content-security-policy");
+    for part in
+        ["default-src 'none'", "script-src 'self'", "style-src 'self'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"]
+    {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!((linked.header("x-content-type-options"), linked.header("cache-control")), ("nosniff", "no-store"));
+    let style = browser.get("/assets/style.css");
+    assert!(
+        style.header("cache-control").contains("immutable") && style.header("content-type").starts_with("text/css"),
+        "{:?}",
+        style.headers
+    );
+    assert_eq!(browser.get("/assets/..%2f..%2fCargo.toml").status, 404);
+}
+
+#[test]
+fn a_session_begins_with_a_token_and_ends_with_it() {
+    let lab = Lab::new();
+    let (viewer, engineer) = (lab.token("viewer"), lab.token("engineer"));
+    let server = lab.serve(&[]);
+    let mut browser = Browser::new(&server);
+    let reply = browser.sign_in(&viewer, "/runs?before=7");
+    assert_eq!((reply.status, reply.header("location")), (303, "/runs?before=7"));
+    let set = reply.header("set-cookie");
+    assert!(set.starts_with("patchlab-session=") && set.contains("; HttpOnly; SameSite=Strict") && !set.contains(&viewer), "{set}");
+    for page in &PAGES[..6] {
+        assert_eq!(browser.get(page).status, 200, "{page}");
+    }
+    assert_eq!(browser.get(PAGES[7]).status, 404);
+    for bad in ["//evil.example/", "https://evil.example/", "/\\evil.example"] {
+        assert_eq!(Browser::new(&server).sign_in(&viewer, bad).header("location"), "/", "{bad}");
+    }
+    // The id that one is given is not the one that somebody else may have put there.
+    let mut planted = Browser::new(&server);
+    planted.cookies.insert("patchlab-session".to_owned(), "0".repeat(64));
+    planted.sign_in(&viewer, "/");
+    assert_ne!(planted.cookies["patchlab-session"], "0".repeat(64));
+
+    let kept = browser.cookies.clone();
+    assert_eq!(browser.send("/logout", &[]).header("location"), "/login");
+    browser.cookies = kept;
+    assert_eq!(browser.get("/runs").status, 303, "signed out is signed out");
+    let mut browser = Browser::signed_in(&server, &engineer);
+    assert_eq!(browser.get("/runs").status, 200);
+    assert!(server.lab().patchlab(&["token", "revoke", "engineer"], None).status.success());
+    assert_eq!(browser.get("/runs").status, 303, "a revocation ends the session");
+}
+
+#[test]
+fn guessing_at_the_door_is_slowed_down() {
+    let server = Lab::new().serve(&[]);
+    let mut browser = Browser::new(&server);
+    let replies: Vec<Reply> = (0..11).map(|guess| browser.sign_in(&format!("patchlab_{guess}"), "/")).collect();
+    assert!(replies[..10].iter().all(|reply| reply.status == 401 && reply.body.contains("role=\"alert\"")), "{replies:?}");
+    assert_eq!(replies[10].status, 429);
+    assert!(!browser.cookies.contains_key("patchlab-session"));
+}
+
+#[test]
+fn only_this_sessions_own_forms_count() {
+    let lab = Lab::new();
+    let (engineer, viewer) = (lab.token("engineer"), lab.token("viewer"));
+    let server = lab.serve(&[]);
+    let (mut browser, mut other) = (Browser::signed_in(&server, &engineer), Browser::signed_in(&server, &viewer));
+    let (csrf, foreign) = (browser.get("/runs").field("csrf"), other.get("/runs").field("csrf"));
+    let url = server.url.clone();
+    let form = "application/x-www-form-urlencoded";
+    let wanted = [("patch", "sha256:0000000000000000000000000000000000000000000000000000000000000000")];
+    let body = |csrf: &str| encoded(&[&[("csrf", csrf)], &wanted[..]].concat());
+    let own = [("origin", url.as_str()), ("content-type", form)];
+    for (headers, body, status) in [
+        (&own[..], body(&csrf), 404),
+        (&own, body(&foreign), 403),
+        (&own, body(""), 403),
+        (&own, encoded(&wanted), 403),
+        (&[("content-type", form)], body(&csrf), 403),
+        (&[("content-type", form), ("origin", "null")], body(&csrf), 403),
+        (&[("content-type", form), ("origin", "https://evil.example")], body(&csrf), 403),
+        (&[("content-type", form), ("origin", &url), ("sec-fetch-site", "cross-site")], body(&csrf), 403),
+        (&[("content-type", form), ("origin", &url), ("sec-fetch-site", "same-site")], body(&csrf), 403),
+        (&[("content-type", "text/plain"), ("origin", &url)], body(&csrf), 415),
+        (&own, format!("{}&x={}", body(&csrf), "y".repeat(300_000)), 413),
+    ] {
+        let reply = browser.ask("POST", "/runs", headers, &body);
+        assert_eq!(reply.status, status, "{headers:?} {:.200}", body);
+        // What is announced as too large is refused before anybody looks at what it is for.
+        assert!(status == 413 || reply.header("content-type").starts_with("text/html"), "{reply:?}");
+    }
+    for path in ["/runs", "/runs/01a20168-5e49-7615-ac41-017ca710af21/cancel"] {
+        assert_eq!(other.send(path, &wanted).status, 403, "a viewer: {path}");
+    }
+    let login = Browser::new(&server).post("/login", &[("token", &viewer), ("csrf", "x")]);
+    assert_eq!(login.status, 403, "nobody is signed in by another site's form");
+}
+
+#[test]
+fn a_run_is_launched_followed_and_looked_into() {
+    let scenario = "[[step]]\non = { case = \"web-server/large-file\" }\nwhen = { side = \"after\" }\nends = { exit = 1 }\n\
+                    output = \"<script>alert(1)</script><img src=x onerror=alert(2)>\"\n";
+    let lab = Lab::new().scenario(scenario);
+    let (engineer, viewer) = (lab.token("engineer"), lab.token("viewer"));
+    let server = lab.serve(&[]);
+    let mut browser = Browser::signed_in(&server, &engineer);
+    let plan = browser.get("/launch?patch=good-motd&build=web&hardware=virtio-bios");
+    assert!(plan.body.contains("1 cell, "), "{plan:?}");
+    let fields = [("patch", plan.body.split_once("name=\"patch\" value=\"").expect("a patch").1.split('"').next().expect("a digest"))];
+    let (key, digest) = (plan.field("key"), plan.field("plan"));
+    let wanted = [&fields[..], &[("build", "web"), ("hardware", "virtio-bios"), ("key", &key), ("plan", &digest)]].concat();
+    let launched = browser.send("/runs", &wanted);
+    let run = launched.header("location").to_owned();
+    assert!(launched.status == 303 && run.starts_with("/runs/"), "{launched:?}");
+    assert!(browser.get(&run).body.contains("The run is launched."));
+    assert!(!browser.get(&run).body.contains("The run is launched."), "said once");
+    assert_eq!(browser.send("/runs", &wanted).header("location"), run, "sent twice, launched once");
+    server.ended(run.rsplit_once('/').expect("an id").1, &viewer);
+
+    let page = browser.get(&run);
+    assert!(page.body.contains("<b>fail</b>") && page.body.contains("&#60;script&#62;alert(1)"), "{}", page.body);
+    let cell = browser.get(&format!("{run}/cells/acme.web@virtio-bios"));
+    assert!(cell.body.contains("patchlab waive ") && !cell.body.contains("<script>alert") && !cell.body.contains("<img src=x"));
+    let file = cell.body.split_once(&format!("{run}/files/")).expect("a file").1.split(['"', '?']).next().expect("a digest").to_owned();
+    let kept = browser.get(&format!("{run}/files/{file}"));
+    assert!(kept.header("content-disposition").starts_with("attachment; filename=\""), "{kept:?}");
+    for (path, kind) in [(format!("{run}/files/{file}"), "application/octet-stream"), (format!("{run}/files/{file}?as=text"), "text/plain")]
+    {
+        let reply = browser.get(&path);
+        assert!(reply.header("content-type").starts_with(kind), "{reply:?}");
+        let policy = reply.header("content-security-policy");
+        assert!(policy.contains("sandbox") && policy.contains("default-src 'none'"), "{policy}");
+    }
+    for path in
+        [format!("{run}/files/{}", "0".repeat(64)), format!("{run}/files/..%2f..%2ftokens.json"), format!("{run}/cells/acme.web@nvme")]
+    {
+        assert_eq!(browser.get(&path).status, 404, "{path}");
+    }
+    let late = browser.send(&format!("{run}/cancel"), &[]);
+    assert_eq!(late.status, 303);
+    assert!(browser.get(&run).body.contains("had ended before"));
+    assert_eq!(browser.get(&format!("{run}/part")).status, 200);
+}
+
+#[test]
+fn a_patch_is_approved_by_another_person_than_launched_it() {
+    let lab = Lab::new();
+    let (engineer, approver, administrator) = (lab.token("engineer"), lab.token("approver"), lab.token("administrator"));
+    let server = lab.serve(&[]);
+    let mut browsers = [&engineer, &approver, &administrator].map(|token| Browser::signed_in(&server, token));
+    let [browser, second, third] = &mut browsers;
+    let plan = browser.get("/launch?patch=good-motd&customer=acme");
+    let patch = plan.body.split_once("name=\"patch\" value=\"").expect("a patch").1.split('"').next().expect("a digest").to_owned();
+    let launched = third.send("/runs", &[("patch", &patch), ("customer", "acme")]);
+    server.ended(launched.header("location").rsplit_once('/').expect("a run").1, &engineer);
+    let place = format!("/patches/{patch}/acme");
+    assert!(browser.get(&place).body.contains("was not asked about this patch"), "looking asks nothing");
+    assert_eq!(browser.send(&format!("{place}/ask"), &[]).status, 303);
+    let page = second.get(&place);
+    assert!(page.body.contains("<b>pending</b>"), "{}", page.body);
+    assert!(second.get("/approvals").body.contains("good-motd for acme"));
+    assert!(!third.get("/approvals").body.contains("good-motd for acme"), "who launched it is not asked");
+    let revision = page.field("revision");
+    let approve = |who: &mut Browser<'_>, revision: &str| who.send(&format!("{place}/approve"), &[("revision", revision)]).status;
+    assert_eq!([approve(browser, &revision), approve(third, &revision), approve(second, "77"), approve(second, "")], [403, 409, 409, 400]);
+    let approved = second.send(&format!("{place}/approve"), &[("revision", &revision), ("comment", "<b>fine</b>")]);
+    assert_eq!((approved.status, approved.header("location")), (303, place.as_str()));
+    let page = second.get(&place).body;
+    assert!(page.contains("<b>approved</b>") && page.contains("&#60;b&#62;fine&#60;/b&#62;"), "{page}");
+    let board = browser.get("/").body;
+    assert!(board.contains("approved") && board.contains("good-motd"), "{board}");
+    assert_eq!(second.send(&format!("{place}/reject"), &[("reason", " ")]).status, 400, "a rejection needs a reason");
+    assert_eq!(second.send(&format!("{place}/reject"), &[("reason", "not today")]).status, 303);
+    assert!(browser.get(&place).body.contains("<b>rejected</b>"));
+}

@@ -17,6 +17,7 @@ use super::image::Image;
 use super::schema::Kind;
 use super::source::{self, Reading};
 use super::suite::Suite;
+use super::webhook::{self, Settings};
 use super::{Catalog, CustomerEntry, ImageEntry, SuiteEntry, autopkgtest, check, inside};
 use crate::id::{Digest, Name};
 
@@ -55,6 +56,8 @@ pub(super) struct RawCatalog {
     pub hardware: BTreeMap<Name, Found<Hardware>>,
     pub customers: BTreeMap<Name, FoundCustomer>,
     pub suites: BTreeMap<Name, (Found<Suite>, Option<Digest>)>,
+    /// What `patchlab.toml` says, where there is one.
+    pub settings: Option<Found<Settings>>,
 }
 
 impl Catalog {
@@ -146,6 +149,9 @@ impl Walk<'_> {
                 let found = self.customer(&entry.shown);
                 raw.customers.insert(name, found);
             }
+        }
+        if self.lab.join(webhook::FILE).symlink_metadata().is_ok() {
+            raw.settings = Some(self.found(Path::new(webhook::FILE), Path::new(""), Kind::Settings));
         }
         for stray in self.entries(Path::new("builds")).into_iter().filter(|entry| !entry.is_dir && entry.name.ends_with(".toml")) {
             let problem = Diagnostic::error(stray.shown, "a file in builds/ itself is never read");

@@ -20,6 +20,7 @@ mod structure;
 pub mod suite;
 pub mod text;
 pub mod tree;
+pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -18,6 +18,7 @@ use super::hardware::Hardware;
 use super::image::Image;
 use super::patch::Patch;
 use super::suite::Suite;
+use super::webhook::Settings;
 
 /// Where the checked-in schemas are, from the top of the repository.
 pub const FOLDER: &str = "src/catalog/schemas";
@@ -32,10 +33,12 @@ pub enum Kind {
     Environment,
     Suite,
     Patch,
+    Settings,
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [Self::Image, Self::Hardware, Self::Customer, Self::Build, Self::Environment, Self::Suite, Self::Patch];
+    pub const ALL: [Self; 8] =
+        [Self::Image, Self::Hardware, Self::Customer, Self::Build, Self::Environment, Self::Suite, Self::Patch, Self::Settings];
 
     /// The name of its schema's file.
     pub const fn file_name(self) -> &'static str {
@@ -47,20 +50,30 @@ impl Kind {
             Self::Environment => "environment.schema.json",
             Self::Suite => "suite.schema.json",
             Self::Patch => "patch.schema.json",
+            Self::Settings => "patchlab.schema.json",
         }
     }
 
     /// Its schema.
     pub fn schema(self) -> &'static Value {
-        static SCHEMAS: LazyLock<[Value; 7]> = LazyLock::new(|| {
-            [of::<Image>(), of::<Hardware>(), of::<Customer>(), of::<Build>(), of::<Environment>(), of::<Suite>(), of::<Patch>()]
+        static SCHEMAS: LazyLock<[Value; 8]> = LazyLock::new(|| {
+            [
+                of::<Image>(),
+                of::<Hardware>(),
+                of::<Customer>(),
+                of::<Build>(),
+                of::<Environment>(),
+                of::<Suite>(),
+                of::<Patch>(),
+                of::<Settings>(),
+            ]
         });
         &SCHEMAS[self as usize]
     }
 
     /// The validator of its schema. `None` is a mistake in a type's schema attributes, which a test holds impossible.
     pub(super) fn validator(self) -> Option<&'static Validator> {
-        static VALIDATORS: LazyLock<[Option<Validator>; 7]> =
+        static VALIDATORS: LazyLock<[Option<Validator>; 8]> =
             LazyLock::new(|| Kind::ALL.map(|kind| jsonschema::validator_for(kind.schema()).ok()));
         VALIDATORS[self as usize].as_ref()
     }

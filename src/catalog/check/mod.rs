@@ -8,6 +8,7 @@ mod environment;
 mod image;
 mod policy;
 mod suite;
+mod webhook;
 
 use super::diagnostic::Diagnostic;
 use super::inside;
@@ -38,6 +39,9 @@ pub(super) fn check(raw: &RawCatalog, diagnostics: &mut Vec<Diagnostic>) {
     }
     for (name, customer) in &raw.customers {
         policy::check(raw, name, customer, diagnostics);
+    }
+    if let Some(found) = &raw.settings {
+        each(found, diagnostics, |_, source, diagnostics| webhook::check(raw, source, diagnostics));
     }
     build::customers(raw, diagnostics);
     let mut builds = raw.customers.values().flat_map(|customer| customer.builds.values());

@@ -2,6 +2,8 @@
 
 pub mod event;
 pub mod fold;
+pub mod news;
+pub mod outbox;
 pub mod projection;
 pub mod record;
 mod standing;

@@ -6,6 +6,7 @@
 
 use std::str::FromStr;
 
+use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use sqlx::sqlite::{SqlitePoolOptions, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, SqlitePool};
@@ -33,8 +34,8 @@ const SCHEMA: &str = "
     create index if not exists records_by_kind on records (kind, seq);
     create table if not exists outbox (
         id integer primary key autoincrement, entry integer not null, target text not null, body text not null, posted text not null,
-        attempts integer not null default 0, due text not null, delivered text);
-    create index if not exists outbox_waiting on outbox (due) where delivered is null;
+        attempts integer not null default 0, due integer not null default 0, told text, delivered text, dead text);
+    create index if not exists outbox_waiting on outbox (target, id) where delivered is null and dead is null;
 ";
 
 /// How the events begin that a decision may change with. An event's tag is written first.
@@ -218,18 +219,21 @@ pub(super) async fn moved(on: &mut SqliteConnection, after: u64) -> Result<bool,
 /// The latest moment of the journal: of its last record and of whatever was written since.
 pub(super) async fn latest(on: &mut SqliteConnection) -> Result<Option<Timestamp>, sqlx::Error> {
     let query = "select at from entries where seq >= coalesce((select max(seq) from records), 0)";
-    let rows = sqlx::query(query).fetch_all(on).await?;
-    rows.iter().map(|row| parsed(row, "at")).try_fold(None, |latest: Option<Timestamp>, at| Ok(latest.max(Some(at?))))
+    let mut rows = sqlx::query(query).fetch(on);
+    let mut latest: Option<Timestamp> = None;
+    while let Some(row) = rows.try_next().await? {
+        latest = latest.max(Some(parsed(&row, "at")?));
+    }
+    Ok(latest)
 }
 
-/// Puts a message into the outbox.
-pub(super) async fn post(on: &mut SqliteConnection, entry: u64, at: Timestamp, message: &Message) -> Result<(), sqlx::Error> {
-    sqlx::query("insert into outbox (entry, target, body, posted, due) values (?, ?, ?, ?, ?)")
+/// Puts a message into the outbox. The outside goes by the real time, whatever the machines' is.
+pub(super) async fn post(on: &mut SqliteConnection, entry: u64, message: &Message) -> Result<(), sqlx::Error> {
+    sqlx::query("insert into outbox (entry, target, body, posted) values (?, ?, ?, ?)")
         .bind(entry as i64)
         .bind(&message.target)
         .bind(&message.body)
-        .bind(at.to_string())
-        .bind(at.to_string())
+        .bind(Timestamp::now().to_string())
         .execute(on)
         .await?;
     Ok(())
@@ -332,7 +336,7 @@ fn run_row(row: &SqliteRow) -> Result<RunRow, sqlx::Error> {
     })
 }
 
-fn parsed<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T, sqlx::Error>
+pub(super) fn parsed<T: FromStr>(row: &SqliteRow, column: &str) -> Result<T, sqlx::Error>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {

@@ -137,7 +137,7 @@ impl Journal {
             }
             let entry = entries.last().map_or(0, |entry| entry.seq);
             for message in &messages {
-                projection::post(&mut writing, entry, at, message).await?;
+                projection::post(&mut writing, entry, message).await?;
             }
             writing.commit().await?;
             Ok(Some(entries))
@@ -233,6 +233,18 @@ impl Journal {
     pub(super) async fn rows(&self, query: Query<'static, Sqlite, SqliteArguments>) -> Result<Vec<SqliteRow>, JournalError> {
         let pool = self.pool.clone();
         apart(async move { query.fetch_all(&pool).await }).await.map_err(|source| self.unreadable(source))
+    }
+
+    pub(super) fn file(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn pool(&self) -> SqlitePool {
+        self.pool.clone()
+    }
+
+    pub(super) fn unwritable(&self, source: sqlx::Error) -> JournalError {
+        JournalError::Store { tried: "write to", path: self.path.clone(), source }
     }
 
     pub(super) fn unreadable(&self, source: sqlx::Error) -> JournalError {

@@ -34,7 +34,7 @@ impl From<Status> for Exit {
 pub async fn gate(context: &Context, verb: &GateVerb) -> Result<Exit, Failure> {
     let patch = context.patch(&verb.patch)?;
     let journal = context.journal().await?;
-    let gate = Gate::new(journal.clone());
+    let gate = context.gate(journal.clone())?;
     if let Some(as_of) = verb.as_of {
         return tell(&gate.replay(patch.sha256, &verb.customer, as_of).await?, &verb.answer);
     }
@@ -85,7 +85,7 @@ fn done(decision: &Decision, answer: &Answer) -> Result<Exit, Failure> {
 
 /// Proposes to waive a finding, or consents to such a proposal.
 pub async fn waive(context: &Context, verb: &Waive) -> Result<Exit, Failure> {
-    let gate = Gate::new(context.journal().await?);
+    let gate = context.gate(context.journal().await?)?;
     let now = Timestamp::now();
     if let Some(id) = verb.consent {
         return done(&gate.consent(id, &user(), now).await?, &verb.answer);
@@ -146,7 +146,7 @@ fn whole(start: &str, case: &str, decision: &Decision) -> Result<Digest, Failure
 
 /// Lists the waivers.
 pub async fn waivers(context: &Context, verb: &Waivers) -> Result<Exit, Failure> {
-    let gate = Gate::new(context.journal().await?);
+    let gate = context.gate(context.journal().await?)?;
     let patch = verb.patch.as_ref().map(|patch| context.patch(patch)).transpose()?;
     let views = gate.waivers(patch.map(|patch| patch.sha256), verb.customer.as_ref(), Timestamp::now()).await?;
     match verb.answer.format {
@@ -178,7 +178,7 @@ fn line(view: &WaiverView) -> String {
 /// Approves.
 pub async fn approve(context: &Context, verb: &Approve) -> Result<Exit, Failure> {
     let patch = context.patch(&verb.patch)?;
-    let gate = Gate::new(context.journal().await?);
+    let gate = context.gate(context.journal().await?)?;
     require(context, &gate, &patch, &verb.customer).await?;
     let yes = Yes { revision: verb.revision, role: verb.role, by: &user(), comment: verb.comment.as_deref().unwrap_or_default() };
     done(&gate.approve(patch.sha256, &verb.customer, &yes, Timestamp::now()).await?, &verb.answer)
@@ -187,12 +187,12 @@ pub async fn approve(context: &Context, verb: &Approve) -> Result<Exit, Failure>
 /// Rejects.
 pub async fn reject(context: &Context, verb: &Reject) -> Result<Exit, Failure> {
     let patch = context.patch(&verb.patch)?;
-    let gate = Gate::new(context.journal().await?);
+    let gate = context.gate(context.journal().await?)?;
     done(&gate.reject(patch.sha256, &verb.customer, &user(), &verb.reason, Timestamp::now()).await?, &verb.answer)
 }
 
 /// Takes back a waiver, an approval or a rejection.
 pub async fn revoke(context: &Context, verb: &Revoke) -> Result<Exit, Failure> {
-    let gate = Gate::new(context.journal().await?);
+    let gate = context.gate(context.journal().await?)?;
     done(&gate.revoke(verb.id, &user(), &verb.reason, Timestamp::now()).await?, &verb.answer)
 }

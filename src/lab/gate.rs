@@ -3,7 +3,13 @@
 //! Invariants: nothing here decides. What a person does is checked against the newest decision and written only if nothing came between; a
 //! refusal is put on record too. No lock on the state folder is needed: a run may be going on.
 
+pub mod herald;
+mod word;
+
+pub use word::ApprovalView;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use thiserror::Error;
@@ -11,6 +17,7 @@ use uuid::Uuid;
 
 use crate::catalog::Catalog;
 use crate::catalog::policy::Role;
+use crate::catalog::webhook::Webhook;
 use crate::id::{Digest, Name};
 use crate::journal::projection::RunFilter;
 use crate::journal::{Entry, Event, Journal, JournalError, Record, RunState};
@@ -80,6 +87,8 @@ pub struct Yes<'a> {
 #[derive(Clone, Debug)]
 pub struct Gate {
     journal: Journal,
+    /// Who is told of final decisions.
+    webhooks: Arc<[Webhook]>,
 }
 
 /// What the journal held when it was read.
@@ -90,8 +99,13 @@ struct Read {
 }
 
 impl Gate {
+    /// A gate that tells nobody: it must not be the one that decides.
     pub fn new(journal: Journal) -> Self {
-        Self { journal }
+        Self::telling(journal, Vec::new())
+    }
+
+    pub fn telling(journal: Journal, webhooks: Vec<Webhook>) -> Self {
+        Self { journal, webhooks: webhooks.into() }
     }
 
     /// Puts on record that a candidate is there, so that it takes the place of those that it supersedes. One that is known keeps its place,
@@ -180,7 +194,8 @@ impl Gate {
                 return Ok((decision, read));
             }
             let record = Record::Decided { decision: Box::new(decision.clone()) };
-            if let Some(entries) = self.journal.append_with(Some(read.head), read.as_of, vec![record], Vec::new()).await? {
+            let messages = herald::messages(&self.webhooks, read.inputs.last.as_ref(), &decision);
+            if let Some(entries) = self.journal.append_with(Some(read.head), read.as_of, vec![record], messages).await? {
                 read.head = entries.last().map_or(read.head, |entry| entry.seq);
                 return Ok((decision, read));
             }

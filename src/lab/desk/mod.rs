@@ -20,21 +20,23 @@ pub use self::error::DeskError;
 pub use self::work::{new_run, slots};
 use super::clock::Clock;
 use super::evidence::EvidenceStore;
+use super::gate::Gate;
 use super::history::History;
 use super::images;
 use super::patches::{PatchStore, StoredPatch};
 use super::state::State;
 use super::{Lab, Settings, prepared};
 use crate::catalog::suite::SuiteKind;
-use crate::catalog::{Catalog, load::load};
+use crate::catalog::{Catalog, load::load, webhook};
 use crate::guest::Guests;
 use crate::hypervisor::Hypervisor;
 use crate::id::{Digest, Name, RunId};
+use crate::journal::projection::RunFilter;
 use crate::journal::{Journal, RunState};
 use crate::plan::{Plan, PreparedSuite, Request, SealedImage, plan};
 
 /// Runs from which the usual times are learnt.
-const REMEMBERED: usize = 50;
+const REMEMBERED: u32 = 50;
 
 /// What opens the machines: who puts the parts together knows the adapters, the desk does not.
 #[async_trait]
@@ -92,6 +94,11 @@ impl Desk {
 
     pub async fn journal(&self) -> Result<Journal, DeskError> {
         Ok(Journal::open(&self.state.journal()).await?)
+    }
+
+    /// The gate, which tells the lab's webhooks of final decisions.
+    pub fn gate(&self, journal: Journal) -> Result<Gate, DeskError> {
+        Ok(Gate::telling(journal, webhook::read(&self.folder)?))
     }
 
     pub fn evidence(&self) -> Result<EvidenceStore, DeskError> {
@@ -209,8 +216,8 @@ impl Desk {
         let Machines { hypervisor, guests, clock } = self.workshop.open(&self.state).await?;
         let accelerator = hypervisor.host().await?.accelerator;
         let mut history = History::of(&accelerator);
-        for run in journal.runs().await?.into_iter().take(REMEMBERED) {
-            if let Some(state) = journal.state(run).await? {
+        for row in journal.page(&RunFilter::default(), None, REMEMBERED).await? {
+            if let Some(state) = journal.state(row.run).await? {
                 history.learn(&state);
             }
         }

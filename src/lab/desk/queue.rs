@@ -14,6 +14,7 @@ use tokio::sync::{Notify, broadcast, oneshot, watch};
 use super::work::slots;
 use super::{Desk, DeskError};
 use crate::id::RunId;
+use crate::journal::projection::RunFilter;
 use crate::journal::{Event, Journal, JournalError, RunState};
 use crate::lab::{Activity, Settings, reaper, scheduler};
 
@@ -82,10 +83,8 @@ impl Queue {
     /// The queue of the journal's unfinished runs. Nothing is worked on before [`Queue::work`].
     pub async fn open(desk: Arc<Desk>, journal: Journal, wishes: BTreeMap<RunId, Wish>, workers: Option<u16>) -> Result<Self, DeskError> {
         let mut waiting: VecDeque<RunId> = VecDeque::new();
-        for run in journal.runs().await? {
-            if journal.state(run).await?.is_some_and(|state| !state.is_finished()) {
-                waiting.push_front(run);
-            }
+        for row in journal.page(&RunFilter { ended: Some(false), ..RunFilter::default() }, None, u32::MAX).await? {
+            waiting.push_front(row.run);
         }
         let inner = Mutex::new(Inner { waiting, wishes, ..Inner::default() });
         let (stopping, activity) = (watch::channel(false).0, broadcast::channel(1024).0);

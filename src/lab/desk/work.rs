@@ -6,6 +6,7 @@ use tokio::sync::watch;
 use super::{Desk, DeskError};
 use crate::catalog::Catalog;
 use crate::id::RunId;
+use crate::journal::projection::RunFilter;
 use crate::journal::{Controller, Event, Journal, JournalError, RunState};
 use crate::lab::gate::Gate;
 use crate::lab::media::{self, Sources};
@@ -14,6 +15,8 @@ use crate::lab::{Lab, RunFiles, memory, prepared, reaper, scheduler};
 use crate::plan::Plan;
 use crate::verdict::Verdict;
 use crate::verdict::judge::judge;
+
+const UNFINISHED: RunFilter = RunFilter { patch: None, customer: None, ended: Some(false) };
 
 impl Desk {
     /// The files behind the plan's digests: images verified, suites and payload on one disk.
@@ -58,8 +61,10 @@ impl Desk {
 
     /// Ends what earlier controllers left: their stages as faults, their machines removed. The caller holds the state lock.
     pub async fn clean_up(&self, lab: &Lab) -> Result<(), DeskError> {
-        for state in self.runs(&lab.journal).await?.iter().filter(|state| !state.is_finished()) {
-            reaper::take_over(lab, state).await?;
+        for row in lab.journal.page(&UNFINISHED, None, u32::MAX).await? {
+            if let Some(state) = lab.journal.state(row.run).await? {
+                reaper::take_over(lab, &state).await?;
+            }
         }
         for one in reaper::reap(lab).await? {
             (self.tell)(&format!("removed {} that an earlier run had left", one.machine));
@@ -91,7 +96,11 @@ impl Desk {
     /// The unfinished run of this very plan.
     pub async fn unfinished(&self, journal: &Journal, plan: &Plan) -> Result<Option<RunState>, DeskError> {
         let digest = plan.digest();
-        Ok(self.runs(journal).await?.into_iter().find(|state| !state.is_finished() && state.plan_digest == digest))
+        let waiting = journal.page(&UNFINISHED, None, u32::MAX).await?;
+        match waiting.into_iter().find(|row| row.plan_digest == digest) {
+            Some(row) => Ok(journal.state(row.run).await?.filter(|state| !state.is_finished())),
+            None => Ok(None),
+        }
     }
 
     /// Begins a run; it waits for a controller.

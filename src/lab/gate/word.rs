@@ -1,0 +1,90 @@
+//! What people have said for and against patches, listed; and the decision as it is on record.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{Gate, GateError};
+use crate::id::{Digest, Name};
+use crate::journal::Event;
+use crate::verdict::gate::{ApprovalRecord, Decision, Records, RejectionRecord};
+
+/// An approval, and whether it was given for what the decision rests on now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApprovalView {
+    pub record: ApprovalRecord,
+    pub holds: bool,
+}
+
+impl Gate {
+    /// The decision as it is now and as it is on record: its moment is that from which on it said so.
+    ///
+    /// # Errors
+    /// As [`Gate::settle`].
+    pub async fn stand(&self, patch: Digest, customer: &Name, now: Timestamp) -> Result<Decision, GateError> {
+        let (decision, read) = self.settled(patch, customer, now).await?;
+        Ok(read.inputs.last.filter(|last| decision.says_the_same(last)).unwrap_or(decision))
+    }
+
+    /// Every approval of this patch and this customer, or of all, the oldest first.
+    ///
+    /// # Errors
+    /// When the journal lets it down.
+    pub async fn approvals(&self, patch: Option<Digest>, customer: Option<&Name>) -> Result<Vec<ApprovalView>, GateError> {
+        let mut views = Vec::new();
+        for records in self.said("approved", patch, customer).await? {
+            let basis = records.last.as_ref().map(|last| last.digests.basis);
+            let holds = |record: &ApprovalRecord| record.revoked.is_none() && Some(record.approval.basis) == basis;
+            views.extend(records.approvals.into_iter().map(|record| ApprovalView { holds: holds(&record), record }));
+        }
+        views.sort_by_key(|view| view.record.id);
+        Ok(views)
+    }
+
+    /// Every rejection of this patch and this customer, or of all, the oldest first.
+    ///
+    /// # Errors
+    /// When the journal lets it down.
+    pub async fn rejections(&self, patch: Option<Digest>, customer: Option<&Name>) -> Result<Vec<RejectionRecord>, GateError> {
+        let all = self.said("rejected", patch, customer).await?;
+        let mut rejections: Vec<_> = all.into_iter().flat_map(|records| records.rejections).collect();
+        rejections.sort_by_key(|record| record.id);
+        Ok(rejections)
+    }
+
+    /// What is on record about each patch and customer with a record of this kind.
+    async fn said(&self, kind: &'static str, patch: Option<Digest>, customer: Option<&Name>) -> Result<Vec<Records>, GateError> {
+        let mut scopes = BTreeSet::new();
+        for entry in self.journal.records_of_kind(kind).await? {
+            if let Event::Recorded { record } = &entry.event
+                && let (Some(one), Some(other)) = record.scope()
+                && patch.is_none_or(|patch| patch == one)
+                && customer.is_none_or(|customer| customer == other)
+            {
+                scopes.insert((one, other.clone()));
+            }
+        }
+        let mut all = Vec::new();
+        for (patch, customer) in scopes {
+            all.push(Records::fold(patch, &customer, &self.journal.records(patch, &customer).await?, Timestamp::MAX));
+        }
+        Ok(all)
+    }
+
+    /// Puts on record that somebody asked for what their role may not.
+    ///
+    /// # Errors
+    /// When the journal lets it down.
+    pub async fn note_refusal(&self, what: &str, by: &str, reason: &str, now: Timestamp) -> Result<(), GateError> {
+        self.refuse(what, None, by, GateError::Refused(reason.to_owned()), now).await.map(|_| ())
+    }
+
+    /// Whether this is the id of a record of this kind.
+    ///
+    /// # Errors
+    /// When the journal lets it down, or it is not.
+    pub async fn must_be(&self, id: Uuid, kind: &str) -> Result<(), GateError> {
+        if self.journal.kind_of(id).await?.as_deref() == Some(kind) { Ok(()) } else { Err(GateError::Unknown(id)) }
+    }
+}

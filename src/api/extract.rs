@@ -110,6 +110,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
+/// What the path names.
+pub struct TextPath(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for TextPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let found: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, state).await;
+        found.map(|Path(text)| Self(text)).map_err(|bad| Problem::unreadable(bad.body_text()))
+    }
+}
+
 /// The run that the path names.
 pub struct RunPath(pub RunId);
 
@@ -117,8 +129,7 @@ impl<S: Send + Sync> FromRequestParts<S> for RunPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let found: Result<Path<String>, PathRejection> = Path::from_request_parts(parts, state).await;
-        let Path(text) = found.map_err(|bad| Problem::unreadable(bad.body_text()))?;
+        let TextPath(text) = TextPath::from_request_parts(parts, state).await?;
         text.parse().map(Self).map_err(|_| no_such_run(&text))
     }
 }

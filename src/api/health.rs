@@ -1,6 +1,8 @@
 //! For those who operate the server.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::extract::State;
@@ -9,8 +11,10 @@ use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::metrics::GateStanding;
 use super::problem::{Problem, Refusals};
 use super::{Caller, Role, Service};
+use crate::journal::outbox::Piles;
 
 /// The routes that need no token, and their description.
 pub fn free() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
@@ -49,7 +53,19 @@ pub async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, 
 ))]
 pub async fn metrics(State(service): State<Arc<Service>>, caller: Caller) -> Result<impl IntoResponse, Problem> {
     caller.require(Role::Viewer)?;
-    let text = service.metrics.render(&service.queue.standing());
+    let board = &service.decisions;
+    board.sync().await?;
+    let counted = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    // A webhook that has nothing waiting is told of too.
+    let mut piles: BTreeMap<String, Piles> = service.webhooks.iter().map(|webhook| (webhook.name.to_string(), Piles::default())).collect();
+    piles.extend(service.journal.piles().await?);
+    let gate = GateStanding {
+        statuses: board.statuses(),
+        answers: (counted(&board.counts.remembered), counted(&board.counts.decided)),
+        sound: board.grounds.generation().is_some(),
+        piles,
+    };
+    let text = service.metrics.render(&service.queue.standing(), gate);
     Ok(([(header::CONTENT_TYPE, super::metrics::MEDIA_TYPE)], text))
 }
 

@@ -1,6 +1,10 @@
 //! What the server has to remember of requests, in `<state>/server.sqlite`: which run an idempotency key stands for, and how runs are to be
 //! done. Facts about runs are not here: they are in the journal.
 
+mod answers;
+
+pub use answers::Answered;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +22,9 @@ use crate::lab::desk::queue::Wish;
 const SCHEMA: &str = "
     create table if not exists keys (
         caller text not null, key text not null, body text not null, run text not null, at integer not null, primary key (caller, key));
+    create table if not exists answers (
+        caller text not null, key text not null, request text not null, status integer not null, body text not null, at integer not null,
+        primary key (caller, key));
     create table if not exists wishes (run text primary key, keep_failed integer not null);
 ";
 

@@ -1,5 +1,9 @@
 //! What an operator watches, as Prometheus reads it.
 
+mod gate;
+
+pub use gate::{Delivered, GateMetrics, GateStanding};
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -53,6 +57,7 @@ pub struct Metrics {
     stages: Family<ByStage, Histogram>,
     requests: Family<ByRoute, Counter>,
     latency: Histogram,
+    pub gate: GateMetrics,
     seen: Mutex<HashMap<(RunId, CellId), UnderWay>>,
 }
 
@@ -75,6 +80,7 @@ impl Default for Metrics {
             stages: Family::new_with_constructor(stages),
             requests: Family::default(),
             latency: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            gate: GateMetrics::default(),
             seen: Mutex::default(),
         };
         metrics.registered()
@@ -92,11 +98,13 @@ impl Metrics {
         registry.register_with_unit("stage", "How long stages took", Unit::Seconds, self.stages.clone());
         registry.register("http_requests", "Requests by route and status", self.requests.clone());
         registry.register_with_unit("http_request", "Until a response began", Unit::Seconds, self.latency.clone());
+        self.gate.register(registry);
         self
     }
 
     /// Learns from an entry of the journal.
     pub fn entry(&self, entry: &Entry) {
+        self.gate.entry(entry);
         let Some(run) = entry.run else { return };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match &entry.event {
@@ -138,7 +146,8 @@ impl Metrics {
     }
 
     /// The text form, with how things stand now.
-    pub fn render(&self, standing: &Standing) -> String {
+    pub fn render(&self, standing: &Standing, gate: GateStanding) -> String {
+        self.gate.stand(gate);
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.runs.get_or_create(&ByState { state: "queued" }).set(count(standing.waiting.len()));
         self.runs.get_or_create(&ByState { state: "running" }).set(count(usize::from(standing.current.is_some())));

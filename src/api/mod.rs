@@ -9,6 +9,7 @@
 //! no hypervisor.
 
 pub mod caller;
+pub mod decisions;
 pub mod events;
 pub mod extract;
 pub mod health;
@@ -16,10 +17,12 @@ pub mod ledger;
 mod leftover;
 pub mod listen;
 pub mod metrics;
+pub mod people;
 pub mod problem;
 pub mod runs;
 pub mod schema;
 pub mod tokens;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,7 +32,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::watch;
+use tokio::sync::{Notify, Semaphore, watch};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -40,9 +43,11 @@ pub use self::problem::Problem;
 pub use self::tokens::Role;
 
 use self::caller::{Guesses, bearer};
+use self::decisions::board::Board;
 use self::ledger::Ledger;
 use self::metrics::Metrics;
 use self::tokens::Tokens;
+use crate::catalog::webhook::{self, Webhook};
 use crate::journal::Journal;
 use crate::lab::desk::queue::Queue;
 use crate::lab::desk::{Desk, DeskError};
@@ -62,6 +67,15 @@ pub struct Service {
     pub secure: bool,
     /// One request at a time begins a run.
     pub(crate) beginning: tokio::sync::Mutex<()>,
+    pub decisions: Arc<Board>,
+    /// Who is told of final decisions.
+    pub webhooks: Arc<[Webhook]>,
+    /// Has the catalog read again.
+    pub refresh: Arc<Notify>,
+    /// One person at a time says something to the gate.
+    pub(crate) acting: tokio::sync::Mutex<()>,
+    /// Places for those who wait for a decision.
+    pub(crate) waiting: Semaphore,
 }
 
 impl Service {
@@ -74,7 +88,16 @@ impl Service {
         let ledger = Ledger::open(&desk.state.folder).await.map_err(|error| DeskError::Fault(error.to_string()))?;
         let wishes = ledger.wishes().await.map_err(|error| DeskError::Fault(error.to_string()))?;
         let queue = Arc::new(Queue::open(desk.clone(), journal.clone(), wishes, workers).await?);
+        let webhooks: Arc<[Webhook]> = webhook::read(&desk.folder)?.into();
+        webhooks::check(&webhooks, &desk.state.folder).map_err(DeskError::Asked)?;
+        let decisions = Board::open(desk.clone(), journal.clone()).await?;
+        decisions.refresh().await;
         Ok(Self {
+            decisions: Arc::new(decisions),
+            webhooks,
+            refresh: Arc::default(),
+            acting: tokio::sync::Mutex::default(),
+            waiting: Semaphore::new(decisions::MOST_WAITING),
             evidence: desk.evidence()?,
             tokens: Tokens::of(&desk.state.folder),
             metrics: Metrics::default(),
@@ -88,6 +111,12 @@ impl Service {
         })
     }
 
+    /// Keeps the decisions, and tells the final ones, until the server stops.
+    pub async fn keep(self: Arc<Self>) {
+        let keeping = self.decisions.clone().keep(self.refresh.clone(), self.stopping());
+        tokio::join!(keeping, webhooks::deliver(self));
+    }
+
     /// Turns true when the server is to stop; streams end then.
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.queue.stopping()
@@ -99,7 +128,9 @@ impl Service {
     info(title = "patchlab", description = "A patch testing and validation lab"),
     components(schemas(problem::Problem)),
     security(("token" = [])),
-    tags((name = "runs", description = "Validation runs"), (name = "operation", description = "For those who operate the server"))
+    tags((name = "runs", description = "Validation runs"), (name = "decisions", description = "What the gate says"),
+        (name = "people", description = "What people say to the gate"),
+        (name = "operation", description = "For those who operate the server"))
 )]
 struct Document;
 
@@ -118,6 +149,15 @@ fn described() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .routes(routes!(runs::text))
         .routes(routes!(runs::cancel))
         .routes(routes!(events::events))
+        .routes(routes!(decisions::list))
+        .routes(routes!(decisions::show))
+        .routes(routes!(people::waivers::list, people::waivers::propose))
+        .routes(routes!(people::waivers::consent))
+        .routes(routes!(people::waivers::revoke))
+        .routes(routes!(people::approvals::list, people::approvals::approve))
+        .routes(routes!(people::approvals::revoke))
+        .routes(routes!(people::rejections::list, people::rejections::reject))
+        .routes(routes!(people::rejections::revoke))
         .routes(routes!(health::metrics))
         .routes(routes!(health::document))
         .split_for_parts()

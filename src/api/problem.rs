@@ -133,6 +133,17 @@ impl IntoResponses for Refusals {
     }
 }
 
+/// What a route may answer besides where it can't be said as things stand.
+pub struct Conflicts;
+
+impl IntoResponses for Conflicts {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let mut all = Refusals::responses();
+        all.extend(documented(&[(409, "what is asked for does not go with how things stand")]));
+        all
+    }
+}
+
 /// What a route that takes a body may answer besides.
 pub struct BodyRefusals;
 

@@ -269,6 +269,7 @@ pub async fn begin(service: &Arc<Service>, caller: &Caller, request: &RunRequest
     service.desk.begin(&service.journal, run, plan, caller.name.to_string(), now).await?;
     let state = found(service, run).await?;
     service.queue.push(run, wish);
+    service.refresh.notify_one();
     Ok(state)
 }
 
@@ -279,7 +280,7 @@ impl From<RunRequest> for Request {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let good = |text: &str| (1..=LONGEST_KEY).contains(&text.len()) && text.bytes().all(|c| c.is_ascii_graphic());
     let text = value.to_str().ok().filter(|text| good(text));

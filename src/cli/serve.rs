@@ -50,6 +50,7 @@ pub async fn serve(context: Context, verb: &Serve) -> Result<Exit, Failure> {
     let service = Arc::new(Service::open(context.clone(), verb.workers, door.is_secure()).await?);
     let watch = tokio::spawn(remember(service.clone(), service.journal.clone()));
     let worker = tokio::spawn(service.queue.clone().work());
+    let keeper = tokio::spawn(service.clone().keep());
     let stopped = stop_when_told(service.clone());
 
     let url = door.url();
@@ -66,6 +67,8 @@ pub async fn serve(context: Context, verb: &Serve) -> Result<Exit, Failure> {
     if tokio::time::timeout(GIVE_UP, worker).await.is_err() {
         super::say("the run that was worked on did not give up in time; the next start removes its machines");
     }
+    // What is not told by then is told at the next start.
+    let _ = tokio::time::timeout(api::webhooks::LAST_ORDERS * 2, keeper).await;
     watch.abort();
     stopped.abort();
     service.tokens.flush()?;

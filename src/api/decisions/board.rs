@@ -1,0 +1,425 @@
+//! The board: how each decision stands, remembered, so that who asks again is answered from memory.
+//!
+//! Invariants: an answer is given from memory only if nothing was written to the journal since that could change it, by whichever process;
+//! its `until` has not passed; and the catalog is the one that it was made with. What is not so is decided anew, by the gate. An answer's
+//! bytes are those of the decision on record, so that the same tag always means the same bytes, also after a restart.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::body::Bytes;
+use axum::http::HeaderValue;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::ground::{Candidates, Grounds};
+use super::stamp::Stamp;
+use crate::api::Problem;
+use crate::id::{Digest, Name};
+use crate::journal::news::{About, News};
+use crate::journal::{Event, Journal, JournalError, Record};
+use crate::lab::desk::Desk;
+use crate::lab::gate::{Gate, Question};
+use crate::verdict::gate::{Decision, Status};
+
+/// A patch and a customer.
+pub type Key = (Digest, Name);
+
+/// Bytes of answers that are remembered.
+const MOST: usize = 24 << 20;
+/// How often a decision is made before it is given, where the journal does not come to rest.
+const TRIES: u32 = 3;
+/// Decisions that are made at once.
+const LANES: usize = 8;
+
+/// A decision as it is sent.
+pub struct Answer {
+    pub status: Status,
+    pub body: Bytes,
+    pub tag: HeaderValue,
+    pub until: Option<Timestamp>,
+    /// The entry up to which the journal was read for it.
+    read: u64,
+    generation: u64,
+    used: AtomicU64,
+}
+
+/// A decision as lists show it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub id: Name,
+    pub status: Status,
+    pub revision: u32,
+    pub is_final: bool,
+    pub summary: Box<str>,
+    pub as_of: Timestamp,
+    pub until: Option<Timestamp>,
+    pub deadline: Option<Timestamp>,
+    pub lane: Option<Name>,
+    pub simulated: bool,
+    /// The entry that put it on record, where that is known.
+    pub seq: u64,
+}
+
+#[derive(Default)]
+struct Place {
+    row: Option<Row>,
+    answer: Option<Arc<Answer>>,
+    /// The last entry that may change the decision.
+    touched: u64,
+    /// The entry up to which the journal was read when it was decided last, or tried to be.
+    settled: u64,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// The entry up to which the journal was read.
+    seq: u64,
+    stamp: Option<Stamp>,
+    places: BTreeMap<Key, Place>,
+    /// Bytes of remembered answers.
+    bytes: usize,
+}
+
+/// How many answers came from where.
+#[derive(Default)]
+pub struct Counts {
+    pub remembered: AtomicU64,
+    pub decided: AtomicU64,
+}
+
+pub struct Board {
+    pub desk: Arc<Desk>,
+    pub journal: Journal,
+    pub gate: Gate,
+    pub grounds: Grounds,
+    pub candidates: Candidates,
+    pub counts: Counts,
+    inner: Mutex<Inner>,
+    reading: tokio::sync::Mutex<()>,
+    lanes: [tokio::sync::Mutex<()>; LANES],
+    changed: watch::Sender<u64>,
+    clock: AtomicU64,
+}
+
+impl Board {
+    /// The board of a journal. Nothing is decided before somebody asks, or [`Board::keep`] does.
+    ///
+    /// # Errors
+    /// When the journal or the webhooks can't be read.
+    pub async fn open(desk: Arc<Desk>, journal: Journal) -> Result<Self, crate::lab::desk::DeskError> {
+        let mut inner = Inner { seq: journal.head().await?, ..Inner::default() };
+        for scope in journal.scopes().await? {
+            inner.places.entry((scope.patch, scope.customer)).or_default().touched = scope.touched;
+        }
+        let mut after = 0;
+        loop {
+            let entries = journal.last_decisions(after).await?;
+            let Some(last) = entries.last() else { break };
+            after = last.seq;
+            for entry in entries {
+                let seq = entry.seq;
+                if let Event::Recorded { record } = entry.event
+                    && let Record::Decided { decision } = *record
+                    && let Some(place) = inner.places.get_mut(&(decision.patch.sha256, decision.customer.clone()))
+                {
+                    place.row = Some(Row::of(&decision, seq));
+                    place.settled = seq;
+                }
+            }
+        }
+        for entry in journal.records_of_kind("patch-added").await? {
+            if let Event::Recorded { record } = &entry.event
+                && let Record::PatchAdded { patch, id, supersedes, .. } = &**record
+            {
+                inner.touch_ids(*patch, |known| known == id || supersedes.contains(known), entry.seq);
+            }
+        }
+        Ok(Self {
+            gate: desk.gate(journal.clone())?,
+            grounds: Grounds::default(),
+            candidates: Candidates::of(&desk),
+            counts: Counts::default(),
+            inner: Mutex::new(inner),
+            reading: tokio::sync::Mutex::default(),
+            lanes: Default::default(),
+            changed: watch::channel(0).0,
+            clock: AtomicU64::default(),
+            desk,
+            journal,
+        })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Turns to another number whenever a decision becomes another.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The decision as it is now.
+    ///
+    /// # Errors
+    /// When the gate gives none.
+    pub async fn current(&self, key: &Key, by: &str) -> Result<Arc<Answer>, Problem> {
+        self.sync().await?;
+        if let Some(answer) = self.remembered(key) {
+            self.counts.remembered.fetch_add(1, Ordering::Relaxed);
+            return Ok(answer);
+        }
+        self.decide(key, by).await
+    }
+
+    /// Has everybody who waits look again.
+    pub fn stir(&self) {
+        self.changed.send_modify(|number| *number = number.wrapping_add(1));
+    }
+
+    fn remembered(&self, key: &Key) -> Option<Arc<Answer>> {
+        let generation = self.grounds.generation()?;
+        let inner = self.inner();
+        let place = inner.places.get(key)?;
+        let answer = place.answer.as_ref()?;
+        let holds =
+            place.touched <= answer.read && answer.generation == generation && answer.until.is_none_or(|until| Timestamp::now() < until);
+        holds.then(|| {
+            answer.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+            answer.clone()
+        })
+    }
+
+    /// Learns what was written to the journal since, by whomever.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub async fn sync(&self) -> Result<(), JournalError> {
+        let file = self.journal.commits();
+        let unchanged = || self.inner().stamp.is_some_and(|known| Stamp::of(&file) == Some(known));
+        if unchanged() {
+            return Ok(());
+        }
+        let _one_at_a_time = self.reading.lock().await;
+        if unchanged() {
+            return Ok(());
+        }
+        // First the stamp, then the reading: what is written between is read twice rather than never.
+        let stamp = Stamp::of(&file).and_then(Stamp::settled);
+        let seq = self.inner().seq;
+        let (last, news) = self.journal.news_after(seq).await?;
+        let mut inner = self.inner();
+        news.into_iter().for_each(|one| inner.take(one));
+        inner.seq = last;
+        inner.stamp = stamp;
+        Ok(())
+    }
+
+    /// Asks the gate, by what catalog and images are now.
+    async fn decide(&self, key: &Key, by: &str) -> Result<Arc<Answer>, Problem> {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let _one_at_a_time = match self.lanes.get((hasher.finish() % LANES as u64) as usize) {
+            Some(lane) => lane.lock().await,
+            None => return Err(Problem::fault("there is no lane for this decision")),
+        };
+        // Somebody else may have asked meanwhile.
+        if let Some(answer) = self.remembered(key) {
+            return Ok(answer);
+        }
+        let ground = self.grounds.get()?;
+        let mut tries = 0;
+        let (decision, read) = loop {
+            let read = self.inner().seq;
+            let asked = self.ask(key, &ground, by).await;
+            // What can't be decided is not answered from memory either.
+            let decision = asked.inspect_err(|_| self.inner().forget(key))?;
+            // The gate puts on record what it decides, which is news too.
+            self.sync().await?;
+            tries += 1;
+            if tries >= TRIES || self.inner().places.get(key).is_none_or(|place| place.touched <= read) {
+                break (decision, read);
+            }
+        };
+        let answer = Arc::new(Answer::of(&decision, read, ground.generation)?);
+        self.counts.decided.fetch_add(1, Ordering::Relaxed);
+        let mut inner = self.inner();
+        inner.forget(key);
+        let place = inner.places.entry(key.clone()).or_default();
+        place.settled = place.settled.max(read);
+        let seq = place.row.as_ref().map_or(read + 1, |row| row.seq);
+        let news = place.row.as_ref().is_none_or(|row| row.revision != decision.revision);
+        if news {
+            place.row = Some(Row::of(&decision, seq));
+        }
+        place.answer = Some(answer.clone());
+        inner.bytes += answer.body.len();
+        answer.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        inner.make_room();
+        drop(inner);
+        if news {
+            self.stir();
+        }
+        Ok(answer)
+    }
+
+    async fn ask(&self, (patch, customer): &Key, ground: &super::ground::Ground, by: &str) -> Result<Decision, Problem> {
+        let patch = self.candidates.planned(&self.desk, *patch).await?;
+        let simulated = self.desk.workshop.is_simulated();
+        let question = Question { patch: &patch, customer, catalog: &ground.catalog, images: &ground.images, simulated, by };
+        self.gate.require(&question, Timestamp::now()).await?;
+        Ok(self.gate.stand(patch.sha256, customer, Timestamp::now()).await?)
+    }
+
+    /// What has to be decided anew although nobody asks: the journal or the time has moved on.
+    fn stale(&self) -> Vec<Key> {
+        let now = Timestamp::now();
+        let inner = self.inner();
+        let due = |row: &Row| row.until.is_some_and(|until| until <= now);
+        let stale = |place: &Place| place.touched > place.settled || place.row.as_ref().is_none_or(due);
+        inner.places.iter().filter(|(_, place)| stale(place)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Decides anew what has to be.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub async fn settle(&self) -> Result<(), JournalError> {
+        self.sync().await?;
+        if self.grounds.generation().is_none() {
+            return Ok(());
+        }
+        for key in self.stale() {
+            if let Err(problem) = self.decide(&key, "server").await {
+                tracing::debug!(patch = %key.0, customer = %key.1, problem = problem.detail(), "no decision");
+                // What lets the lab down now may not do so the next time.
+                if !problem.status().is_server_error() {
+                    self.inner().give_up(&key);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows for which `fits` says so, the newest first.
+    pub fn rows(&self, fits: impl Fn(&Key, &Row) -> bool) -> Vec<(Key, Row)> {
+        let inner = self.inner();
+        let rows = inner.places.iter().filter_map(|(key, place)| place.row.as_ref().map(|row| (key, row)));
+        let mut rows: Vec<_> = rows.filter(|(key, row)| fits(key, row)).map(|(key, row)| (key.clone(), row.clone())).collect();
+        rows.sort_by(|(one, a), (other, b)| (b.seq, one).cmp(&(a.seq, other)));
+        rows
+    }
+
+    /// How many decisions there are of each status.
+    pub fn statuses(&self) -> BTreeMap<Status, usize> {
+        let mut counts: BTreeMap<Status, usize> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
+        for row in self.inner().places.values().filter_map(|place| place.row.as_ref()) {
+            *counts.entry(row.status).or_default() += 1;
+        }
+        counts
+    }
+}
+
+impl Inner {
+    fn take(&mut self, News { seq, about }: News) {
+        match about {
+            About::Scope(patch, customer) => {
+                let place = self.places.entry((patch, customer)).or_default();
+                place.touched = place.touched.max(seq);
+            }
+            About::Patch(patch) => self.touch(&patch, seq),
+            About::Planned(patch, customers) => {
+                // The gate is asked about whatever is tried.
+                customers.into_iter().for_each(|customer| {
+                    self.places.entry((patch, customer)).or_default();
+                });
+                self.touch(&patch, seq);
+            }
+            About::Added(patch, ids) => self.touch_ids(patch, |id| ids.contains(id), seq),
+            About::Decided(decision) => {
+                let place = self.places.entry((decision.patch.sha256, decision.customer.clone())).or_default();
+                // One that is known already was made here.
+                let known = place.row.as_ref().is_some_and(|row| row.revision == decision.revision && row.as_of == decision.as_of);
+                if !known {
+                    place.touched = place.touched.max(seq);
+                }
+                place.row = Some(Row::of(&decision, seq));
+            }
+        }
+    }
+
+    fn touch(&mut self, patch: &Digest, seq: u64) {
+        for (_, place) in self.places.iter_mut().filter(|((one, _), _)| one == patch) {
+            place.touched = place.touched.max(seq);
+        }
+    }
+
+    fn touch_ids(&mut self, patch: Digest, means: impl Fn(&Name) -> bool, seq: u64) {
+        for ((one, _), place) in &mut self.places {
+            // Of one that was not decided about yet the id is not known.
+            if *one == patch || place.row.as_ref().is_none_or(|row| means(&row.id)) {
+                place.touched = place.touched.max(seq);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        if let Some(answer) = self.places.get_mut(key).and_then(|place| place.answer.take()) {
+            self.bytes -= answer.body.len();
+        }
+    }
+
+    /// A decision that can't be made is none, until somebody asks or something is written about it.
+    fn give_up(&mut self, key: &Key) {
+        self.forget(key);
+        self.places.remove(key);
+    }
+
+    /// Forgets the half that was not asked for the longest, when there is too much.
+    fn make_room(&mut self) {
+        if self.bytes <= MOST {
+            return;
+        }
+        let used = |place: &Place| place.answer.as_ref().map(|answer| answer.used.load(Ordering::Relaxed));
+        let mut times: Vec<(u64, Key)> = self.places.iter().filter_map(|(key, place)| Some((used(place)?, key.clone()))).collect();
+        times.sort();
+        let half = times.len() / 2;
+        times.into_iter().take(half).for_each(|(_, key)| self.forget(&key));
+    }
+}
+
+impl Row {
+    fn of(decision: &Decision, seq: u64) -> Self {
+        Self {
+            id: decision.patch.id.clone(),
+            status: decision.status,
+            revision: decision.revision,
+            is_final: decision.is_final,
+            summary: decision.summary.as_str().into(),
+            as_of: decision.as_of,
+            until: decision.until,
+            deadline: decision.deadline,
+            lane: decision.lane.clone(),
+            simulated: decision.simulated,
+            seq,
+        }
+    }
+}
+
+impl Answer {
+    fn of(decision: &Decision, read: u64, generation: u64) -> Result<Self, Problem> {
+        let what = Digest::of_json(&Decision { as_of: Timestamp::UNIX_EPOCH, ..decision.clone() });
+        let tag = format!("\"{}-{}\"", decision.revision, what.hex().get(..32).unwrap_or_default());
+        Ok(Self {
+            status: decision.status,
+            body: serde_json::to_vec(decision).map_err(Problem::fault)?.into(),
+            tag: HeaderValue::from_str(&tag).map_err(Problem::fault)?,
+            until: decision.until,
+            read,
+            generation,
+            used: AtomicU64::default(),
+        })
+    }
+}

@@ -1,0 +1,178 @@
+//! What people say to the gate: waivers, approvals, rejections. Who it is that says so is the token's to say, never the request's; what
+//! counts is the gate's. What is refused is put on record.
+
+pub mod approvals;
+pub mod rejections;
+mod schema;
+pub mod waivers;
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+pub use self::schema::{ActReport, Said};
+use super::decisions::board::Key;
+use super::ledger::Answered;
+use super::problem::Problem;
+use super::schema::NameText;
+use super::{Caller, Role, Service};
+use crate::catalog::policy;
+use crate::id::{Digest, Name};
+use crate::verdict::gate::Decision;
+
+/// The longest text that a person may give as a reason.
+const LONGEST_TEXT: usize = 2000;
+const PAGE: u32 = 50;
+const LARGEST_PAGE: u32 = 200;
+
+/// Which to list.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Filter {
+    /// The `next` of the page before.
+    #[param(value_type = Option<String>, format = Uuid)]
+    cursor: Option<Uuid>,
+    /// Rows of a page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// The id or digest of a patch in the lab's store.
+    patch: Option<String>,
+    #[param(value_type = Option<NameText>)]
+    customer: Option<Name>,
+}
+
+impl Filter {
+    async fn patch(&self, service: &Service) -> Result<Option<Digest>, Problem> {
+        match &self.patch {
+            Some(patch) => super::decisions::patch_of(service, patch).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A page of rows, the newest first, and the cursor of the next. Ids grow with time.
+    fn page<T>(&self, mut rows: Vec<T>, id: impl Fn(&T) -> Uuid) -> Result<(Vec<T>, Option<Uuid>), Problem> {
+        let limit = self.limit.unwrap_or(PAGE);
+        if !(1..=LARGEST_PAGE).contains(&limit) {
+            return Err(Problem::unreadable(format!("limit: expected 1 to {LARGEST_PAGE}, found {limit}")));
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse(id(row)));
+        rows.retain(|row| self.cursor.is_none_or(|cursor| id(row) < cursor));
+        let more = rows.len() > limit as usize;
+        rows.truncate(limit as usize);
+        let next = rows.last().map(id).filter(|_| more);
+        Ok((rows, next))
+    }
+}
+
+/// Why something is taken back.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeRequest {
+    #[schema(min_length = 1, max_length = 2000)]
+    reason: String,
+}
+
+/// An empty object.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// The record that a path names. Read after the body, so that the connection can be used on.
+fn record(id: &str) -> Result<Uuid, Problem> {
+    Uuid::try_parse(id).map_err(|_| Problem::not_found("no-such-record", format!("there is no record {id:?}")))
+}
+
+/// Whether the caller's role is enough. That it is not is put on record.
+async fn allowed(service: &Service, caller: &Caller, role: Role, what: &str) -> Result<(), Problem> {
+    let Err(problem) = caller.require(role) else { return Ok(()) };
+    service.decisions.gate.note_refusal(what, caller.name.as_str(), problem.detail(), Timestamp::now()).await?;
+    Err(problem)
+}
+
+/// What the gate knows the caller's role as.
+fn role(caller: &Caller) -> policy::Role {
+    match caller.role {
+        Role::Viewer => policy::Role::Viewer,
+        Role::Engineer => policy::Role::Engineer,
+        Role::Approver => policy::Role::Approver,
+        Role::Administrator => policy::Role::Administrator,
+    }
+}
+
+fn text(field: &str, text: &str, least: usize) -> Result<(), Problem> {
+    if (least..=LONGEST_TEXT).contains(&text.trim().chars().count()) && text.chars().count() <= LONGEST_TEXT {
+        return Ok(());
+    }
+    let detail = format!("{field}: expected {least} to {LONGEST_TEXT} characters");
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not-what-is-asked-for", detail))
+}
+
+/// The patch and the customer, with the decision made by what the catalog is now.
+async fn scope(service: &Service, caller: &Caller, patch: &str, customer: &Name) -> Result<Key, Problem> {
+    let key = (super::decisions::patch_of(service, patch).await?, customer.clone());
+    service.decisions.current(&key, caller.name.as_str()).await?;
+    Ok(key)
+}
+
+/// Does something once: a request with a key that was answered before gets that answer again.
+async fn once(
+    service: &Service,
+    caller: &Caller,
+    headers: &HeaderMap,
+    request: &impl Serialize,
+    act: impl Future<Output = Result<(StatusCode, Value), Problem>>,
+) -> Result<Response, Problem> {
+    let key = super::runs::idempotency_key(headers)?;
+    let request = Digest::of_json(request);
+    let _one_at_a_time = service.acting.lock().await;
+    if let Some(key) = &key
+        && let Some(before) = service.ledger.answered(&caller.name, key).await?
+    {
+        if before.request != request {
+            return Err(Problem::conflict("key-used", "this Idempotency-Key was sent with another request before"));
+        }
+        return answer(StatusCode::from_u16(before.status).map_err(Problem::fault)?, before.body);
+    }
+    let (status, value) = act.await?;
+    let body = value.to_string();
+    if let Some(key) = &key {
+        let answered = Answered { request, status: status.as_u16(), body: body.clone() };
+        service.ledger.remember(&caller.name, key, &answered, Timestamp::now()).await?;
+    }
+    answer(status, body)
+}
+
+fn answer(status: StatusCode, body: String) -> Result<Response, Problem> {
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok((status, [kind], body).into_response())
+}
+
+fn said(id: Uuid, decision: &Decision) -> Value {
+    json!({ "id": id, "decision": decision })
+}
+
+/// Takes a record of this kind back; for whoever has this role.
+async fn revoke(
+    service: &Service,
+    caller: &Caller,
+    headers: &HeaderMap,
+    id: &str,
+    request: &RevokeRequest,
+    (role, kind): (Role, &str),
+) -> Result<Response, Problem> {
+    allowed(service, caller, role, "revoke").await?;
+    let id = record(id)?;
+    text("reason", &request.reason, 1)?;
+    once(service, caller, headers, &("revoke", id, request), async {
+        let gate = &service.decisions.gate;
+        gate.must_be(id, kind).await?;
+        let decision = gate.revoke(id, caller.name.as_str(), &request.reason, Timestamp::now()).await?;
+        Ok((StatusCode::OK, serde_json::to_value(decision).map_err(Problem::fault)?))
+    })
+    .await
+}

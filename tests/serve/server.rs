@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -16,12 +16,15 @@ pub const IN_REAL_TIME: &str = "[pace]\nreal-time = true\n";
 
 pub struct Lab {
     pub state: tempfile::TempDir,
+    /// The folder with its builds.
+    pub folder: PathBuf,
     scenario: Option<String>,
 }
 
 impl Lab {
     pub fn new() -> Self {
-        let lab = Self { state: tempfile::tempdir().expect("a folder"), scenario: None };
+        let folder = env!("CARGO_MANIFEST_DIR").into();
+        let lab = Self { state: tempfile::tempdir().expect("a folder"), folder, scenario: None };
         let added = lab.patchlab(&["patch", "add", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/patches/good-motd")], None);
         assert!(added.status.success(), "{added:?}");
         lab
@@ -44,7 +47,7 @@ impl Lab {
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchlab"));
         command.env("NO_COLOR", "1").env_remove("PATCHLAB_TOKEN").env_remove("PATCHLAB_SERVER");
         command.envs(token.map(|token| ("PATCHLAB_TOKEN", token)));
-        command.args(["--lab", env!("CARGO_MANIFEST_DIR"), "--hypervisor", self.scenario.as_deref().unwrap_or("sim")]);
+        command.arg("--lab").arg(&self.folder).args(["--hypervisor", self.scenario.as_deref().unwrap_or("sim")]);
         command.arg("--state").arg(self.state.path()).args(arguments).stdin(Stdio::null());
         command
     }

@@ -1,0 +1,415 @@
+//! The gate over HTTP: decisions for those who poll, what people say to it, and who is told.
+
+#[path = "decisions/receiver.rs"]
+mod receiver;
+#[expect(dead_code, reason = "shared with tests/serve.rs")]
+#[path = "serve/server.rs"]
+mod server;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit, Mac};
+use nix::sys::signal::Signal;
+use receiver::{Manner, Receiver};
+use serde_json::{Value, json};
+use server::{Answer, IN_REAL_TIME, Lab, Server};
+
+const POLICY: &str = "title = \"Acme\"\n[policy]\nvalid-for = \"14d\"\n[policy.require]\nbuilds = [\"web\"]\nenvironments = []\n\
+                      hardware = [\"virtio-bios\"]\nsuites = [\"web-server\"]\n[[policy.approval]]\nrole = \"approver\"\ncount = 1\n\
+                      [policy.waiver]\ncases = [\"*\"]\nlongest = \"30d\"\n";
+const NO_APPROVAL: &str = "[[policy.approval]]\nrole = \"approver\"\ncount = 1\n";
+const DECISION: &str = "/api/v1/decisions/good-motd?customer=acme";
+const SECRET: &[u8; 32] = b"thirty-two bytes make a good key";
+
+/// A lab whose policy one small run fulfils.
+fn lab(policy: &str, settings: &str) -> Lab {
+    let mut lab = Lab::new();
+    let folder = lab.state.path().join("lab");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::create_dir_all(folder.join("builds/other")).expect("a folder");
+    for shared in ["images", "test-suites", "builds/hardware"] {
+        std::os::unix::fs::symlink(shipped.join(shared), folder.join(shared)).expect("a link");
+    }
+    std::fs::create_dir(folder.join("builds/acme")).expect("a folder");
+    for customer in ["acme", "other"] {
+        std::fs::copy(shipped.join("builds/acme/web.toml"), folder.join(format!("builds/{customer}/web.toml"))).expect("copied");
+    }
+    std::fs::write(folder.join("builds/acme/customer.toml"), policy).expect("written");
+    std::fs::write(folder.join("builds/other/customer.toml"), "title = \"No policy\"\n").expect("written");
+    if !settings.is_empty() {
+        std::fs::write(folder.join("patchlab.toml"), settings).expect("written");
+    }
+    let secret = lab.state.path().join("hook.secret");
+    std::fs::write(&secret, format!("whsec_{}\n", STANDARD.encode(SECRET))).expect("written");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).expect("set");
+    lab.folder = folder;
+    lab
+}
+
+fn hook(name: &str, receiver: &Receiver, more: &str) -> String {
+    format!("[[webhook]]\nname = \"{name}\"\nurl = \"{}\"\nsecret-file = \"hook.secret\"\n{more}\n", receiver.url)
+}
+
+fn tag(answer: &Answer) -> String {
+    answer.headers["etag"].to_str().expect("text").to_owned()
+}
+
+fn conditional(server: &Server, path: &str, token: &str, tag: &str) -> Answer {
+    server.ask("GET", path, &[("authorization", &format!("Bearer {token}")), ("if-none-match", tag)], b"")
+}
+
+/// Launches the run that the policy asks for and waits for its end.
+fn run(server: &Server, token: &str) -> String {
+    let body =
+        json!({ "patch": "good-motd", "customers": ["acme"], "builds": ["web"], "hardware": ["virtio-bios"], "suites": ["web-server"] });
+    let launched = server.post("/api/v1/runs", token, &[], &body);
+    assert_eq!(launched.status, 202, "{launched:?}");
+    let run = launched.json()["run"].as_str().expect("a run").to_owned();
+    server.ended(&run, token);
+    run
+}
+
+fn decision(server: &Server, token: &str) -> Value {
+    let answer = server.get(DECISION, token);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()
+}
+
+fn approve(server: &Server, token: &str, revision: &Value) -> Answer {
+    server.post(
+        "/api/v1/approvals",
+        token,
+        &[],
+        &json!({ "patch": "good-motd", "customer": "acme", "revision": revision, "comment": "fine" }),
+    )
+}
+
+fn metric(server: &Server, token: &str, line: &str) -> u64 {
+    let text = server.get("/metrics", token).text;
+    let found = text.lines().find_map(|one| one.strip_prefix(line)).unwrap_or_else(|| panic!("no {line}: {text}"));
+    found.trim().parse().expect("a number")
+}
+
+#[test]
+fn a_decision_is_polled_by_its_tag_and_waited_for() {
+    let lab = lab(POLICY, "");
+    let (engineer, approver) = (lab.token("engineer"), lab.token("approver"));
+    let server = lab.serve(&[]);
+    let first = server.get(DECISION, &engineer);
+    assert_eq!((first.status, &first.json()["status"]), (200, &json!("pending")), "{first:?}");
+    assert!(first.headers.contains_key("retry-after") && tag(&first).starts_with('"'), "{first:?}");
+    let before = metric(&server, &engineer, "patchlab_decision_answers{from=\"gate\"} ");
+    for known in [tag(&first), format!("W/{}", tag(&first)), format!("\"other\", {}", tag(&first)), "*".to_owned()] {
+        let again = conditional(&server, DECISION, &engineer, &known);
+        assert_eq!((again.status, again.text.as_str(), tag(&again)), (304, "", tag(&first)), "{known}");
+    }
+    let again = conditional(&server, DECISION, &engineer, "\"other\"");
+    assert_eq!((again.status, &again.text), (200, &first.text), "the same tag means the same bytes");
+    assert_eq!(metric(&server, &engineer, "patchlab_decision_answers{from=\"gate\"} "), before, "nobody asked the gate again");
+    assert!(metric(&server, &engineer, "patchlab_decision_answers{from=\"memory\"} ") >= 5);
+
+    // Nothing happens: what is waited for comes to its end.
+    let asked = Instant::now();
+    let waited = conditional(&server, &format!("{DECISION}&wait=300ms"), &engineer, &tag(&first));
+    assert!(waited.status == 304 && asked.elapsed() >= Duration::from_millis(300), "{waited:?}");
+    // Something happens: whoever waits hears of it.
+    std::thread::scope(|scope| {
+        let waiting = [Some(tag(&first)), None].map(|known| {
+            let (server, engineer) = (&server, &engineer);
+            scope.spawn(move || {
+                let mut answers: Vec<Answer> = Vec::new();
+                let path = format!("{DECISION}&wait=60s");
+                loop {
+                    let known = answers.last().map(tag).or(known.clone());
+                    let answer = match &known {
+                        Some(known) => conditional(server, &path, engineer, known),
+                        None => server.get(&path, engineer),
+                    };
+                    let passed = answer.json()["requirements"][0]["reason"] == "passed";
+                    answers.push(answer);
+                    if passed {
+                        return answers;
+                    }
+                }
+            })
+        });
+        let asked = Instant::now();
+        run(&server, &engineer);
+        for waiting in waiting {
+            let answers = waiting.join().expect("answers");
+            assert!(answers.windows(2).all(|pair| tag(&pair[0]) != tag(&pair[1])), "each was another");
+        }
+        assert!(asked.elapsed() < Duration::from_secs(50), "nobody waited to the end");
+    });
+    let tested = decision(&server, &engineer);
+    assert_eq!((&tested["status"], &tested["requirements"][1]["reason"]), (&json!("pending"), &json!("missing")), "{tested}");
+    assert_eq!(approve(&server, &approver, &tested["revision"]).status, 201);
+    let approved = server.get(&format!("{DECISION}&wait=60s"), &engineer);
+    assert_eq!(approved.json()["status"], "approved", "{approved:?}");
+    assert!(!approved.headers.contains_key("retry-after"));
+
+    // What the description says of it is so.
+    let mut schema = server.get("/openapi.json", &engineer).json();
+    schema["$ref"] = json!("#/components/schemas/DecisionReport");
+    let validator = jsonschema::validator_for(&schema).expect("a schema");
+    for told in [&first.json(), &approved.json()] {
+        let wrong: Vec<String> = validator.iter_errors(told).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    let moment = first.json()["as-of"].as_str().expect("a moment").replace('+', "%2B");
+    let replayed = server.get(&format!("{DECISION}&as_of={moment}"), &engineer);
+    assert_eq!((replayed.status, &replayed.json()["status"]), (200, &json!("pending")), "{replayed:?}");
+    assert!(!replayed.headers.contains_key("etag"), "a past decision is nothing to poll");
+    let early = server.get(&format!("{DECISION}&as_of=2000-01-01T00:00:00Z"), &engineer);
+    assert_eq!((early.status, early.problem().as_str()), (404, "not-asked"));
+
+    let by_digest = approved.json()["patch"]["sha256"].as_str().expect("a digest").to_owned();
+    for name in [&by_digest, &by_digest[7..], &by_digest[7..20]] {
+        let answer = server.get(&format!("/api/v1/decisions/{name}?customer=acme"), &engineer);
+        assert_eq!(answer.text, approved.text, "{name}");
+    }
+    let rows = |query: &str| server.get(&format!("/api/v1/decisions?{query}"), &engineer).json()["decisions"].clone();
+    for (query, expected) in [("", 1), ("customer=acme&status=approved&patch=good-motd", 1), ("status=pending", 0), ("customer=other", 0)] {
+        assert_eq!(rows(query).as_array().map(Vec::len), Some(expected), "{query}: {}", rows(query));
+    }
+    assert_eq!(rows("")[0]["revision"], approved.json()["revision"]);
+
+    let (lab, well, _) = server.end(Signal::SIGTERM);
+    assert!(well);
+    let server = lab.serve(&[]);
+    let again = conditional(&server, DECISION, &engineer, &tag(&approved));
+    assert_eq!(again.status, 304, "also after a restart: {again:?}");
+    assert_eq!(server.get(DECISION, &engineer).text, approved.text);
+}
+
+#[test]
+fn what_another_process_says_counts_at_once() {
+    let lab = lab(&POLICY.replace(NO_APPROVAL, ""), "");
+    let engineer = lab.token("engineer");
+    let server = lab.serve(&[]);
+    run(&server, &engineer);
+    let approved = server.get(&format!("{DECISION}&wait=60s"), &engineer);
+    assert_eq!(approved.json()["status"], "approved", "{approved:?}");
+    for _ in 0..3 {
+        let rejected = server.lab().patchlab(&["reject", "good-motd", "--customer", "acme", "--reason", "no"], None);
+        assert!(rejected.status.success(), "{rejected:?}");
+        let answer = conditional(&server, DECISION, &engineer, &tag(&approved));
+        assert_eq!((answer.status, &answer.json()["status"]), (200, &json!("rejected")), "{answer:?}");
+        let listed = server.get("/api/v1/rejections?customer=acme&limit=1", &engineer).json();
+        let id = listed["rejections"][0]["id"].as_str().expect("an id").to_owned();
+        assert!(server.lab().patchlab(&["revoke", &id, "--reason", "yes"], None).status.success());
+        assert_eq!(decision(&server, &engineer)["status"], "approved");
+    }
+}
+
+#[test]
+fn people_are_who_their_tokens_say_and_agree_by_two() {
+    let scenario =
+        "[[step]]\non = { case = \"web-server/pages\" }\nwhen = { side = \"after\" }\nends = { exit = 1 }\noutput = \"broken\"\n";
+    let lab = lab(POLICY, "").scenario(scenario);
+    let [viewer, engineer, approver, administrator] = ["viewer", "engineer", "approver", "administrator"].map(|role| lab.token(role));
+    let server = lab.serve(&[]);
+    run(&server, &approver);
+    let rejected = server.get(&format!("{DECISION}&wait=60s"), &engineer).json();
+    assert_eq!(rejected["status"], "rejected", "{rejected}");
+    let finding = &rejected["requirements"][0]["findings"][0];
+    let expires = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_hours(24 * 7)).expect("a moment").to_string();
+    let waiver = json!({ "patch": "good-motd", "customer": "acme", "case": finding["case"], "fingerprint": finding["fingerprint"],
+        "expires": expires, "reason": "known" });
+    let propose = |token: &str, headers: &[(&str, &str)], body: &Value| server.post("/api/v1/waivers", token, headers, body);
+    let code = |answer: &Answer| (answer.status, answer.problem());
+    assert_eq!(code(&propose(&viewer, &[], &waiver)), (403, "not-allowed".to_owned()));
+    for (field, value, status, problem) in [
+        ("by", json!("somebody else"), 422, "not-what-is-asked-for"),
+        ("expires", json!("2030-01-01T00:00:00"), 422, "not-what-is-asked-for"),
+        ("expires", json!("2000-01-01T00:00:00Z"), 409, "refused"),
+        ("expires", json!("2100-01-01T00:00:00Z"), 409, "refused"),
+        ("case", json!("web-server/other"), 409, "refused"),
+        ("fingerprint", json!(format!("sha256:{}", "0".repeat(64))), 409, "refused"),
+        ("reason", json!(" "), 422, "not-what-is-asked-for"),
+        ("patch", json!("nosuch"), 404, "no-such-patch"),
+        ("customer", json!("other"), 409, "no-policy"),
+    ] {
+        let mut wrong = waiver.clone();
+        wrong[field] = value;
+        assert_eq!(code(&propose(&engineer, &[], &wrong)), (status, problem.to_owned()), "{wrong}");
+    }
+    let proposed = propose(&approver, &[("idempotency-key", "w-1")], &waiver);
+    assert_eq!((proposed.status, &proposed.json()["counts"]), (201, &json!(false)), "{proposed:?}");
+    assert_eq!(propose(&approver, &[("idempotency-key", "w-1")], &waiver).text, proposed.text, "the same key proposes once");
+    let mut other = waiver.clone();
+    other["reason"] = json!("another");
+    assert_eq!(code(&propose(&approver, &[("idempotency-key", "w-1")], &other)), (409, "key-used".to_owned()));
+    let id = proposed.json()["id"].as_str().expect("an id").to_owned();
+    let consent = |token: &str| server.post(&format!("/api/v1/waivers/{id}/consent"), token, &[], &json!({}));
+    assert_eq!(code(&consent(&engineer)), (403, "not-allowed".to_owned()));
+    assert_eq!(code(&consent(&approver)), (409, "refused".to_owned()), "it is their own");
+    let waived = consent(&administrator);
+    assert_eq!((waived.status, &waived.json()["requirements"][0]["reason"]), (200, &json!("waived")), "{waived:?}");
+
+    let tested = decision(&server, &engineer);
+    let old = tested["revision"].as_u64().expect("a number") - 1;
+    assert_eq!(code(&approve(&server, &engineer, &tested["revision"])), (403, "not-allowed".to_owned()));
+    let stale = approve(&server, &administrator, &json!(old));
+    assert_eq!(code(&stale), (409, "superseded-revision".to_owned()));
+    let own = approve(&server, &approver, &tested["revision"]);
+    assert!(code(&own) == (409, "refused".to_owned()) && own.text.contains("launched"), "{own:?}");
+    let forged = json!({ "patch": "good-motd", "customer": "acme", "revision": tested["revision"], "by": "somebody" });
+    assert_eq!(server.post("/api/v1/approvals", &administrator, &[], &forged).status, 422);
+    let approved = approve(&server, &administrator, &tested["revision"]);
+    assert_eq!((approved.status, &approved.json()["decision"]["status"]), (201, &json!("approved-with-waivers")), "{approved:?}");
+    let listed = server.get("/api/v1/approvals?patch=good-motd", &viewer).json();
+    assert_eq!(
+        (&listed["approvals"][0]["id"], &listed["approvals"][0]["by"], &listed["approvals"][0]["holds"]),
+        (&approved.json()["id"], &json!("administrator"), &json!(true))
+    );
+
+    // An id is of its own kind alone, and each may be taken back once.
+    let revoke = |kind: &str, id: &str| {
+        server.post(&format!("/api/v1/{kind}/{id}/revoke"), &administrator, &[], &json!({ "reason": "second thoughts" }))
+    };
+    let approval = approved.json()["id"].as_str().expect("an id").to_owned();
+    for (kind, id) in [("waivers", &approval), ("rejections", &approval), ("approvals", &id), ("approvals", &"x".to_owned())] {
+        assert_eq!(code(&revoke(kind, id)), (404, "no-such-record".to_owned()), "{kind}");
+    }
+    assert_eq!(revoke("approvals", &approval).json()["status"], "pending");
+    assert_eq!(code(&revoke("approvals", &approval)), (409, "refused".to_owned()));
+    assert_eq!(revoke("waivers", &id).json()["status"], "rejected");
+    assert_eq!(server.get("/api/v1/waivers", &viewer).json()["waivers"][0]["why-not"], "it is revoked");
+    assert_eq!(decision(&server, &viewer)["status"], "rejected");
+}
+
+#[test]
+fn what_can_not_be_decided_is_told_by_its_kind_and_the_catalog_is_followed() {
+    let lab = lab(&POLICY.replace(NO_APPROVAL, ""), "");
+    let engineer = lab.token("engineer");
+    let policy = lab.folder.join("builds/acme/customer.toml");
+    let server = lab.serve(&[]);
+    for (path, status, problem) in [
+        ("nosuch?customer=acme", 404, "no-such-patch"),
+        ("..%2f..%2fetc?customer=acme", 404, "no-such-patch"),
+        ("%ff?customer=acme", 400, "unreadable"),
+        (&format!("sha256:{}?customer=acme", "0".repeat(64)), 404, "no-such-patch"),
+        ("good-motd", 400, "unreadable"),
+        ("good-motd?customer=nosuch", 404, "no-such-customer"),
+        ("good-motd?customer=other", 409, "no-policy"),
+        ("good-motd?customer=acme&wait=soon", 400, "unreadable"),
+        ("good-motd?customer=acme&as_of=yesterday", 400, "unreadable"),
+        ("good-motd?customer=acme&customer=other", 400, "unreadable"),
+        ("good-motd?customer=acme&nosuch=1", 400, "unreadable"),
+    ] {
+        let answer = server.get(&format!("/api/v1/decisions/{path}"), &engineer);
+        assert_eq!((answer.status, answer.problem().as_str()), (status, problem), "{path}");
+    }
+    run(&server, &engineer);
+    let approved = server.get(&format!("{DECISION}&wait=60s"), &engineer);
+    assert_eq!(approved.json()["status"], "approved", "{approved:?}");
+    // A policy that asks for more closes the gate again, though nobody restarts the server.
+    std::fs::write(&policy, POLICY).expect("written");
+    let closed = conditional(&server, &format!("{DECISION}&wait=60s"), &engineer, &tag(&approved));
+    assert_eq!((closed.status, &closed.json()["status"]), (200, &json!("pending")), "{closed:?}");
+    std::fs::write(&policy, "[policy").expect("written");
+    let broken = conditional(&server, &format!("{DECISION}&wait=60s"), &engineer, &tag(&closed));
+    assert_eq!((broken.status, broken.problem().as_str()), (409, "no-sound-catalog"), "{broken:?}");
+    assert_eq!(metric(&server, &engineer, "patchlab_catalog_unsound "), 1);
+}
+
+fn signed(delivery: &receiver::Delivery) {
+    let timestamp = &delivery.headers["webhook-timestamp"];
+    let age = jiff::Timestamp::now().as_second() - timestamp.parse::<i64>().expect("seconds");
+    assert!((0..60).contains(&age), "{delivery:?}");
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(SECRET).expect("a key");
+    mac.update(format!("{}.{timestamp}.{}", delivery.id(), delivery.text).as_bytes());
+    let expected = format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()));
+    assert_eq!(delivery.headers["webhook-signature"], expected);
+    assert_eq!((delivery.path.as_str(), delivery.headers["content-type"].as_str()), ("/hook", "application/json"));
+}
+
+#[test]
+fn final_decisions_are_told_until_somebody_has_heard() {
+    let bad = [Manner::Answer(500), Manner::Hang, Manner::Twice(503, 200), Manner::Twice(202, 500)];
+    let (rude, deaf, other) = (Receiver::new(&bad), Receiver::new(&[Manner::Redirect; 100]), Receiver::new(&[]));
+    let settings = hook("rude", &rude, "timeout = \"500ms\"")
+        + &hook("deaf", &deaf, "give-up-after = \"1s\"")
+        + &hook("other", &other, "customers = [\"other\"]");
+    let lab = lab(&POLICY.replace(NO_APPROVAL, ""), &settings);
+    let (engineer, approver) = (lab.token("engineer"), lab.token("approver"));
+    let server = lab.serve(&[]);
+    // Nobody asks for the decision: that there is a run is enough.
+    run(&server, &engineer);
+    let first = rude.next();
+    signed(&first);
+    assert_eq!((&first.json()["type"], &first.json()["data"]["status"]), (&json!("decision.final"), &json!("approved")), "{first:?}");
+    for _ in 1..bad.len() {
+        let again = rude.next();
+        signed(&again);
+        assert_eq!((again.id(), &again.text), (first.id(), &first.text), "the same message");
+    }
+    let rejection = json!({ "patch": "good-motd", "customer": "acme", "reason": "no" });
+    let rejected = server.post("/api/v1/rejections", &approver, &[], &rejection);
+    assert_eq!(rejected.status, 201, "{rejected:?}");
+    let second = rude.next();
+    assert_eq!(second.json()["data"]["status"], "rejected");
+    assert_ne!(second.id(), first.id());
+    assert_eq!(second.json()["data"], rejected.json()["decision"]);
+    // A second rejection makes another revision, and no other outcome.
+    assert_eq!(server.post("/api/v1/rejections", &approver, &[], &rejection).status, 201);
+    rude.nothing_for(Duration::from_secs(3));
+    other.nothing_for(Duration::ZERO);
+
+    // Who never answers well is given up, and the operator sees it.
+    let end = Instant::now() + Duration::from_secs(60);
+    while metric(&server, &engineer, "patchlab_webhook_messages{webhook=\"deaf\",state=\"dead\"} ") < 2 {
+        assert!(Instant::now() < end, "it is never given up");
+    }
+    assert_eq!(metric(&server, &engineer, "patchlab_webhook_messages{webhook=\"rude\",state=\"waiting\"} "), 0);
+    assert_eq!(metric(&server, &engineer, "patchlab_webhook_deliveries_total{webhook=\"rude\",outcome=\"delivered\"} "), 2);
+    assert_eq!(metric(&server, &engineer, "patchlab_webhook_deliveries_total{webhook=\"rude\",outcome=\"failed\"} "), 3);
+}
+
+#[test]
+fn what_was_decided_is_told_though_the_server_was_killed() {
+    let receiver = Receiver::new(&[Manner::Close, Manner::Hang]);
+    let lab = lab(&POLICY.replace(NO_APPROVAL, ""), &hook("pipeline", &receiver, "timeout = \"60s\""));
+    let engineer = lab.token("engineer");
+    let server = lab.serve(&[]);
+    run(&server, &engineer);
+    let first = receiver.next();
+    let hanging = receiver.next();
+    assert_eq!(hanging.id(), first.id());
+    let (lab, _, _) = server.end(Signal::SIGKILL);
+    receiver.behave(&[]);
+    let server = lab.serve(&[]);
+    let last = receiver.next();
+    signed(&last);
+    assert_eq!((last.id(), &last.text), (first.id(), &first.text));
+    let (lab, well, _) = server.end(Signal::SIGTERM);
+    assert!(well);
+    // It was heard: nobody is told again. What a command decides while no server runs is told at the next start.
+    let rejected = lab.patchlab(&["reject", "good-motd", "--customer", "acme", "--reason", "no"], None);
+    assert!(rejected.status.success(), "{rejected:?}");
+    let _server = lab.serve(&[]);
+    let told = receiver.next();
+    assert_eq!(told.json()["data"]["status"], "rejected");
+    assert_ne!(told.id(), first.id());
+    receiver.nothing_for(Duration::from_secs(2));
+}
+
+#[test]
+fn a_server_with_a_webhook_that_can_not_sign_does_not_start() {
+    let receiver = Receiver::new(&[]);
+    let lab = lab(POLICY, &hook("pipeline", &receiver, "").replace("hook.secret", "none.secret"));
+    let refused = lab.patchlab(&["serve", "--listen", "127.0.0.1:0"], None);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && said.contains("none.secret"), "{said}");
+    let (lab, path) = (lab.scenario(IN_REAL_TIME), "patchlab.toml");
+    std::fs::write(lab.folder.join(path), "[[webhook]]\nname = \"a\"\nurl = \"ftp://x\"\nsecret-file = \"s\"\n").expect("written");
+    let checked = lab.patchlab(&["check"], None);
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.code() == Some(2) && said.contains("webhook[0].url"), "{said}");
+}

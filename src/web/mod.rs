@@ -55,7 +55,7 @@ pub struct Web {
 
 /// The dashboard's routes, for [`api::router`](crate::api::router).
 pub fn router(service: Arc<Service>) -> Router<Arc<Service>> {
-    let gate = Gate::new(service.journal.clone());
+    let gate = service.decisions.gate.clone();
     let web = Arc::new(Web { service, gate, sessions: Sessions::default(), shelf: Shelf::default() });
     Router::new()
         .route("/", get(overview::board))

@@ -235,7 +235,9 @@ impl Board {
             let read = self.inner().seq;
             let asked = self.ask(key, &ground, by).await;
             // What can't be decided is not answered from memory either.
-            let decision = asked.inspect_err(|_| self.inner().forget(key))?;
+            let decision = asked.inspect_err(|_| {
+                self.inner().forget(key);
+            })?;
             // The gate puts on record what it decides, which is news too.
             self.sync().await?;
             tries += 1;
@@ -246,14 +248,12 @@ impl Board {
         let answer = Arc::new(Answer::of(&decision, read, ground.generation)?);
         self.counts.decided.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.inner();
-        inner.forget(key);
+        let before = inner.forget(key);
         let place = inner.places.entry(key.clone()).or_default();
         place.settled = place.settled.max(read);
         let seq = place.row.as_ref().map_or(read + 1, |row| row.seq);
-        let news = place.row.as_ref().is_none_or(|row| row.revision != decision.revision);
-        if news {
-            place.row = Some(Row::of(&decision, seq));
-        }
+        place.row = Some(Row::of(&decision, seq));
+        let news = before.is_none_or(|before| before.tag != answer.tag);
         place.answer = Some(answer.clone());
         inner.bytes += answer.body.len();
         answer.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
@@ -365,10 +365,10 @@ impl Inner {
         }
     }
 
-    fn forget(&mut self, key: &Key) {
-        if let Some(answer) = self.places.get_mut(key).and_then(|place| place.answer.take()) {
-            self.bytes -= answer.body.len();
-        }
+    fn forget(&mut self, key: &Key) -> Option<Arc<Answer>> {
+        let answer = self.places.get_mut(key).and_then(|place| place.answer.take())?;
+        self.bytes -= answer.body.len();
+        Some(answer)
     }
 
     /// A decision that can't be made is none, until somebody asks or something is written about it.
@@ -386,7 +386,9 @@ impl Inner {
         let mut times: Vec<(u64, Key)> = self.places.iter().filter_map(|(key, place)| Some((used(place)?, key.clone()))).collect();
         times.sort();
         let half = times.len() / 2;
-        times.into_iter().take(half).for_each(|(_, key)| self.forget(&key));
+        for (_, key) in times.into_iter().take(half) {
+            self.forget(&key);
+        }
     }
 }
 

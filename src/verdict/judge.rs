@@ -55,7 +55,7 @@ pub fn judge_cell(cell: &PlannedCell, record: &CellRecord) -> CellJudgement {
     let weak: Vec<_> = weak.map(|case| format!("{}/{}: passed, and is superficial: weak evidence", case.suite, case.case)).collect();
     judgement.notes.extend(weak);
     let speaks = |case: &CaseJudgement| counts(case) && passed(&case) && !superficial(case);
-    if explained.is_none() && !judgement.cases.iter().any(speaks) {
+    if judgement.findings.is_empty() && !judgement.cases.iter().any(speaks) {
         judgement.faults.push(fault(
             "no-required-cases",
             "not one case passed on this cell (superficial ones do not count), so nothing speaks for the patch",

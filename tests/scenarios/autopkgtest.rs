@@ -136,6 +136,13 @@ fn superficial_passes_alone_do_not_speak_for_a_patch() {
 }
 
 #[test]
+fn where_the_only_case_is_a_finding_the_lab_lacks_nothing() {
+    let told = tell_of("Tests: only\nDepends:\n", "[[step]]\non={case='sed/only'}\nwhen={side='after'}\nresult='ran'\nends={exit=1}\n");
+    assert_eq!((told.judgement.verdict, told.comparison("only")), (Verdict::Fail, Comparison::Regression));
+    assert_eq!(told.faults(), [""; 0]);
+}
+
+#[test]
 fn a_clone_that_cannot_be_prepared_is_the_labs() {
     let told = tell("[[step]]\non={step='prepare'}\nends={exit=67}\noutput='the packages could not be installed'\n");
     assert_eq!((told.findings(), told.judgement.verdict), (Vec::new(), Verdict::Inconclusive));

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use super::Service;
 use super::problem::Problem;
-use super::tokens::{Refusal, Role};
+use super::tokens::Refusal;
+use crate::catalog::policy::Role;
 use crate::id::Name;
 
 /// Bad tokens that an address may send within [`WINDOW`] before it is told to wait.

@@ -40,7 +40,7 @@ use utoipa_axum::routes;
 
 pub use self::caller::Caller;
 pub use self::problem::Problem;
-pub use self::tokens::Role;
+pub use crate::catalog::policy::Role;
 
 use self::caller::{Guesses, bearer};
 use self::decisions::board::Board;

@@ -17,36 +17,12 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
-use utoipa::ToSchema;
 
+use crate::catalog::policy::Role;
 use crate::id::{Digest, Name};
 
 /// What tells a token from other texts.
 const PREFIX: &str = "patchlab_";
-
-/// What a caller may do. Each may do what those before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Look.
-    Viewer,
-    /// Launch and cancel runs, propose waivers.
-    Engineer,
-    /// Approve, reject, consent to waivers.
-    Approver,
-    Administrator,
-}
-
-impl Role {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Engineer => "engineer",
-            Self::Approver => "approver",
-            Self::Administrator => "administrator",
-        }
-    }
-}
 
 /// A token as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

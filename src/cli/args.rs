@@ -548,36 +548,16 @@ pub struct Serve {
     pub workers: Option<u16>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum RoleName {
-    /// Looks.
-    Viewer,
-    /// Launches and calls off runs, proposes waivers.
-    Engineer,
-    /// Approves, rejects, consents to waivers.
-    Approver,
-    Administrator,
-}
-
-impl From<RoleName> for crate::api::Role {
-    fn from(name: RoleName) -> Self {
-        match name {
-            RoleName::Viewer => Self::Viewer,
-            RoleName::Engineer => Self::Engineer,
-            RoleName::Approver => Self::Approver,
-            RoleName::Administrator => Self::Administrator,
-        }
-    }
-}
-
 #[derive(Debug, Subcommand)]
 pub enum TokenVerb {
     /// Make a token and print it; it is kept as a hash alone.
     Add {
         /// Whose it is; runs and approvals name the person by it.
         name: Name,
-        #[arg(long, value_enum)]
-        role: RoleName,
+        /// `viewer` looks, `engineer` also launches runs and proposes waivers, `approver` also approves, rejects and consents,
+        /// `administrator` may do all.
+        #[arg(long)]
+        role: Role,
         /// Let it expire after this long [default: never].
         #[arg(long, value_name = "DURATION")]
         expires: Option<Span>,

@@ -28,7 +28,7 @@ pub fn token(context: &Context, verb: &TokenVerb) -> Result<Exit, Failure> {
                 now.checked_add(after).map_err(|_| Failure::usage(format!("--expires {expires} is too far away")))
             });
             let ends = ends.transpose()?;
-            let token = tokens.add(name.clone(), (*role).into(), ends, now)?;
+            let token = tokens.add(name.clone(), *role, ends, now)?;
             match answer.format {
                 Format::Human => {
                     print(&format!("{token}\n"))?;

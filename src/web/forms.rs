@@ -116,7 +116,7 @@ pub async fn approve(State(web): State<Arc<Web>>, Path(place): Path<(String, Str
         let comment = sent.fields.comment("comment")?;
         let yes = Yes {
             revision: Some(sent.fields.need("revision")?),
-            role: sent.visitor.role(),
+            role: sent.visitor.caller.role,
             by: sent.visitor.caller.name.as_str(),
             comment: &comment,
         };

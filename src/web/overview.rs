@@ -32,7 +32,7 @@ const RUNS: u32 = 50;
 const UNDER_WAY: u32 = 10;
 
 pub fn viewer(visitor: &Visitor) -> Viewer<'_> {
-    Viewer { name: visitor.caller.name.as_str(), role: visitor.role() }
+    Viewer { name: visitor.caller.name.as_str(), role: visitor.caller.role }
 }
 
 /// Decisions that this person could approve.

@@ -16,7 +16,6 @@ use super::view::plain::{AgainPage, ErrorPage};
 use super::{Web, assets, guard};
 use crate::api::extract::bytes;
 use crate::api::{Caller, Problem, Role};
-use crate::catalog::policy;
 use crate::report::html::Sign;
 
 /// Somebody who is signed in.
@@ -96,16 +95,6 @@ impl Visitor {
         let may = May { work: self.caller.role >= Role::Engineer, approve: self.caller.role >= Role::Approver };
         let who = Who { name: self.caller.name.to_string(), role: self.caller.role.as_str(), csrf: self.seen.csrf.clone(), may };
         Frame { who: Some(who), ..Frame::outside(title, assets::version()) }
-    }
-
-    /// The role as policies know it.
-    pub fn role(&self) -> policy::Role {
-        match self.caller.role {
-            Role::Viewer => policy::Role::Viewer,
-            Role::Engineer => policy::Role::Engineer,
-            Role::Approver => policy::Role::Approver,
-            Role::Administrator => policy::Role::Administrator,
-        }
     }
 
     /// Leaves a word for the next page, and goes there.

@@ -10,13 +10,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{ActReport, Filter, RevokeRequest, Said, allowed, once, role, said, scope, text};
+use super::{ActReport, Filter, RevokeRequest, Said, allowed, once, said, scope, text};
 use crate::api::decisions::DecisionReport;
 use crate::api::extract::{Json, Query, TextPath};
 use crate::api::problem::{BodyRefusals, Conflicts, Problem};
 use crate::api::schema::{DigestText, NameText, TimeText};
 use crate::api::{Caller, Role, Service};
-use crate::catalog::policy;
 use crate::id::{Digest, Name};
 use crate::lab::gate::{ApprovalView, Yes};
 
@@ -47,8 +46,7 @@ pub struct ApprovalReport {
     #[schema(value_type = NameText)]
     pub customer: Name,
     pub revision: u32,
-    #[schema(value_type = Role)]
-    pub role: policy::Role,
+    pub role: Role,
     pub by: String,
     #[schema(value_type = TimeText)]
     pub at: Timestamp,
@@ -120,7 +118,7 @@ pub async fn approve(
         let (patch, customer) = scope(&service, &caller, &request.patch, &request.customer).await?;
         let gate = &service.decisions.gate;
         let by = caller.name.as_str();
-        let yes = Yes { revision: Some(request.revision), role: role(&caller), by, comment: &request.comment };
+        let yes = Yes { revision: Some(request.revision), role: caller.role, by, comment: &request.comment };
         let decision = gate.approve(patch, &customer, &yes, Timestamp::now()).await?;
         let given = gate.approvals(Some(patch), Some(&customer)).await?;
         let id = given.iter().rev().find(|view| view.record.approval.by == by).map(|view| view.record.id);

@@ -20,7 +20,6 @@ use super::ledger::Answered;
 use super::problem::Problem;
 use super::schema::NameText;
 use super::{Caller, Role, Service};
-use crate::catalog::policy;
 use crate::id::{Digest, Name};
 use crate::verdict::gate::Decision;
 
@@ -92,16 +91,6 @@ async fn allowed(service: &Service, caller: &Caller, role: Role, what: &str) -> 
     let Err(problem) = caller.require(role) else { return Ok(()) };
     service.decisions.gate.note_refusal(what, caller.name.as_str(), problem.detail(), Timestamp::now()).await?;
     Err(problem)
-}
-
-/// What the gate knows the caller's role as.
-fn role(caller: &Caller) -> policy::Role {
-    match caller.role {
-        Role::Viewer => policy::Role::Viewer,
-        Role::Engineer => policy::Role::Engineer,
-        Role::Approver => policy::Role::Approver,
-        Role::Administrator => policy::Role::Administrator,
-    }
 }
 
 fn text(field: &str, text: &str, least: usize) -> Result<(), Problem> {

@@ -96,15 +96,20 @@ fn stand(inputs: &GateInputs, cell: &PlannedCell, as_of: Timestamp) -> Standing 
     let mut ends = |at: Timestamp| until = Some(until.map_or(at, |until| until.min(at)));
     // Bad news of ended runs, and of runs that go on: the latter may clear up, and until then nothing else counts.
     let mut findings = BTreeSet::new();
-    for mut finding in seen.iter().filter(|one| ended(one)).flat_map(|one| one.bad.clone()) {
-        if let Some(record) = people::waiver(inputs, cell, &finding, as_of) {
-            finding.waiver = Some(record.id);
-            ends(record.waiver.expires);
+    let mut unclear = None;
+    for one in &seen {
+        for mut finding in one.bad.clone() {
+            if let Some(record) = people::waiver(inputs, cell, &finding, as_of) {
+                finding.waiver = Some(record.id);
+                ends(record.waiver.expires);
+            } else if !ended(one) {
+                unclear.get_or_insert(one);
+            }
+            if ended(one) {
+                findings.insert(finding);
+            }
         }
-        findings.insert(finding);
     }
-    let unclear =
-        seen.iter().find(|one| !ended(one) && one.bad.iter().any(|finding| people::waiver(inputs, cell, finding, as_of).is_none()));
     let passed = covering().any(|one| matches!(one.progress, Progress::Ended { passed: true, .. }));
     let open: Vec<_> = findings.iter().filter(|finding| finding.waiver.is_none()).collect();
     let under_way = || covering().find(|one| matches!(one.progress, Progress::Running)).or_else(|| covering().find(|one| !ended(one)));

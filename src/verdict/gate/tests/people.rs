@@ -45,6 +45,14 @@ fn a_waiver_by_two_people_covers_its_finding_until_it_ends() {
 type Change = fn(&mut WaiverRecord);
 
 #[test]
+fn a_waiver_for_a_run_that_goes_on_ends_too() {
+    let inputs = GateInputs { waivers: vec![waiver()], ..case(&[Outcome::Abandoned("web/a")]).inputs };
+    let decision = decide(&inputs, at(DAY));
+    assert_eq!(decision.until, Some(at(10 * DAY)), "{}", decision.summary);
+    assert_ne!(decision.requirements[0].message, decide(&inputs, at(10 * DAY)).requirements[0].message);
+}
+
+#[test]
 fn waivers_that_do_not_count() {
     let changes: &[(&str, Change)] = &[
         ("nobody consented", |one| one.consented = None),

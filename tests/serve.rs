@@ -21,7 +21,7 @@ fn nobody_does_what_their_role_may_not() {
     let server = lab.serve(&[]);
     let (run, cancel) = (format!("/api/v1/runs/{SOME_RUN}"), format!("/api/v1/runs/{SOME_RUN}/cancel"));
     let (junit, html, text) = (format!("{run}/junit.xml"), format!("{run}/report.html"), format!("{run}/report.txt"));
-    let events = format!("{run}/events");
+    let (events, attestation) = (format!("{run}/events"), format!("{run}/attestation"));
     let nothing = json!({ "patch": "no-such-patch" });
     // Method, path, the least role, and what those who have it are answered.
     for (method, path, least, allowed) in [
@@ -31,6 +31,7 @@ fn nobody_does_what_their_role_may_not() {
         ("GET", &junit, 0, 404),
         ("GET", &html, 0, 404),
         ("GET", &text, 0, 404),
+        ("GET", &attestation, 0, 404),
         ("GET", "/metrics", 0, 200),
         ("GET", "/openapi.json", 0, 200),
         ("POST", "/api/v1/runs", 1, 404),
@@ -112,6 +113,7 @@ fn a_run_is_launched_watched_and_told() {
     assert_eq!((&told["verdict"], &told["state"], &told["by"]), (&json!("pass"), &json!("ended"), &json!("engineer")));
     for (file, kind, word) in [
         ("junit.xml", "application/xml; charset=utf-8", "<testsuites"),
+        ("attestation", "application/vnd.in-toto.bundle", "\"signatures\""),
         ("report.html", "text/html; charset=utf-8", "<!doctype html>"),
         ("report.txt", "text/plain; charset=utf-8", "PASS"),
     ] {

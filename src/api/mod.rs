@@ -8,6 +8,7 @@
 //! `application/problem+json`; every body has a limit and a deadline; what a handler needs of the lab it has by the [`Service`], which knows
 //! no hypervisor.
 
+mod attestation;
 pub mod caller;
 pub mod decisions;
 pub mod events;
@@ -147,6 +148,7 @@ fn described() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .routes(routes!(runs::junit))
         .routes(routes!(runs::html))
         .routes(routes!(runs::text))
+        .routes(routes!(attestation::attestation))
         .routes(routes!(runs::cancel))
         .routes(routes!(events::events))
         .routes(routes!(decisions::list))

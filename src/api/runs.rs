@@ -294,7 +294,7 @@ fn accepted(service: &Service, state: &RunState) -> impl IntoResponse + use<> {
     (StatusCode::ACCEPTED, [(header::LOCATION, location)], axum::Json(RunRow::of(state, &service.queue.standing())))
 }
 
-async fn found(service: &Service, run: RunId) -> Result<RunState, Problem> {
+pub(super) async fn found(service: &Service, run: RunId) -> Result<RunState, Problem> {
     service.journal.state(run).await?.ok_or_else(|| no_such_run(run))
 }
 

@@ -1,0 +1,34 @@
+//! A run's signed statements.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+
+use super::caller::Caller;
+use super::extract::RunPath;
+use super::problem::{Conflicts, Problem};
+use super::runs::found;
+use super::{Role, Service};
+use crate::lab::keys;
+use crate::report::statement::{self, MEDIA_TYPE, Signer};
+use crate::verdict::judge::judge;
+
+/// What the run found as signed statements: in-toto, in DSSE envelopes, one a line. `patchlab verify` checks them.
+#[utoipa::path(get, path = "/api/v1/runs/{run}/attestation", tag = "runs",
+    params(("run" = String, Path, description = "a run id", format = Uuid)),
+    responses((status = 200, description = "the statements, the summary last", body = String, content_type = MEDIA_TYPE), Conflicts))]
+pub async fn attestation(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
+    caller.require(Role::Viewer)?;
+    let state = found(&service, run).await?;
+    let desk = service.desk.clone();
+    let attested = tokio::task::spawn_blocking(move || {
+        let key = keys::own(&desk.state.folder).map_err(Problem::fault)?;
+        let signer = Signer { lab: &desk.state.lab, key: &key, policy: None };
+        let unfinished = |unfinished: statement::Unfinished| Problem::conflict("not-ended", unfinished.to_string());
+        statement::attest(&state, &judge(&state), &signer).map_err(unfinished)
+    });
+    let text = attested.await.map_err(Problem::fault)??;
+    Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], text))
+}

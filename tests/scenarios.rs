@@ -374,6 +374,15 @@ fn a_tool_that_is_cut_off_is_the_patchs_doing_only_when_it_always_is() {
 }
 
 #[test]
+fn what_a_destructive_case_leaves_of_its_unpatched_clone_is_not_measured() {
+    // The second clone is the unpatched twin, the third its next attempt if there has to be one.
+    let told = Story::new(script_patch(Reboot::Required))
+        .scenario("[[step]]\non={step='facts'}\nwhen={nth=[2, 3], side='before'}\nends={exit=1}")
+        .run();
+    assert_eq!((told.judgement.verdict, told.faults()), (Verdict::Pass, Vec::new()));
+}
+
+#[test]
 fn on_an_emulated_processor_a_restart_goes_on_in_a_new_emulator() {
     let story = || Story::new(script_patch(Reboot::Required)).emulated();
     let told = story().run();

@@ -156,6 +156,11 @@ impl CellRunner {
     async fn baseline(&mut self) -> Result<StageOutcome, Stop> {
         // The suites leave their marks too (logins in the journal, say): after them, these are no news any more.
         self.run_cases(Stage::Baseline, Point::Baseline).await?;
+        let stages = self.pass.as_ref().map(|pass| pass.work.stages.as_slice()).unwrap_or_default();
+        // A clone that is never patched has nothing to be compared with, and its destructive case may have left it in ruins.
+        if !stages.contains(&Stage::Apply) {
+            return Ok(StageOutcome::Passed);
+        }
         if !self.cell.is_environment() {
             let facts = self.take_facts(Stage::Baseline, Point::Baseline).await?;
             let results = health::baseline(&facts, &self.health_context(Point::Baseline, false)?);
@@ -169,10 +174,7 @@ impl CellRunner {
             }
             self.memory(0)?.baseline = Some(facts);
         }
-        let stages = self.pass.as_ref().map(|pass| pass.work.stages.as_slice()).unwrap_or_default();
-        if stages.contains(&Stage::Apply) {
-            self.preflight(Stage::Baseline).await?;
-        }
+        self.preflight(Stage::Baseline).await?;
         Ok(StageOutcome::Passed)
     }
 

@@ -263,9 +263,12 @@ fn a_patch_is_approved_by_another_person_than_launched_it() {
     let [browser, second, third] = &mut browsers;
     let plan = browser.get("/launch?patch=good-motd&customer=acme");
     let patch = plan.body.split_once("name=\"patch\" value=\"").expect("a patch").1.split('"').next().expect("a digest").to_owned();
+    let place = format!("/patches/{patch}/acme");
+    for _ in 0..2 {
+        assert!(browser.get(&place).body.contains("was not asked about this patch"), "looking asks nothing");
+    }
     let launched = third.send("/runs", &[("patch", &patch), ("customer", "acme")]);
     server.ended(launched.header("location").rsplit_once('/').expect("a run").1, &engineer);
-    let place = format!("/patches/{patch}/acme");
     assert_eq!(browser.send(&format!("{place}/ask"), &[]).status, 303);
     let page = second.get(&place);
     assert!(page.body.contains("<b>pending</b>"), "{}", page.body);

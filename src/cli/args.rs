@@ -1,16 +1,18 @@
 //! The command line.
 
-use std::net::SocketAddr;
+mod evidence;
+mod gate;
+mod serve;
+
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use jiff::Timestamp;
-use uuid::Uuid;
 
-use crate::catalog::policy::Role;
+pub use self::evidence::{Attest, Evidence, KeyVerb, SigningKey, Verify};
+pub use self::gate::{Approve, Expiry, GateVerb, Reject, Revoke, Waive, Waivers};
+pub use self::serve::{Serve, TokenVerb};
 use crate::catalog::text::Span;
-use crate::id::{Digest, Name};
+use crate::id::Name;
 
 /// Tests a patch on clones of the customers' machines before it reaches the customers.
 ///
@@ -319,189 +321,6 @@ pub struct Report {
 }
 
 #[derive(Debug, Args)]
-pub struct GateVerb {
-    /// A folder with a patch.toml, a patch id or a digest.
-    pub patch: String,
-    #[arg(long, value_name = "NAME")]
-    pub customer: Name,
-    /// Wait at most so long while the decision is pending.
-    #[arg(long, value_name = "DURATION", conflicts_with = "as_of")]
-    pub wait: Option<Span>,
-    /// The decision as it was at this moment, for example 2026-11-22T03:00:00Z. Nothing is put on record.
-    #[arg(long, value_name = "TIME")]
-    pub as_of: Option<Timestamp>,
-    #[command(flatten)]
-    pub answer: Answer,
-}
-
-/// When a waiver ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expiry {
-    At(Timestamp),
-    In(Span),
-}
-
-impl FromStr for Expiry {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let at = || text.parse().map(Self::At).map_err(|_| format!("expected 7d or 2026-11-30T12:00:00Z, found {text:?}"));
-        text.parse().map(Self::In).or_else(|_| at())
-    }
-}
-
-#[derive(Debug, Args)]
-pub struct Waive {
-    /// A folder with a patch.toml, a patch id or a digest.
-    #[arg(required_unless_present = "consent", requires_all = ["customer", "case", "fingerprint", "expires", "reason"])]
-    pub patch: Option<String>,
-    #[arg(long, value_name = "NAME")]
-    pub customer: Option<Name>,
-    /// SUITE/CASE, or the code of a finding about a stage.
-    #[arg(long, value_name = "CASE")]
-    pub case: Option<String>,
-    /// The finding's fingerprint or its start, as `patchlab gate` shows it.
-    #[arg(long, value_name = "DIGEST")]
-    pub fingerprint: Option<String>,
-    /// On this hardware profile alone.
-    #[arg(long, value_name = "NAME")]
-    pub hardware: Option<Name>,
-    /// When it ends: 7d, or 2026-11-30T12:00:00Z.
-    #[arg(long, value_name = "TIME")]
-    pub expires: Option<Expiry>,
-    /// Why the patch may go all the same.
-    #[arg(long, value_name = "TEXT")]
-    pub reason: Option<String>,
-    /// Consent to this waiver, which somebody else has proposed.
-    #[arg(long, value_name = "ID", conflicts_with_all = ["patch", "customer", "case", "fingerprint", "hardware", "expires", "reason"])]
-    pub consent: Option<Uuid>,
-    #[command(flatten)]
-    pub answer: Answer,
-}
-
-#[derive(Debug, Args)]
-pub struct Waivers {
-    /// Of this patch: a folder with a patch.toml, a patch id or a digest.
-    #[arg(long)]
-    pub patch: Option<String>,
-    /// For this customer.
-    #[arg(long, value_name = "NAME")]
-    pub customer: Option<Name>,
-    #[command(flatten)]
-    pub answer: Answer,
-}
-
-#[derive(Debug, Args)]
-pub struct SigningKey {
-    /// An ed25519 private key in PKCS#8 PEM [default: the lab's own in the state folder, made at first use].
-    #[arg(long, value_name = "FILE", env = "PATCHLAB_SIGNING_KEY")]
-    pub signing_key: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub struct Attest {
-    /// A run id, the start or end of one, or `last`.
-    pub run: String,
-    /// Where to write it; usually named *.intoto.jsonl [default: standard output].
-    #[arg(long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
-    #[command(flatten)]
-    pub key: SigningKey,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = VERIFY_CODES)]
-pub struct Verify {
-    /// Signed statements, as `attest` writes them.
-    pub file: PathBuf,
-    /// The public key to trust, as PEM: what `key show` printed in the lab.
-    #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
-    /// The patch that they have to be about.
-    #[arg(long, value_name = "DIGEST")]
-    pub patch: Option<Digest>,
-    /// What the run has to be judged against: a policy's digest, or the plan's where there is no policy.
-    #[arg(long, value_name = "DIGEST")]
-    pub policy: Option<Digest>,
-    /// The plan that the run has to be of.
-    #[arg(long, value_name = "DIGEST")]
-    pub plan: Option<Digest>,
-    /// How long ago the run may have ended: `14d`.
-    #[arg(long, value_name = "DURATION")]
-    pub max_age: Option<Span>,
-    /// Simulated machines will do.
-    #[arg(long)]
-    pub simulated: bool,
-    #[command(flatten)]
-    pub answer: Answer,
-}
-
-#[derive(Debug, Args)]
-pub struct Approve {
-    /// A folder with a patch.toml, a patch id or a digest.
-    pub patch: String,
-    #[arg(long, value_name = "NAME")]
-    pub customer: Name,
-    /// The revision that you have looked at [default: the newest].
-    #[arg(long, value_name = "N")]
-    pub revision: Option<u32>,
-    /// The role that you approve in.
-    #[arg(long, default_value = "approver")]
-    pub role: Role,
-    #[arg(long, value_name = "TEXT")]
-    pub comment: Option<String>,
-    #[command(flatten)]
-    pub answer: Answer,
-}
-
-#[derive(Debug, Args)]
-pub struct Reject {
-    /// A folder with a patch.toml, a patch id or a digest.
-    pub patch: String,
-    #[arg(long, value_name = "NAME")]
-    pub customer: Name,
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
-    #[command(flatten)]
-    pub answer: Answer,
-}
-
-#[derive(Debug, Args)]
-pub struct Revoke {
-    /// The id of a waiver, an approval or a rejection.
-    pub id: Uuid,
-    #[arg(long, value_name = "TEXT")]
-    pub reason: String,
-    #[command(flatten)]
-    pub answer: Answer,
-}
-
-const VERIFY_CODES: &str = "Exit codes: 0 verified, and the patch passed; 1 not verified, or verified and the patch failed; 2 usage; \
-                            3 verified, and the run was inconclusive.";
-
-#[derive(Debug, Args)]
-pub struct Evidence {
-    /// A run id, the start or end of one, or `last`.
-    pub run: String,
-    /// Where to write it: a .tar.gz.
-    #[arg(long, value_name = "FILE")]
-    pub output: PathBuf,
-    #[command(flatten)]
-    pub key: SigningKey,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum KeyVerb {
-    /// Print the public key as PEM: what those who verify need.
-    Show {
-        #[command(flatten)]
-        key: SigningKey,
-        #[command(flatten)]
-        answer: Answer,
-    },
-}
-
-#[derive(Debug, Args)]
 pub struct Shell {
     /// A run id, the start or end of one, or `last`.
     pub run: String,
@@ -530,42 +349,4 @@ pub struct Gc {
     pub remove: bool,
     #[command(flatten)]
     pub answer: Answer,
-}
-
-#[derive(Debug, Args)]
-pub struct Serve {
-    /// Where to listen; port 0 takes any that is free.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8400")]
-    pub listen: SocketAddr,
-    /// A PEM file with the certificate and those that it stands on; makes it HTTPS.
-    #[arg(long, value_name = "FILE", requires = "private_key")]
-    pub certificate: Option<PathBuf>,
-    /// A PEM file with the certificate's private key.
-    #[arg(long, value_name = "FILE", requires = "certificate")]
-    pub private_key: Option<PathBuf>,
-    /// Machines at work at once [default: as many as cores and memory bear].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub workers: Option<u16>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum TokenVerb {
-    /// Make a token and print it; it is kept as a hash alone.
-    Add {
-        /// Whose it is; runs and approvals name the person by it.
-        name: Name,
-        /// `viewer` looks, `engineer` also launches runs and proposes waivers, `approver` also approves, rejects and consents,
-        /// `administrator` may do all.
-        #[arg(long)]
-        role: Role,
-        /// Let it expire after this long [default: never].
-        #[arg(long, value_name = "DURATION")]
-        expires: Option<Span>,
-        #[command(flatten)]
-        answer: Answer,
-    },
-    /// List the tokens' names, roles, ends and last uses.
-    List(Answer),
-    /// Let a name's token open nothing any more, at once.
-    Revoke { name: Name },
 }

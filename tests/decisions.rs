@@ -413,3 +413,47 @@ fn a_server_with_a_webhook_that_can_not_sign_does_not_start() {
     let said = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(checked.status.code() == Some(2) && said.contains("webhook[0].url"), "{said}");
 }
+
+#[test]
+fn an_attestation_names_the_policy_that_all_was_tried_for() {
+    let lab = lab(POLICY, "");
+    let engineer = lab.token("engineer");
+    let server = lab.serve(&[]);
+    let tried = run(&server, &engineer);
+    let policy = decision(&server, &engineer)["digests"]["policy"].as_str().expect("a digest").to_owned();
+    let over_http = server.get(&format!("/api/v1/runs/{tried}/attestation"), &engineer).text;
+    let (lab, _, _) = server.end(Signal::SIGTERM);
+    let said = |arguments: &[&str]| String::from_utf8(lab.patchlab(arguments, None).stdout).expect("UTF-8");
+    assert!(said(&["attest", &tried]) == over_http, "by whichever way, the same bytes");
+    let file = |name: &str, text: &str| {
+        let path = lab.state.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let key = file("key.pem", &said(&["key", "show"]));
+    let verify = |text: &str, policy: &str| {
+        let given = ["verify", &file("run.intoto.jsonl", text), "--key", &key, "--simulated", "--policy", policy, "--format", "json"];
+        let verified = lab.patchlab(&given, None);
+        (verified.status.code(), serde_json::from_slice::<Value>(&verified.stdout).expect("JSON"))
+    };
+    let (code, told) = verify(&over_http, &policy);
+    assert!(code == Some(0) && told["policy"]["uri"].as_str().is_some_and(|uri| uri.ends_with("#policy/acme")), "{told:#}");
+    let plan = told["plan"].as_str().expect("a digest");
+    let (code, told) = verify(&over_http, plan);
+    assert_eq!((code, &told["reason"]), (Some(1), &json!("policy")), "{told:#}");
+    // The policy changes: what was judged before was judged against the old one.
+    std::fs::write(lab.folder.join("builds/acme/customer.toml"), POLICY.replace("14d", "13d")).expect("written");
+    let decided: Value = serde_json::from_str(&said(&["gate", "good-motd", "--customer", "acme", "--format", "json"])).expect("JSON");
+    let newer = decided["digests"]["policy"].as_str().expect("a digest");
+    assert_ne!(newer, policy);
+    assert!(said(&["attest", &tried]) == over_http, "what was named stays named");
+    let (code, told) = verify(&over_http, newer);
+    assert_eq!((code, &told["reason"]), (Some(1), &json!("policy")), "{told:#}");
+    // A part of what the policy requires, and two customers at once: it is the plan that was passed.
+    for selection in [["--customer", "acme", "--hardware", "virtio-uefi"], ["--hardware", "virtio-bios", "--suite", "web-server"]] {
+        let told = said(&[&["run", "good-motd", "--build", "web", "--format", "json"], &selection[..]].concat());
+        let report: Value = serde_json::from_str(&told).expect("JSON");
+        let (code, told) = verify(&said(&["attest", "last"]), report["plan"]["digest"].as_str().expect("a digest"));
+        assert!(code == Some(0) && told["policy"]["uri"].as_str().is_some_and(|uri| uri.ends_with("#plan")), "{told:#}");
+    }
+}

@@ -11,7 +11,7 @@ use super::extract::RunPath;
 use super::problem::{Conflicts, Problem};
 use super::runs::found;
 use super::{Role, Service};
-use crate::lab::keys;
+use crate::lab::{keys, policy};
 use crate::report::statement::{self, MEDIA_TYPE, Signer};
 use crate::verdict::judge::judge;
 
@@ -22,10 +22,11 @@ use crate::verdict::judge::judge;
 pub async fn attestation(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
     caller.require(Role::Viewer)?;
     let state = found(&service, run).await?;
+    let policy = policy::applied(&service.journal, &state).await?;
     let desk = service.desk.clone();
     let attested = tokio::task::spawn_blocking(move || {
         let key = keys::own(&desk.state.folder).map_err(Problem::fault)?;
-        let signer = Signer { lab: &desk.state.lab, key: &key, policy: None };
+        let signer = Signer { lab: &desk.state.lab, key: &key, policy: policy.as_ref() };
         let unfinished = |unfinished: statement::Unfinished| Problem::conflict("not-ended", unfinished.to_string());
         statement::attest(&state, &judge(&state), &signer).map_err(unfinished)
     });

@@ -4,7 +4,8 @@ use super::args::Attest;
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::{key, output, print};
-use crate::journal::RunState;
+use crate::journal::{Journal, RunState};
+use crate::lab::policy;
 use crate::report::statement::{self, Signer};
 use crate::verdict::judge::judge;
 
@@ -12,7 +13,7 @@ use crate::verdict::judge::judge;
 pub async fn attest(context: &Context, verb: &Attest) -> Result<Exit, Failure> {
     let journal = context.journal().await?;
     let state = context.run(&journal, &verb.run).await?;
-    let text = statements(context, &state, &key::signing(context, &verb.key)?)?;
+    let text = statements(context, &journal, &state, &key::signing(context, &verb.key)?).await?;
     match &verb.output {
         Some(file) => output::write(file, &text)?,
         None => print(&text)?,
@@ -21,8 +22,14 @@ pub async fn attest(context: &Context, verb: &Attest) -> Result<Exit, Failure> {
 }
 
 /// The run's attestation with this key.
-pub fn statements(context: &Context, state: &RunState, key: &ed25519_dalek::SigningKey) -> Result<String, Failure> {
-    let signer = Signer { lab: &context.state.lab, key, policy: None };
+pub async fn statements(
+    context: &Context,
+    journal: &Journal,
+    state: &RunState,
+    key: &ed25519_dalek::SigningKey,
+) -> Result<String, Failure> {
+    let policy = policy::applied(journal, state).await?;
+    let signer = Signer { lab: &context.state.lab, key, policy: policy.as_ref() };
     let finish = format!("finish it with: patchlab run {}", state.plan.patch.manifest.id);
     statement::attest(state, &judge(state), &signer)
         .map_err(|error| Failure { exit: Exit::Undecided, message: format!("error: {error}\n  {finish}") })

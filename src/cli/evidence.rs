@@ -23,7 +23,7 @@ pub async fn evidence(context: &Context, verb: &Evidence) -> Result<Exit, Failur
     let journal = context.journal().await?;
     let state = context.run(&journal, &verb.run).await?;
     let key = key::signing(context, &verb.key)?;
-    let attestation = attest::statements(context, &state, &key)?;
+    let attestation = attest::statements(context, &journal, &state, &key).await?;
     let entries = journal.entries(state.run).await?;
     let lines = entries.iter().map(|entry| Ok(serde_json::to_string(entry)? + "\n")).collect::<Result<String, serde_json::Error>>();
     let lines = lines.map_err(|bad| Failure::lab(format!("could not write the journal's entries: {bad}")))?;

@@ -1,19 +1,11 @@
 //! The engine: takes a plan through the ports to its end.
 //!
-//! `scheduler` runs a plan's cells; `runner` takes one cell through its passes, asking [`crate::cell::next()`] what comes
-//! next and journaling before and after each effect; `session` watches one machine; `stages` are the effects and `observing` what
-//! they look at; `foreign` runs suites that others have written; `network`, `play`, `chronicle` and `timeline` are for machines among
-//! each other; `reaper` removes what a dead controller left. Nothing here decides who is to blame or what a result means: that is `cell` and `verdict`.
 //! `desk` is where requests come in, and where runs wait; `scheduler` runs a plan's cells; `runner` takes one cell through its passes,
 //! asking [`crate::cell::next()`] what comes next and journaling before and after each effect; `session` watches one machine; `stages`
-//! are the effects and `observing` what they look at; `foreign` runs suites that others have written; `network`, `play`, `chronicle` and
-//! `timeline` are for machines among each other; `reaper` removes what a dead controller left. Nothing here decides who is to blame or
-//! what a result means: that is `cell` and `verdict`.
-//! each other; `reaper` removes what a dead controller left; `gate` asks [`crate::verdict::gate`] and keeps the answer. Nothing here
-//! decides who is to blame or what a result means: that is `cell` and `verdict`.
-//! they look at; `foreign` runs suites that others have written; `network`, `play`, `unwell`, `chronicle` and `timeline` are for machines
-//! among each other; `reaper` removes what a dead controller left. Nothing here decides who is to blame or what a result means: that is
-//! `cell` and `verdict`.
+//! are the effects and `observing` what they look at; `foreign` runs suites that others have written; `network`, `play`, `unwell`,
+//! `chronicle` and `timeline` are for machines among each other; `reaper` removes what a dead controller left; `gate` asks
+//! [`crate::verdict::gate`] and keeps the answer, and `policy` finds which policy a run was judged against. Nothing here decides who is
+//! to blame or what a result means: that is `cell` and `verdict`.
 
 mod chronicle;
 pub mod clock;
@@ -31,6 +23,7 @@ mod network;
 mod observing;
 pub mod patches;
 mod play;
+pub mod policy;
 pub mod prepared;
 pub mod reaper;
 pub mod runner;

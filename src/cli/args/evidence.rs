@@ -40,7 +40,8 @@ pub struct Verify {
     /// The patch that they have to be about.
     #[arg(long, value_name = "DIGEST")]
     pub patch: Option<Digest>,
-    /// What the run has to be judged against: a policy's digest, or the plan's where there is no policy.
+    /// What the run has to be judged against: the digest of the customer's policy (`digests.policy` of `gate --format json`), or the
+    /// plan's where no policy is named.
     #[arg(long, value_name = "DIGEST")]
     pub policy: Option<Digest>,
     /// The plan that the run has to be of.

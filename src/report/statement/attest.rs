@@ -13,10 +13,11 @@ use super::form::{
 };
 use crate::cell::Stage;
 use crate::id::{Digest, Name, RunId};
-use crate::journal::RunState;
+use crate::journal::{Controller, RunState};
 use crate::report::Source;
 use crate::report::standing::{self, Standing};
 use crate::report::view::CellView;
+use crate::verdict::gate::AppliedPolicy;
 use crate::verdict::{Comparison, Judgement, Verdict};
 
 /// Who says it.
@@ -25,15 +26,8 @@ pub struct Signer<'a> {
     /// The lab's id.
     pub lab: &'a str,
     pub key: &'a SigningKey,
-    /// What the run was judged against besides its plan.
-    pub policy: Option<AppliedPolicy<'a>>,
-}
-
-/// A customer's policy.
-#[derive(Clone, Copy)]
-pub struct AppliedPolicy<'a> {
-    pub customer: &'a Name,
-    pub sha256: Digest,
+    /// What the run was judged against besides its plan, see [`applied`](crate::verdict::gate::applied()).
+    pub policy: Option<&'a AppliedPolicy>,
 }
 
 /// A run that has not ended has nothing to attest.
@@ -105,7 +99,7 @@ fn summary(run: &RunState, ended: Timestamp, verdict: Verdict, inputs: Vec<Descr
     let policy = match signer.policy {
         Some(AppliedPolicy { customer, sha256 }) => Descriptor {
             uri: format!("urn:uuid:{}#policy/{customer}", signer.lab),
-            ..Descriptor::of_bytes(format!("policy/{customer}"), sha256)
+            ..Descriptor::of_bytes(format!("policy/{customer}"), *sha256)
         },
         None => Descriptor { uri: format!("{}#plan", urn(run.run)), ..Descriptor::of_bytes("plan", run.plan_digest) },
     };
@@ -129,7 +123,7 @@ fn urn(run: RunId) -> String {
 }
 
 fn is_simulated(run: &RunState) -> bool {
-    run.controllers.iter().any(|controller| controller.hypervisor == "sim" || controller.hypervisor.starts_with("sim:"))
+    run.controllers.iter().any(Controller::is_simulated)
 }
 
 /// The cell's stages, then each of its suites.

@@ -5,7 +5,7 @@
 //! A file that lost its end has no summary.
 //!
 //! Invariants:
-//! - pure: the same run and key always give the same bytes; the time of the summary is when the run ended;
+//! - pure: the same run, policy and key always give the same bytes; the time of the summary is when the run ended;
 //! - an unfinished run has no attestation, and in that of an inconclusive run no statement says PASSED or WARNED;
 //! - [`verify`] says yes only to a file that is, byte by byte, as [`attest`] writes it. It is stricter than in-toto asks of consumers (which
 //!   skip lines that they do not know, and take them in any order), because what is skipped is what an attacker would add.
@@ -20,7 +20,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use attest::{AppliedPolicy, Signer, Unfinished, attest};
+pub use attest::{Signer, Unfinished, attest};
 pub use envelope::{PAYLOAD_TYPE, key_id, pae};
 pub use form::{Outcome, SUMMARY, TEST_RESULT};
 pub use reason::{Reason, Refusal};

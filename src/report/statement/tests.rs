@@ -8,10 +8,11 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::envelope::open;
-use super::{AppliedPolicy, Attested, Expected, Outcome, PAYLOAD_TYPE, Reason, Refusal, Signer, attest, pae, strict, verify};
+use super::{Attested, Expected, Outcome, PAYLOAD_TYPE, Reason, Refusal, Signer, attest, pae, strict, verify};
 use crate::id::Digest;
 use crate::report::fixture::{self, Story, name};
 use crate::verdict::Verdict;
+use crate::verdict::gate::AppliedPolicy;
 
 const LAB: &str = "018f2b4e-7c1a-7d3e-9a60-5d1f3b7a9c11";
 
@@ -166,9 +167,9 @@ fn a_fail_that_nothing_explains_is_told_in_every_statement() {
 #[test]
 fn a_policy_takes_the_place_of_the_plan() {
     let story = small();
-    let (signer_key, customer, sha256) = (key(), name("acme"), Digest::of("policy"));
-    let policy = Some(AppliedPolicy { customer: &customer, sha256 });
-    let text = attest(&story.run, &story.judgement, &Signer { lab: LAB, key: &signer_key, policy }).expect("ended");
+    let (signer_key, sha256) = (key(), Digest::of("policy"));
+    let policy = AppliedPolicy { customer: name("acme"), sha256 };
+    let text = attest(&story.run, &story.judgement, &Signer { lab: LAB, key: &signer_key, policy: Some(&policy) }).expect("ended");
     let expect = |policy, plan| Expected { policy: Some(policy), plan: Some(plan), ..Expected::default() };
     let plan = story.run.plan_digest;
     let attested = verify(text.as_bytes(), &key().verifying_key(), &expect(sha256, plan), now(&story)).expect("verified");

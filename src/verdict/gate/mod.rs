@@ -3,6 +3,7 @@
 //! Invariants: pure; the same inputs and the same moment always give the same decision, so that a past one can be replayed. Only what
 //! was seen to pass opens the gate: whatever is unknown, missing, too old or about other bytes keeps it closed, with a reason.
 
+mod applied;
 mod cover;
 mod decide;
 mod evidence;
@@ -11,6 +12,7 @@ mod people;
 #[cfg(test)]
 mod tests;
 
+pub use applied::{AppliedPolicy, applied, sole_customer};
 pub use decide::decide;
 pub use evidence::findings;
 pub use inputs::{GateInputs, Records, RunEvidence, same_person, until};

@@ -1,5 +1,6 @@
 //! Attempts at a yes that is not deserved, and what has to hold whatever the inputs are.
 
+mod applied;
 mod fixture;
 mod people;
 mod properties;

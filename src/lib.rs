@@ -50,11 +50,10 @@
 //! 7. The [`journal`] is append-only and hash-chained. Its fold, a [`RunState`](journal::RunState), is all that anyone reads later.
 //! 8. [`verdict`] walks the plan against that fold: health checks, comparison of baseline and patched, findings and faults by the blame
 //!    table ([`cell::cause`]), one [`Judgement`](verdict::Judgement).
-//! 9. [`report`] tells it in each form. Every form reads the same fold and the same judgement.
-//! 10. [`lab::gate`] asks [`verdict::gate`] whether the patch may go to the customer: a pure function of the customer's
-//!     [policy](catalog::policy), the runs' judgements, waivers and approvals. Decisions that differ go into the journal as records.
 //! 9. [`report`] tells it in each form. Every form reads the same fold and the same judgement. What leaves the lab is signed
 //!    ([`report::statement`], [`lab::keys`]) and can be checked without the lab.
+//! 10. [`lab::gate`] asks [`verdict::gate`] whether the patch may go to the customer: a pure function of the customer's
+//!     [policy](catalog::policy), the runs' judgements, waivers and approvals. Decisions that differ go into the journal as records.
 //!
 //! A controller that is killed loses nothing: the next one folds the journal, [`lab::reaper`] ends what was under way as a fault and removes
 //! its machine, and step 5 goes on.

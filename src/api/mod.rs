@@ -169,6 +169,7 @@ fn described() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
 pub fn document() -> utoipa::openapi::OpenApi {
     let (_, mut document) = described();
     document.merge(health::free().1);
+    schema::tell_apart(&mut document);
     document
 }
 

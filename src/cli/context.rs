@@ -115,7 +115,7 @@ pub fn open(cli: &Cli) -> Result<Context, Failure> {
         return Err(Failure::usage(format!("the lab's folder {} is not there; name it with --lab", cli.lab.display())));
     }
     let workshop = Arc::new(Parts { target: Target::of(cli), libvirt: Mutex::new(None) });
-    Ok(Context { folder: cli.lab.clone(), state: State::open(&cli.state_folder())?, workshop, tell: |text| super::say(text) })
+    Ok(Context::new(cli.lab.clone(), State::open(&cli.state_folder())?, workshop, |text| super::say(text)))
 }
 
 pub fn image_failure(error: ImageError) -> Failure {

@@ -11,7 +11,7 @@ mod work;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::{broadcast, watch};
@@ -72,7 +72,9 @@ pub struct Desk {
     pub state: State,
     pub workshop: Arc<dyn Workshop>,
     /// Says what people should know meanwhile.
-    pub tell: fn(&str),
+    tell: fn(&str),
+    /// What was wrong with the catalog when it was read last: a server reads it again and again.
+    told: Mutex<Vec<String>>,
 }
 
 /// A plan and what it was made from.
@@ -83,12 +85,17 @@ pub struct Planned {
 }
 
 impl Desk {
-    /// The catalog; what is wrong with it is told.
+    pub fn new(folder: PathBuf, state: State, workshop: Arc<dyn Workshop>, tell: fn(&str)) -> Self {
+        Self { folder, state, workshop, tell, told: Mutex::default() }
+    }
+
+    /// The catalog; what is wrong with it is told, once for as long as it stays so.
     pub fn catalog(&self) -> Result<Catalog, DeskError> {
         let loading = load(&self.folder);
-        for diagnostic in &loading.diagnostics {
-            (self.tell)(&format!("{diagnostic}\n"));
-        }
+        let wrong: Vec<_> = loading.diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        wrong.iter().filter(|one| !told.contains(one)).for_each(|one| (self.tell)(one));
+        *told = wrong;
         loading.catalog.ok_or_else(|| DeskError::asked("the catalog has mistakes; nothing was done"))
     }
 

@@ -360,6 +360,9 @@ fn what_a_lab_can_not_do_is_told_and_leaves_nothing_behind() {
     assert_eq!(ask("GET", &format!("/api/v1/runs/{SOME_RUN}/events"), &[("last-event-id", "x")], b"").0, 400);
     let large = vec![b' '; 300 * 1024];
     assert_eq!(ask("POST", "/api/v1/runs", &[json], &large), (413, "too-large".to_owned()));
+    let many: Vec<String> = (0..20_000).map(|number| format!("a{number}")).collect();
+    let answer = server.post("/api/v1/runs", &token, &[], &with("suites", json!(many)));
+    assert!(answer.problem() == "not-possible" && answer.text.len() < 10_000, "{} bytes", answer.text.len());
     let chunked = format!(
         "POST /api/v1/runs HTTP/1.1\r\nhost: x\r\nauthorization: {bearer}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
     );

@@ -13,6 +13,9 @@ use crate::lab::desk::DeskError;
 
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
+/// Characters of a detail.
+const LONGEST: usize = 4000;
+
 /// What went wrong. `type` is stable and for programs; `detail` is for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
@@ -33,7 +36,7 @@ impl Problem {
             kind: format!("urn:patchlab:problem:{code}"),
             title: code.replace('-', " "),
             status: status.as_u16(),
-            detail: detail.into(),
+            detail: cut(detail.into()),
             retry_after: None,
         }
     }
@@ -105,6 +108,14 @@ impl IntoResponse for Problem {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+/// A text of at most [`LONGEST`] characters. Much that is asked for wrongly would else be answered with much more.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} ...", &text[..end]),
+        None => text,
     }
 }
 

@@ -286,6 +286,46 @@ fn what_can_not_be_decided_is_told_by_its_kind_and_the_catalog_is_followed() {
     assert_eq!(metric(&server, &engineer, "patchlab_catalog_unsound "), 1);
 }
 
+#[test]
+fn who_acts_is_judged_by_the_policy_of_that_moment() {
+    let scenario =
+        "[[step]]\non = { case = \"web-server/pages\" }\nwhen = { side = \"after\" }\nends = { exit = 1 }\noutput = \"broken\"\n";
+    let lab = lab(&POLICY.replace(NO_APPROVAL, ""), "").scenario(scenario);
+    let [engineer, approver] = ["engineer", "approver"].map(|role| lab.token(role));
+    let policy = lab.folder.join("builds/acme/customer.toml");
+    let server = lab.serve(&[]);
+    run(&server, &engineer);
+    let rejected = server.get(&format!("{DECISION}&wait=60s"), &engineer).json();
+    let finding = &rejected["requirements"][0]["findings"][0];
+    let expires = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_hours(24 * 7)).expect("a moment").to_string();
+    let waiver = json!({ "patch": "good-motd", "customer": "acme", "case": finding["case"], "fingerprint": finding["fingerprint"],
+        "expires": expires, "reason": "known" });
+    let proposed = server.post("/api/v1/waivers", &engineer, &[], &waiver);
+    assert_eq!(proposed.status, 201, "{proposed:?}");
+    let id = proposed.json()["id"].as_str().expect("an id").to_owned();
+    // Nobody tells the server, and it looks every few seconds alone.
+    let strict = POLICY.replace(NO_APPROVAL, "");
+    std::fs::write(&policy, strict.split_once("[policy.waiver]").expect("a rule").0).expect("written");
+    let consented = server.post(&format!("/api/v1/waivers/{id}/consent"), &approver, &[], &json!({}));
+    assert_eq!((consented.status, consented.problem().as_str()), (409, "refused"), "{consented:?}");
+    assert_eq!(decision(&server, &engineer)["status"], "rejected");
+
+    // What closes the gate is put on record whatever the catalog is, and nothing is decided by what it was.
+    let reject = || {
+        let rejection = json!({ "patch": "good-motd", "customer": "acme", "reason": "no" });
+        server.post("/api/v1/rejections", &approver, &[], &rejection)
+    };
+    std::fs::write(&policy, "[policy").expect("written");
+    let first = reject();
+    assert_eq!((first.status, &first.json()["decision"]["status"]), (201, &json!("rejected")), "{first:?}");
+    let id = first.json()["id"].as_str().expect("an id").to_owned();
+    let revoke = || server.post(&format!("/api/v1/rejections/{id}/revoke"), &approver, &[], &json!({ "reason": "over" }));
+    let revoked = revoke();
+    assert_eq!((revoked.status, revoked.problem().as_str()), (409, "no-sound-catalog"), "{revoked:?}");
+    assert!(revoked.text.contains("it is taken back"), "{revoked:?}");
+    assert_eq!(revoke().problem(), "refused");
+}
+
 fn signed(delivery: &receiver::Delivery) {
     let timestamp = &delivery.headers["webhook-timestamp"];
     let age = jiff::Timestamp::now().as_second() - timestamp.parse::<i64>().expect("seconds");

@@ -10,7 +10,7 @@ use patchlab::catalog::policy::Role;
 use patchlab::id::{Digest, Name};
 use patchlab::journal::{Event, Journal, Record};
 use patchlab::lab::gate::{Gate, GateError, Question, Yes};
-use patchlab::verdict::gate::{Decision, Status};
+use patchlab::verdict::gate::{Decision, Status, Waiver};
 use serde_json::Value;
 
 const PATCH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/patches/good-motd");
@@ -352,6 +352,87 @@ fn a_rejection_stands_until_it_is_taken_back() {
     let id = message.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(id, _)| id).expect("its id");
     assert_eq!(lab.code(&["revoke", id, "--reason", "over"]), 0);
     assert_eq!(lab.gate().0, 0);
+}
+
+#[test]
+fn nobody_acts_by_a_policy_of_the_past() {
+    let no_waivers = PLAIN.split_once("[policy.waiver]").expect("a rule").0;
+    let opened = |lab: &Lab, patch: Digest| lab.decisions(patch).iter().filter(|one| one.status.is_open()).count();
+
+    // A consent.
+    let lab = Lab::new(PLAIN);
+    lab.run(RED, &[]);
+    let red = lab.gate().1;
+    let finding = &red.requirements[0].findings[0];
+    let waiver = Waiver {
+        patch: red.patch.sha256,
+        customer: acme(),
+        case: finding.subject().to_owned(),
+        hardware: None,
+        fingerprint: finding.fingerprint,
+        expires: Timestamp::now().checked_add(jiff::SignedDuration::from_hours(24)).expect("a moment"),
+        reason: "known".to_owned(),
+    };
+    let proposed = lab.people(async |gate, _| gate.propose(waiver, "bob", Timestamp::now()).await).expect("proposed");
+    lab.policy(no_waivers);
+    assert_eq!(lab.code(&["waive", "--consent", &proposed.id.to_string()]), 2, "no waiver is allowed any more");
+    assert_eq!((opened(&lab, red.patch.sha256), lab.gate().0), (0, 1));
+
+    // A rejection that is taken back, and one whose patch passed unseen before.
+    let lab = Lab::new(PLAIN);
+    let patch = lab.gate().1.patch.sha256;
+    lab.run("", &[]);
+    lab.policy(&format!("{PLAIN}{APPROVED}"));
+    assert_eq!(lab.code(&["reject", "good-motd", "--customer", "acme", "--reason", "freeze"]), 0);
+    assert_eq!(opened(&lab, patch), 0, "between the last question and the rejection nothing was approved");
+    let rejections = lab.people(async |gate, _| gate.rejections(None, None).await).expect("rejections");
+    let id = rejections[0].id.to_string();
+    lab.policy("[policy");
+    assert_eq!(lab.code(&["revoke", &id, "--reason", "over"]), 2, "nobody knows what is asked for");
+    lab.policy(&format!("{PLAIN}{APPROVED}"));
+    assert_eq!(lab.code(&["revoke", &id, "--reason", "over"]), 2, "it is taken back already");
+    assert_eq!((opened(&lab, patch), lab.gate().0), (0, 4));
+    let again = lab.patchlab(&["reject", "good-motd", "--customer", "acme", "--reason", "freeze"]);
+    assert!(again.status.success(), "{again:?}");
+    lab.policy(&format!("{}{APPROVED}", PLAIN.replace("14d", "15d")));
+    let rejections = lab.people(async |gate, _| gate.rejections(None, None).await).expect("rejections");
+    assert_eq!(lab.code(&["revoke", &rejections[1].id.to_string(), "--reason", "over"]), 0);
+    assert_eq!((opened(&lab, patch), lab.gate().0), (0, 4));
+}
+
+#[test]
+fn who_waits_is_told_by_what_is_asked_for_by_then() {
+    let lab = Lab::new(PLAIN);
+    assert_eq!(lab.code(&["patch", "add", PATCH]), 0);
+    let mut waiting = lab.start(&["gate", PATCH, "--customer", "acme", "--wait", "300s"]);
+    let decisions = || {
+        let entries = lab.people(async |_, journal| journal.records_of_kind("decided").await.expect("records"));
+        let decided = entries.into_iter().filter_map(|entry| match entry.event {
+            Event::Recorded { record } => match *record {
+                Record::Decided { decision } => Some(*decision),
+                _ => None,
+            },
+            _ => None,
+        });
+        decided.collect::<Vec<_>>()
+    };
+    let until = |wanted: &str| {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(120);
+        loop {
+            let last = decisions().pop();
+            if let Some(last) = last.filter(|last| reason(last) == wanted) {
+                return last;
+            }
+            assert!(std::time::Instant::now() < end, "it is never {wanted}");
+        }
+    };
+    until("missing");
+    lab.policy(&format!("{PLAIN}{APPROVED}"));
+    assert_eq!(lab.run("", &[]), 0);
+    let passed = until("passed");
+    assert_eq!(passed.status, Status::Pending, "an approval is asked for by now");
+    lab.approve(&passed, "bob").expect("approved");
+    assert_eq!(waiting.wait().expect("it ends").code(), Some(0));
 }
 
 #[test]

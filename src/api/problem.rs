@@ -45,6 +45,11 @@ impl Problem {
         Self { retry_after: Some(seconds), ..self }
     }
 
+    /// The same after something that was done all the same.
+    pub fn but(self, done: &str) -> Self {
+        Self { detail: format!("{done}: {}", self.detail), ..self }
+    }
+
     /// A header, query, path or body that can't be read.
     pub fn unreadable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "unreadable", detail)

@@ -10,9 +10,11 @@ use super::context::Context;
 use super::error::{Exit, Failure};
 use super::person::user;
 use super::{print, print_styled};
+use crate::catalog::Catalog;
 use crate::id::{Digest, Name};
-use crate::lab::gate::{Gate, Question, WaiverView, Yes};
+use crate::lab::gate::{Gate, WaiverView, Yes};
 use crate::lab::patches::StoredPatch;
+use crate::plan::PlannedPatch;
 use crate::report;
 use crate::verdict::gate::{Decision, Status, Waiver, WaiverRecord};
 
@@ -38,9 +40,10 @@ pub async fn gate(context: &Context, verb: &GateVerb) -> Result<Exit, Failure> {
     if let Some(as_of) = verb.as_of {
         return tell(&gate.replay(patch.sha256, &verb.customer, as_of).await?, &verb.answer);
     }
-    require(context, &gate, &patch, &verb.customer).await?;
     let end = Instant::now() + verb.wait.map_or(Duration::ZERO, |wait| wait.0);
+    let (patch, mut catalog) = (patch.planned(), context.catalog()?);
     loop {
+        require(context, &gate, &patch, &verb.customer, &catalog).await?;
         let head = journal.head().await?;
         let decision = gate.settle(patch.sha256, &verb.customer, Timestamp::now()).await?;
         if decision.status != Status::Pending || Instant::now() >= end {
@@ -53,21 +56,19 @@ pub async fn gate(context: &Context, verb: &GateVerb) -> Result<Exit, Failure> {
                 break;
             }
         }
+        // What is asked for may have become more while somebody waited.
+        catalog = context.catalog_again()?;
     }
 }
 
+async fn require(context: &Context, gate: &Gate, patch: &PlannedPatch, customer: &Name, catalog: &Catalog) -> Result<(), Failure> {
+    let images = context.sealed(catalog)?;
+    Ok(context.require(gate, patch, customer, (catalog, &images), &user()).await?)
+}
+
 /// Holds the patch to what policy, builds and images are now: nobody decides by what they were.
-async fn require(context: &Context, gate: &Gate, patch: &StoredPatch, customer: &Name) -> Result<(), Failure> {
-    let catalog = context.catalog()?;
-    let question = Question {
-        patch: &patch.planned(),
-        customer,
-        catalog: &catalog,
-        images: &context.sealed(&catalog)?,
-        simulated: context.workshop.is_simulated(),
-        by: &user(),
-    };
-    Ok(gate.require(&question, Timestamp::now()).await?)
+async fn require_now(context: &Context, gate: &Gate, patch: &StoredPatch, customer: &Name) -> Result<(), Failure> {
+    require(context, gate, &patch.planned(), customer, &context.catalog()?).await
 }
 
 fn tell(decision: &Decision, answer: &Answer) -> Result<Exit, Failure> {
@@ -88,6 +89,8 @@ pub async fn waive(context: &Context, verb: &Waive) -> Result<Exit, Failure> {
     let gate = context.gate(context.journal().await?)?;
     let now = Timestamp::now();
     if let Some(id) = verb.consent {
+        let (patch, customer) = gate.about(id).await?;
+        require_now(context, &gate, &context.stored(&patch.to_string())?, &customer).await?;
         return done(&gate.consent(id, &user(), now).await?, &verb.answer);
     }
     let (Some(patch), Some(customer), Some(case), Some(fingerprint), Some(expires), Some(reason)) =
@@ -96,7 +99,7 @@ pub async fn waive(context: &Context, verb: &Waive) -> Result<Exit, Failure> {
         return Err(Failure::usage("name the patch and give --customer, --case, --fingerprint, --expires and --reason"));
     };
     let patch = context.patch(patch)?;
-    require(context, &gate, &patch, customer).await?;
+    require_now(context, &gate, &patch, customer).await?;
     let decision = gate.settle(patch.sha256, customer, now).await?;
     let expires = match expires {
         Expiry::At(at) => *at,
@@ -179,7 +182,7 @@ fn line(view: &WaiverView) -> String {
 pub async fn approve(context: &Context, verb: &Approve) -> Result<Exit, Failure> {
     let patch = context.patch(&verb.patch)?;
     let gate = context.gate(context.journal().await?)?;
-    require(context, &gate, &patch, &verb.customer).await?;
+    require_now(context, &gate, &patch, &verb.customer).await?;
     let yes = Yes { revision: verb.revision, role: verb.role, by: &user(), comment: verb.comment.as_deref().unwrap_or_default() };
     done(&gate.approve(patch.sha256, &verb.customer, &yes, Timestamp::now()).await?, &verb.answer)
 }
@@ -191,8 +194,14 @@ pub async fn reject(context: &Context, verb: &Reject) -> Result<Exit, Failure> {
     done(&gate.reject(patch.sha256, &verb.customer, &user(), &verb.reason, Timestamp::now()).await?, &verb.answer)
 }
 
-/// Takes back a waiver, an approval or a rejection.
+/// Takes back a waiver, an approval or a rejection. What comes of it is decided by what is asked for now, or not at all.
 pub async fn revoke(context: &Context, verb: &Revoke) -> Result<Exit, Failure> {
     let gate = context.gate(context.journal().await?)?;
-    done(&gate.revoke(verb.id, &user(), &verb.reason, Timestamp::now()).await?, &verb.answer)
+    let (patch, customer) = gate.revoke(verb.id, &user(), &verb.reason, Timestamp::now()).await?;
+    let decided = async {
+        require_now(context, &gate, &context.stored(&patch.to_string())?, &customer).await?;
+        Ok::<_, Failure>(gate.settle(patch, &customer, Timestamp::now()).await?)
+    };
+    let decision = decided.await.inspect_err(|_| super::say(format_args!("{} is taken back, and there is no decision now", verb.id)))?;
+    done(&decision, &verb.answer)
 }

@@ -231,7 +231,8 @@ impl Gate {
         Ok(self.journal.latest_record().await?.map_or(now, |latest| latest.max(now)))
     }
 
-    /// Approves the current revision.
+    /// Approves the current revision, by what was required last: call [`Gate::require`] first, so that nobody approves by what was
+    /// required once.
     ///
     /// # Errors
     /// When the revision is not the current one, or there is nothing that this person may approve.
@@ -262,23 +263,24 @@ impl Gate {
         Err(GateError::Busy)
     }
 
-    /// Rejects the patch, whatever its results are or will be, until that is revoked.
+    /// Rejects the patch, whatever its results are or will be, until that is revoked. Whatever was required, that keeps the gate closed.
     ///
     /// # Errors
     /// When the gate was never asked about it.
     pub async fn reject(&self, patch: Digest, customer: &Name, by: &str, reason: &str, now: Timestamp) -> Result<Decision, GateError> {
-        self.settle(patch, customer, now).await?;
+        self.read(patch, customer, None, now).await?;
         let rejection = Rejection { patch, customer: customer.clone(), by: by.to_owned(), reason: reason.to_owned() };
         self.journal.append_with(None, now, vec![Record::Rejected { id: Uuid::now_v7(), rejection }], Vec::new()).await?;
         self.settle(patch, customer, now).await
     }
 
-    /// Takes back a waiver, an approval or a rejection.
+    /// Takes back a waiver, an approval or a rejection, and says whose. What comes of it is decided by whoever asks next: it can be taken
+    /// back also where nothing can be required any more.
     ///
     /// # Errors
     /// When there is none such, or it was taken back before.
-    pub async fn revoke(&self, id: Uuid, by: &str, reason: &str, now: Timestamp) -> Result<Decision, GateError> {
-        let (patch, customer) = self.journal.scope_of(id).await?.ok_or(GateError::Unknown(id))?;
+    pub async fn revoke(&self, id: Uuid, by: &str, reason: &str, now: Timestamp) -> Result<(Digest, Name), GateError> {
+        let (patch, customer) = self.about(id).await?;
         let records = Records::fold(patch, &customer, &self.journal.records(patch, &customer).await?, Timestamp::MAX);
         let waiver = records.waivers.iter().find(|one| one.id == id).map(|one| one.revoked.is_some());
         let approval = records.approvals.iter().find(|one| one.id == id).map(|one| one.revoked.is_some());
@@ -293,10 +295,11 @@ impl Gate {
             None => Record::ApprovalRevoked { id, by, reason },
         };
         self.journal.append_with(None, now, vec![record], Vec::new()).await?;
-        self.settle(patch, &customer, now).await
+        Ok((patch, customer))
     }
 
-    /// Proposes to waive a finding that stands in the way now. It counts once another person consents.
+    /// Proposes to waive a finding that stands in the way now. It counts once another person consents. As with [`Gate::approve`], what is
+    /// required now has to be on record.
     ///
     /// # Errors
     /// When there is no such finding, or the policy does not let it be waived, or not for so long.
@@ -330,12 +333,12 @@ impl Gate {
         Ok(whole)
     }
 
-    /// Consents to a waiver that somebody else has proposed.
+    /// Consents to a waiver that somebody else has proposed. As with [`Gate::approve`], what is required now has to be on record.
     ///
     /// # Errors
     /// When there is none such, or this person may not, or it would not count anyway.
     pub async fn consent(&self, id: Uuid, by: &str, now: Timestamp) -> Result<Decision, GateError> {
-        let (patch, customer) = self.journal.scope_of(id).await?.ok_or(GateError::Unknown(id))?;
+        let (patch, customer) = self.about(id).await?;
         let (_, read) = self.settled(patch, &customer, now).await?;
         let record = read.inputs.waivers.iter().find(|one| one.id == id).ok_or(GateError::Unknown(id))?;
         let wrong = match flaw(record, read.inputs.requirements.policy.waiver.as_ref(), read.as_of) {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Redirect;
-use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::Web;
@@ -15,7 +14,7 @@ use crate::api::runs::{RunRequest, begin};
 use crate::api::{Problem, Role};
 use crate::id::{Digest, Name, RunId};
 use crate::lab::desk::queue::CallOff;
-use crate::lab::gate::{Question, Yes};
+use crate::lab::gate::Yes;
 use crate::plan::Request;
 use crate::report::html::Sign;
 use crate::verdict::gate::{Decision, Waiver};
@@ -86,25 +85,7 @@ fn back(web: &Web, sent: &Sent, decision: &Decision, told: &str) -> Redirect {
 /// Asks the gate: from here on the patch is held to what policy, builds and images are now.
 pub async fn ask(State(web): State<Arc<Web>>, Path(place): Path<(String, String)>, sent: Sent) -> Done {
     form!(sent, Role::Engineer, {
-        let (patch, customer) = scope(&place)?;
-        let desk = web.service.desk.clone();
-        let read = tokio::task::spawn_blocking(move || {
-            let stored = desk.stored(&patch.to_string())?;
-            let catalog = desk.catalog()?;
-            let images = desk.sealed(&catalog)?;
-            Ok::<_, Problem>((stored, catalog, images))
-        });
-        let (stored, catalog, images) = read.await.map_err(Problem::fault)??;
-        let question = Question {
-            patch: &stored.planned(),
-            customer: &customer,
-            catalog: &catalog,
-            images: &images,
-            simulated: web.service.desk.workshop.is_simulated(),
-            by: sent.visitor.caller.name.as_str(),
-        };
-        web.gate.require(&question, sent.visitor.now).await?;
-        let decision = web.gate.settle(patch, &customer, sent.visitor.now).await?;
+        let decision = web.service.decisions.ask(&scope(&place)?, sent.visitor.caller.name.as_str()).await?;
         Ok(back(&web, &sent, &decision, "The gate was asked."))
     })
 }
@@ -112,7 +93,7 @@ pub async fn ask(State(web): State<Arc<Web>>, Path(place): Path<(String, String)
 /// Approves the revision that the person saw.
 pub async fn approve(State(web): State<Arc<Web>>, Path(place): Path<(String, String)>, sent: Sent) -> Done {
     form!(sent, Role::Approver, {
-        let (patch, customer) = scope(&place)?;
+        let key = scope(&place)?;
         let comment = sent.fields.comment("comment")?;
         let yes = Yes {
             revision: Some(sent.fields.need("revision")?),
@@ -120,7 +101,7 @@ pub async fn approve(State(web): State<Arc<Web>>, Path(place): Path<(String, Str
             by: sent.visitor.caller.name.as_str(),
             comment: &comment,
         };
-        let decision = web.gate.approve(patch, &customer, &yes, sent.visitor.now).await?;
+        let decision = web.service.decisions.approve(&key, &yes).await?;
         Ok(back(&web, &sent, &decision, "Your approval is on record."))
     })
 }
@@ -128,9 +109,9 @@ pub async fn approve(State(web): State<Arc<Web>>, Path(place): Path<(String, Str
 /// Rejects the patch for a customer.
 pub async fn reject(State(web): State<Arc<Web>>, Path(place): Path<(String, String)>, sent: Sent) -> Done {
     form!(sent, Role::Approver, {
-        let (patch, customer) = scope(&place)?;
+        let key = scope(&place)?;
         let reason = sent.fields.words("reason")?;
-        let decision = web.gate.reject(patch, &customer, sent.visitor.caller.name.as_str(), &reason, sent.visitor.now).await?;
+        let decision = web.service.decisions.reject(&key, sent.visitor.caller.name.as_str(), &reason).await?;
         Ok(back(&web, &sent, &decision, "Your rejection is on record."))
     })
 }
@@ -148,7 +129,7 @@ pub async fn waive(State(web): State<Arc<Web>>, Path(place): Path<(String, Strin
             expires: sent.fields.moment("expires")?,
             reason: sent.fields.words("reason")?,
         };
-        web.gate.propose(waiver, sent.visitor.caller.name.as_str(), sent.visitor.now).await?;
+        web.service.decisions.propose(waiver, sent.visitor.caller.name.as_str()).await?;
         let told = "The waiver is proposed; a second person has to consent.";
         Ok(sent.visitor.go(&web, &format!("/patches/{patch}/{customer}#waivers"), Sign::Good, told))
     })
@@ -157,7 +138,7 @@ pub async fn waive(State(web): State<Arc<Web>>, Path(place): Path<(String, Strin
 /// Consents to a waiver that somebody else has proposed.
 pub async fn consent(State(web): State<Arc<Web>>, Path(id): Path<String>, sent: Sent) -> Done {
     form!(sent, Role::Approver, {
-        let decision = web.gate.consent(part::<Uuid>(&id, "waiver")?, sent.visitor.caller.name.as_str(), Timestamp::now()).await?;
+        let decision = web.service.decisions.consent(part::<Uuid>(&id, "waiver")?, sent.visitor.caller.name.as_str()).await?;
         Ok(back(&web, &sent, &decision, "The waiver is in force."))
     })
 }
@@ -167,7 +148,7 @@ pub async fn revoke(State(web): State<Arc<Web>>, Path(id): Path<String>, sent: S
     form!(sent, Role::Engineer, {
         let id = part::<Uuid>(&id, "record")?;
         let reason = sent.fields.words("reason")?;
-        let decision = web.gate.revoke(id, sent.visitor.caller.name.as_str(), &reason, sent.visitor.now).await?;
+        let decision = web.service.decisions.revoke(id, sent.visitor.caller.name.as_str(), &reason).await?;
         Ok(back(&web, &sent, &decision, "It is taken back."))
     })
 }

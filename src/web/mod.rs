@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! router -> visitor: session, token still good? -> pages: fetch -> view: a function of values -> template
-//!                                               -> forms: sent from here? token right? role? -> gate, queue -> back to a page
+//!                                               -> forms: sent from here? token right? role? -> decisions, queue -> back to a page
 //! ```
 //!
 //! [`view`] says what a page shows; the templates in `pages/` show it; handlers fetch what a view needs and check who asks. Programs use
@@ -41,22 +41,19 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use crate::api::Service;
-use crate::lab::gate::Gate;
 use session::Sessions;
 use shelf::Shelf;
 
 /// What the handlers share.
 pub struct Web {
     pub service: Arc<Service>,
-    pub gate: Gate,
     pub sessions: Sessions,
     pub shelf: Shelf,
 }
 
 /// The dashboard's routes, for [`api::router`](crate::api::router).
 pub fn router(service: Arc<Service>) -> Router<Arc<Service>> {
-    let gate = service.decisions.gate.clone();
-    let web = Arc::new(Web { service, gate, sessions: Sessions::default(), shelf: Shelf::default() });
+    let web = Arc::new(Web { service, sessions: Sessions::default(), shelf: Shelf::default() });
     Router::new()
         .route("/", get(overview::board))
         .route("/login", get(login::page).post(login::sign_in))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
 
 use super::fields::Fields;
 use super::view::cell::{CellPage, CellView};
@@ -23,7 +24,7 @@ use crate::id::{CellId, Digest, Name, RunId};
 use crate::journal::projection::RunFilter;
 use crate::journal::{Event, Record, RunState};
 use crate::lab::desk::slots;
-use crate::lab::gate::GateError;
+use crate::lab::gate::Gate;
 use crate::lab::history::History;
 use crate::lab::patches::StoredPatch;
 use crate::plan::Request;
@@ -183,19 +184,17 @@ pub async fn decision(
 ) -> Result<Response, Trouble> {
     page!(visitor, {
         let (sha256, customer): (Digest, Name) = (part(&patch, "patch")?, part(&customer, "customer")?);
-        let now = visitor.now;
-        let decision = match web.gate.settle(sha256, &customer, now).await {
-            Ok(decision) => decision,
-            Err(GateError::NotAsked { .. }) => {
-                let stored = web.candidate(sha256).await?;
-                let frame = visitor.frame(&web, Section::Board, "Not asked yet").await?;
-                return Ok(show(&AskPage::of(frame, sha256, &stored.manifest, &customer)));
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let journal = &web.service.journal;
+        let known = Records::fold(sha256, &customer, &journal.records(sha256, &customer).await?, Timestamp::MAX);
+        if known.requirements.is_none() {
+            let stored = web.candidate(sha256).await?;
+            let frame = visitor.frame(&web, Section::Board, "Not asked yet").await?;
+            return Ok(show(&AskPage::of(frame, sha256, &stored.manifest, &customer)));
+        }
+        let decision = web.service.decisions.decision(&(sha256, customer.clone()), visitor.caller.name.as_str()).await?;
         // A clock that was ahead when something was put on record does not hide it.
-        let now = now.max(decision.as_of);
-        let entries = web.service.journal.records(sha256, &customer).await?;
+        let now = visitor.now.max(decision.as_of);
+        let entries = journal.records(sha256, &customer).await?;
         let records = Records::fold(sha256, &customer, &entries, now);
         let decided = entries.iter().rev().filter_map(|entry| match &entry.event {
             Event::Recorded { record } => match &**record {
@@ -210,7 +209,7 @@ pub async fn decision(
             requirements: records.requirements.as_ref(),
             approvals: &records.approvals,
             rejections: &records.rejections,
-            waivers: &web.gate.waivers(Some(sha256), Some(&customer), now).await?,
+            waivers: &Gate::new(journal.clone()).waivers(Some(sha256), Some(&customer), now).await?,
             history: &history,
             viewer: visitor.caller.name.as_str(),
             now,

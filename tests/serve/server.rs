@@ -14,6 +14,11 @@ use ureq::Agent;
 /// Machines that take their time, so that a run can be caught in the middle.
 pub const IN_REAL_TIME: &str = "[pace]\nreal-time = true\n";
 
+/// One small run and an approval fulfil it.
+pub const POLICY: &str = "title = \"Acme\"\n[policy]\nvalid-for = \"14d\"\n[policy.require]\nbuilds = [\"web\"]\nenvironments = []\n\
+                          hardware = [\"virtio-bios\"]\nsuites = [\"web-server\"]\n[[policy.approval]]\nrole = \"approver\"\ncount = 1\n\
+                          [policy.waiver]\ncases = [\"*\"]\nlongest = \"30d\"\n";
+
 pub struct Lab {
     pub state: tempfile::TempDir,
     /// The folder with its builds.
@@ -27,6 +32,25 @@ impl Lab {
         let lab = Self { state: tempfile::tempdir().expect("a folder"), folder, scenario: None };
         let added = lab.patchlab(&["patch", "add", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/patches/good-motd")], None);
         assert!(added.status.success(), "{added:?}");
+        lab
+    }
+
+    /// A lab with a folder of its own: a customer with this policy, and one without any.
+    pub fn with_policy(policy: &str) -> Self {
+        let mut lab = Self::new();
+        let folder = lab.state.path().join("lab");
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR"));
+        std::fs::create_dir_all(folder.join("builds")).expect("a folder");
+        for shared in ["images", "test-suites", "builds/hardware"] {
+            std::os::unix::fs::symlink(shipped.join(shared), folder.join(shared)).expect("a link");
+        }
+        for (customer, about) in [("acme", policy), ("other", "title = \"No policy\"\n")] {
+            let builds = folder.join("builds").join(customer);
+            std::fs::create_dir(&builds).expect("a folder");
+            std::fs::copy(shipped.join("builds/acme/web.toml"), builds.join("web.toml")).expect("copied");
+            std::fs::write(builds.join("customer.toml"), about).expect("written");
+        }
+        lab.folder = folder;
         lab
     }
 

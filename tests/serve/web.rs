@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::server::{Lab, Server};
+use super::server::{Lab, POLICY, Server};
 
 const PAGES: [&str; 8] =
     ["/", "/runs", "/patches", "/approvals", "/waivers", "/lab", "/launch", "/runs/01a20168-5e49-7615-ac41-017ca710af21"];
@@ -286,4 +286,31 @@ fn a_patch_is_approved_by_another_person_than_launched_it() {
     assert_eq!(second.send(&format!("{place}/reject"), &[("reason", " ")]).status, 400, "a rejection needs a reason");
     assert_eq!(second.send(&format!("{place}/reject"), &[("reason", "not today")]).status, 303);
     assert!(browser.get(&place).body.contains("<b>rejected</b>"));
+}
+
+#[test]
+fn a_policy_that_was_changed_counts_before_anybody_acts() {
+    let lab = Lab::with_policy(POLICY);
+    let (engineer, approver) = (lab.token("engineer"), lab.token("approver"));
+    let policy = lab.folder.join("builds/acme/customer.toml");
+    let server = lab.serve(&[]);
+    let launch = serde_json::json!({ "patch": "good-motd", "builds": ["web"], "hardware": ["virtio-bios"], "customers": ["acme"] });
+    let launched = server.post("/api/v1/runs", &engineer, &[], &launch).json();
+    server.ended(launched["run"].as_str().expect("a run"), &engineer);
+    let [mut browser, mut second] = [&engineer, &approver].map(|token| Browser::signed_in(&server, token));
+    let place = format!("/patches/{}/acme", launched["patch"]["sha256"].as_str().expect("a digest"));
+    assert_eq!(browser.send(&format!("{place}/ask"), &[]).status, 303);
+    let revision = second.get(&place).field("revision");
+    // Nobody tells the server, and it looks every few seconds alone.
+    std::fs::write(&policy, POLICY.replace("count = 1", "count = 2")).expect("written");
+    let approved = second.send(&format!("{place}/approve"), &[("revision", &revision)]);
+    assert_eq!(approved.status, 409, "{approved:?}");
+    let now = second.get(&place);
+    assert_eq!(second.send(&format!("{place}/approve"), &[("revision", &now.field("revision"))]).status, 303);
+    assert!(second.get(&place).body.contains("<b>pending</b>"), "one of two");
+    // A catalog with mistakes.
+    std::fs::write(&policy, "[policy").expect("written");
+    assert_eq!(browser.send(&format!("{place}/ask"), &[]).status, 409);
+    assert_eq!(browser.get(&place).status, 409, "nobody knows what is asked for");
+    assert_eq!(second.send(&format!("{place}/reject"), &[("reason", "not today")]).status, 303, "a rejection always counts");
 }

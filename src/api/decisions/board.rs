@@ -21,7 +21,7 @@ use crate::id::{Digest, Name};
 use crate::journal::news::{About, News};
 use crate::journal::{Event, Journal, JournalError, Record};
 use crate::lab::desk::Desk;
-use crate::lab::gate::{Gate, Question};
+use crate::lab::gate::Gate;
 use crate::verdict::gate::{Decision, Status};
 
 /// A patch and a customer.
@@ -93,7 +93,7 @@ pub struct Counts {
 pub struct Board {
     pub desk: Arc<Desk>,
     pub journal: Journal,
-    pub gate: Gate,
+    pub(in crate::api) gate: Gate,
     pub grounds: Grounds,
     pub candidates: Candidates,
     pub counts: Counts,
@@ -233,7 +233,7 @@ impl Board {
         let mut tries = 0;
         let (decision, read) = loop {
             let read = self.inner().seq;
-            let asked = self.ask(key, &ground, by).await;
+            let asked = self.put(key, &ground, by).await;
             // What can't be decided is not answered from memory either.
             let decision = asked.inspect_err(|_| {
                 self.inner().forget(key);
@@ -265,11 +265,9 @@ impl Board {
         Ok(answer)
     }
 
-    async fn ask(&self, (patch, customer): &Key, ground: &super::ground::Ground, by: &str) -> Result<Decision, Problem> {
+    async fn put(&self, (patch, customer): &Key, ground: &super::ground::Ground, by: &str) -> Result<Decision, Problem> {
         let patch = self.candidates.planned(&self.desk, *patch).await?;
-        let simulated = self.desk.workshop.is_simulated();
-        let question = Question { patch: &patch, customer, catalog: &ground.catalog, images: &ground.images, simulated, by };
-        self.gate.require(&question, Timestamp::now()).await?;
+        self.desk.require(&self.gate, &patch, customer, (&ground.catalog, &ground.images), by).await?;
         Ok(self.gate.stand(patch.sha256, customer, Timestamp::now()).await?)
     }
 

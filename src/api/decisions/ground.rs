@@ -1,6 +1,7 @@
 //! What decisions are asked about: the catalog and the images as they are now, and the candidates by their names.
 //!
-//! Invariant: the catalog is read in the background, never by whoever asks for a decision; one with mistakes opens nothing.
+//! Invariant: the catalog is read in the background and by people who act, never by whoever asks for a decision; one with mistakes opens
+//! nothing.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,6 +36,8 @@ pub struct Ground {
 #[derive(Default)]
 pub struct Grounds {
     newest: Mutex<Newest>,
+    /// Who reads at a time: what was read first never takes the place of what was read last.
+    reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -70,6 +73,7 @@ impl Grounds {
 
     /// Reads the catalog and the images again. Returns whether anything has changed.
     pub async fn refresh(&self, desk: &Arc<Desk>) -> bool {
+        let _one_at_a_time = self.reading.lock().await;
         let desk = desk.clone();
         let read = tokio::task::spawn_blocking(move || {
             let loading = load(&desk.folder);

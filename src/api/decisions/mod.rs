@@ -7,6 +7,7 @@
 //!            Gate::require, Gate::stand -> journal
 //! ```
 
+mod acts;
 pub mod board;
 mod ground;
 mod keeper;

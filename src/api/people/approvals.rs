@@ -115,12 +115,11 @@ pub async fn approve(
     allowed(&service, &caller, Role::Approver, "approve").await?;
     text("comment", &request.comment, 0)?;
     once(&service, &caller, &headers, &("approvals", &request), async {
-        let (patch, customer) = scope(&service, &caller, &request.patch, &request.customer).await?;
-        let gate = &service.decisions.gate;
+        let key = scope(&service, &request.patch, &request.customer).await?;
         let by = caller.name.as_str();
         let yes = Yes { revision: Some(request.revision), role: caller.role, by, comment: &request.comment };
-        let decision = gate.approve(patch, &customer, &yes, Timestamp::now()).await?;
-        let given = gate.approvals(Some(patch), Some(&customer)).await?;
+        let decision = service.decisions.approve(&key, &yes).await?;
+        let given = service.decisions.gate.approvals(Some(key.0), Some(&key.1)).await?;
         let id = given.iter().rev().find(|view| view.record.approval.by == by).map(|view| view.record.id);
         let id = id.ok_or_else(|| Problem::fault("the approval that was just given is not on record"))?;
         Ok((StatusCode::CREATED, said(id, &decision)))

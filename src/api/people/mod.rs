@@ -101,11 +101,8 @@ fn text(field: &str, text: &str, least: usize) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not-what-is-asked-for", detail))
 }
 
-/// The patch and the customer, with the decision made by what the catalog is now.
-async fn scope(service: &Service, caller: &Caller, patch: &str, customer: &Name) -> Result<Key, Problem> {
-    let key = (super::decisions::patch_of(service, patch).await?, customer.clone());
-    service.decisions.current(&key, caller.name.as_str()).await?;
-    Ok(key)
+async fn scope(service: &Service, patch: &str, customer: &Name) -> Result<Key, Problem> {
+    Ok((super::decisions::patch_of(service, patch).await?, customer.clone()))
 }
 
 /// Does something once: a request with a key that was answered before gets that answer again.
@@ -158,9 +155,8 @@ async fn revoke(
     let id = record(id)?;
     text("reason", &request.reason, 1)?;
     once(service, caller, headers, &("revoke", id, request), async {
-        let gate = &service.decisions.gate;
-        gate.must_be(id, kind).await?;
-        let decision = gate.revoke(id, caller.name.as_str(), &request.reason, Timestamp::now()).await?;
+        service.decisions.gate.must_be(id, kind).await?;
+        let decision = service.decisions.revoke(id, caller.name.as_str(), &request.reason).await?;
         Ok((StatusCode::OK, serde_json::to_value(decision).map_err(Problem::fault)?))
     })
     .await

@@ -93,11 +93,10 @@ pub async fn reject(
     allowed(&service, &caller, Role::Approver, "reject").await?;
     text("reason", &request.reason, 1)?;
     once(&service, &caller, &headers, &("rejections", &request), async {
-        let (patch, customer) = scope(&service, &caller, &request.patch, &request.customer).await?;
-        let gate = &service.decisions.gate;
+        let key = scope(&service, &request.patch, &request.customer).await?;
         let by = caller.name.as_str();
-        let decision = gate.reject(patch, &customer, by, &request.reason, Timestamp::now()).await?;
-        let given = gate.rejections(Some(patch), Some(&customer)).await?;
+        let decision = service.decisions.reject(&key, by, &request.reason).await?;
+        let given = service.decisions.gate.rejections(Some(key.0), Some(&key.1)).await?;
         let id = given.iter().rev().find(|record| record.rejection.by == by).map(|record| record.id);
         let id = id.ok_or_else(|| Problem::fault("the rejection that was just given is not on record"))?;
         Ok((StatusCode::CREATED, said(id, &decision)))

@@ -132,12 +132,11 @@ pub async fn propose(
     allowed(&service, &caller, Role::Engineer, "waive").await?;
     text("reason", &request.reason, 1)?;
     once(&service, &caller, &headers, &("waivers", &request), async {
-        let (patch, customer) = scope(&service, &caller, &request.patch, &request.customer).await?;
+        let (patch, customer) = scope(&service, &request.patch, &request.customer).await?;
         let WaiverRequest { case, hardware, fingerprint, expires, reason, .. } = request.clone();
         let waiver = Waiver { patch, customer: customer.clone(), case, hardware, fingerprint, expires, reason };
-        let gate = &service.decisions.gate;
-        let record = gate.propose(waiver, caller.name.as_str(), Timestamp::now()).await?;
-        let views = gate.waivers(Some(patch), Some(&customer), Timestamp::now()).await?;
+        let record = service.decisions.propose(waiver, caller.name.as_str()).await?;
+        let views = service.decisions.gate.waivers(Some(patch), Some(&customer), Timestamp::now()).await?;
         let view = views.into_iter().find(|view| view.record.id == record.id);
         let view = view.ok_or_else(|| Problem::fault("the waiver that was just proposed is not on record"))?;
         Ok((StatusCode::CREATED, serde_json::to_value(WaiverReport::from(view)).map_err(Problem::fault)?))
@@ -161,9 +160,8 @@ pub async fn consent(
     allowed(&service, &caller, Role::Approver, "consent").await?;
     let id = record(&id)?;
     once(&service, &caller, &headers, &("consent", id), async {
-        let gate = &service.decisions.gate;
-        gate.must_be(id, "waiver-proposed").await?;
-        let decision = gate.consent(id, caller.name.as_str(), Timestamp::now()).await?;
+        service.decisions.gate.must_be(id, "waiver-proposed").await?;
+        let decision = service.decisions.consent(id, caller.name.as_str()).await?;
         Ok((StatusCode::OK, serde_json::to_value(decision).map_err(Problem::fault)?))
     })
     .await

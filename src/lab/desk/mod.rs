@@ -14,13 +14,14 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 pub use self::error::DeskError;
 pub use self::work::{new_run, slots};
 use super::clock::Clock;
 use super::evidence::EvidenceStore;
-use super::gate::Gate;
+use super::gate::{Gate, GateError, Question};
 use super::history::History;
 use super::images;
 use super::patches::{PatchStore, StoredPatch};
@@ -33,7 +34,7 @@ use crate::hypervisor::Hypervisor;
 use crate::id::{Digest, Name, RunId};
 use crate::journal::projection::RunFilter;
 use crate::journal::{Journal, RunState};
-use crate::plan::{Plan, PreparedSuite, Request, SealedImage, plan};
+use crate::plan::{Plan, PlannedPatch, PreparedSuite, Request, SealedImage, plan};
 
 /// Runs from which the usual times are learnt.
 const REMEMBERED: u32 = 50;
@@ -99,6 +100,14 @@ impl Desk {
         loading.catalog.ok_or_else(|| DeskError::asked("the catalog has mistakes; nothing was done"))
     }
 
+    /// The catalog as it is now, for whoever has heard of its warnings.
+    pub fn catalog_again(&self) -> Result<Catalog, DeskError> {
+        let loading = load(&self.folder);
+        let errors = || loading.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
+        let told = || errors().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        loading.catalog.ok_or_else(|| DeskError::Asked(format!("the catalog has mistakes; nothing was done\n{}", told())))
+    }
+
     pub async fn journal(&self) -> Result<Journal, DeskError> {
         Ok(Journal::open(&self.state.journal()).await?)
     }
@@ -106,6 +115,19 @@ impl Desk {
     /// The gate, which tells the lab's webhooks of final decisions.
     pub fn gate(&self, journal: Journal) -> Result<Gate, DeskError> {
         Ok(Gate::telling(journal, webhook::read(&self.folder)?))
+    }
+
+    /// Holds a candidate to what a customer's policy, the builds and the images ask of it: the catalog, and what the store has of its images.
+    pub async fn require(
+        &self,
+        gate: &Gate,
+        patch: &PlannedPatch,
+        customer: &Name,
+        (catalog, images): (&Catalog, &BTreeMap<Name, SealedImage>),
+        by: &str,
+    ) -> Result<(), GateError> {
+        let simulated = self.workshop.is_simulated();
+        gate.require(&Question { patch, customer, catalog, images, simulated, by }, Timestamp::now()).await
     }
 
     pub fn evidence(&self) -> Result<EvidenceStore, DeskError> {

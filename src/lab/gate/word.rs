@@ -80,6 +80,14 @@ impl Gate {
         self.refuse(what, None, by, GateError::Refused(reason.to_owned()), now).await.map(|_| ())
     }
 
+    /// The patch and the customer that the record with this id is about.
+    ///
+    /// # Errors
+    /// When the journal lets it down, or there is none such.
+    pub async fn about(&self, id: Uuid) -> Result<(Digest, Name), GateError> {
+        self.journal.scope_of(id).await?.ok_or(GateError::Unknown(id))
+    }
+
     /// Whether this is the id of a record of this kind.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::Web;
 use super::pages::{part, request};
 use super::visitor::{Sent, Trouble};
+use crate::api::people::allowed;
 use crate::api::runs::{RunRequest, begin};
 use crate::api::{Problem, Role};
 use crate::id::{Digest, Name, RunId};
@@ -25,6 +26,18 @@ macro_rules! form {
     ($sent:ident, $role:expr, $done:expr) => {
         async {
             $sent.visitor.caller.require($role)?;
+            $done
+        }
+        .await
+        .map_err(|trouble: Trouble| trouble.for_visitor(&$sent.visitor))
+    };
+}
+
+/// The same for a word to the gate: that the role is not enough is put on record.
+macro_rules! word {
+    ($web:ident, $sent:ident, $role:expr, $what:literal, $done:expr) => {
+        async {
+            allowed(&$web.service, &$sent.visitor.caller, $role, $what).await?;
             $done
         }
         .await
@@ -92,7 +105,7 @@ pub async fn ask(State(web): State<Arc<Web>>, Path(place): Path<(String, String)
 
 /// Approves the revision that the person saw.
 pub async fn approve(State(web): State<Arc<Web>>, Path(place): Path<(String, String)>, sent: Sent) -> Done {
-    form!(sent, Role::Approver, {
+    word!(web, sent, Role::Approver, "approve", {
         let key = scope(&place)?;
         let comment = sent.fields.comment("comment")?;
         let yes = Yes {
@@ -108,7 +121,7 @@ pub async fn approve(State(web): State<Arc<Web>>, Path(place): Path<(String, Str
 
 /// Rejects the patch for a customer.
 pub async fn reject(State(web): State<Arc<Web>>, Path(place): Path<(String, String)>, sent: Sent) -> Done {
-    form!(sent, Role::Approver, {
+    word!(web, sent, Role::Approver, "reject", {
         let key = scope(&place)?;
         let reason = sent.fields.words("reason")?;
         let decision = web.service.decisions.reject(&key, sent.visitor.caller.name.as_str(), &reason).await?;
@@ -118,7 +131,7 @@ pub async fn reject(State(web): State<Arc<Web>>, Path(place): Path<(String, Stri
 
 /// Proposes to waive a finding.
 pub async fn waive(State(web): State<Arc<Web>>, Path(place): Path<(String, String)>, sent: Sent) -> Done {
-    form!(sent, Role::Engineer, {
+    word!(web, sent, Role::Engineer, "waive", {
         let (patch, customer) = scope(&place)?;
         let waiver = Waiver {
             patch,
@@ -137,7 +150,7 @@ pub async fn waive(State(web): State<Arc<Web>>, Path(place): Path<(String, Strin
 
 /// Consents to a waiver that somebody else has proposed.
 pub async fn consent(State(web): State<Arc<Web>>, Path(id): Path<String>, sent: Sent) -> Done {
-    form!(sent, Role::Approver, {
+    word!(web, sent, Role::Approver, "consent", {
         let decision = web.service.decisions.consent(part::<Uuid>(&id, "waiver")?, sent.visitor.caller.name.as_str()).await?;
         Ok(back(&web, &sent, &decision, "The waiver is in force."))
     })
@@ -145,8 +158,10 @@ pub async fn consent(State(web): State<Arc<Web>>, Path(id): Path<String>, sent: 
 
 /// Takes back a waiver, an approval or a rejection.
 pub async fn revoke(State(web): State<Arc<Web>>, Path(id): Path<String>, sent: Sent) -> Done {
-    form!(sent, Role::Engineer, {
-        let id = part::<Uuid>(&id, "record")?;
+    let id = part::<Uuid>(&id, "record").map_err(Trouble::from).map_err(|trouble| trouble.for_visitor(&sent.visitor))?;
+    let kind = web.service.journal.kind_of(id).await?;
+    let role = if kind.as_deref() == Some("waiver-proposed") { Role::Engineer } else { Role::Approver };
+    word!(web, sent, role, "revoke", {
         let reason = sent.fields.words("reason")?;
         let decision = web.service.decisions.revoke(id, sent.visitor.caller.name.as_str(), &reason).await?;
         Ok(back(&web, &sent, &decision, "It is taken back."))

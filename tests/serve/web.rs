@@ -286,6 +286,15 @@ fn a_patch_is_approved_by_another_person_than_launched_it() {
     assert_eq!(second.send(&format!("{place}/reject"), &[("reason", " ")]).status, 400, "a rejection needs a reason");
     assert_eq!(second.send(&format!("{place}/reject"), &[("reason", "not today")]).status, 303);
     assert!(browser.get(&place).body.contains("<b>rejected</b>"));
+    // Who may not say a word may not take another's back either.
+    let rejections = server.get("/api/v1/rejections", &engineer).json();
+    let id = rejections["rejections"][0]["id"].as_str().expect("an id");
+    for kind in ["approvals", "waivers"] {
+        assert_eq!(browser.send(&format!("/{kind}/{id}/revoke"), &[("reason", "never mind")]).status, 403, "{kind}");
+    }
+    assert!(browser.get(&place).body.contains("<b>rejected</b>"));
+    assert_eq!(second.send(&format!("/approvals/{id}/revoke"), &[("reason", "never mind")]).status, 303);
+    assert!(browser.get(&place).body.contains("<b>approved</b>"));
 }
 
 #[test]

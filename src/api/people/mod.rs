@@ -87,7 +87,10 @@ fn record(id: &str) -> Result<Uuid, Problem> {
 }
 
 /// Whether the caller's role is enough. That it is not is put on record.
-async fn allowed(service: &Service, caller: &Caller, role: Role, what: &str) -> Result<(), Problem> {
+///
+/// # Errors
+/// When it is not, or the journal lets it down.
+pub async fn allowed(service: &Service, caller: &Caller, role: Role, what: &str) -> Result<(), Problem> {
     let Err(problem) = caller.require(role) else { return Ok(()) };
     service.decisions.gate.note_refusal(what, caller.name.as_str(), problem.detail(), Timestamp::now()).await?;
     Err(problem)

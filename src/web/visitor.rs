@@ -53,29 +53,7 @@ macro_rules! trouble {
     )*};
 }
 
-trouble!(crate::journal::JournalError, crate::lab::desk::DeskError);
-
-impl From<crate::lab::gate::GateError> for Trouble {
-    fn from(error: crate::lab::gate::GateError) -> Self {
-        refused(error).into()
-    }
-}
-
-/// What the gate did not do, as a problem.
-pub fn refused(error: crate::lab::gate::GateError) -> Problem {
-    use crate::lab::gate::GateError::{Busy, Journal, Moved, NoCustomer, NoPlan, NoPolicy, NotAsked, Refused, Unknown};
-    match error {
-        Journal(error) => error.into(),
-        Busy => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", error.to_string()).retry_after(1),
-        NoCustomer { .. } => Problem::not_found("no-such-customer", error.to_string()),
-        Unknown(_) => Problem::not_found("no-such-record", error.to_string()),
-        NoPolicy { .. } => Problem::conflict("no-policy", error.to_string()),
-        NoPlan(_) => Problem::conflict("no-plan", error.to_string()),
-        NotAsked { .. } => Problem::conflict("not-asked", error.to_string()),
-        Moved { .. } => Problem::conflict("superseded", error.to_string()),
-        Refused(_) => Problem::conflict("refused", error.to_string()),
-    }
-}
+trouble!(crate::journal::JournalError, crate::lab::desk::DeskError, crate::lab::gate::GateError);
 
 impl Visitor {
     /// The frame of a page for this person.

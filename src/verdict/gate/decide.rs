@@ -14,6 +14,10 @@ use super::{DecidedPatch, Decision, Digests, Reason, Requirement, Status, people
 use crate::id::{Digest, RunId};
 use crate::plan::PlannedCell;
 
+/// What stands in the way besides cells and approvals.
+const PATCH: &str = "patch";
+const REJECTION: &str = "rejection";
+
 /// Decides. Whatever is later than the moment is not there yet.
 pub fn decide(inputs: &GateInputs, as_of: Timestamp) -> Decision {
     let wanted = &inputs.requirements;
@@ -34,7 +38,7 @@ pub fn decide(inputs: &GateInputs, as_of: Timestamp) -> Decision {
     let superseded = inputs
         .superseded_by
         .as_ref()
-        .map(|by| plain("patch", Reason::Superseded, format!("{} ({}) took its place", by.id, by.sha256.short())));
+        .map(|by| plain(PATCH, Reason::Superseded, format!("{} ({}) took its place", by.id, by.sha256.short())));
     let requirements: Vec<Requirement> =
         cells.into_iter().map(|cell| cell.requirement).chain(approvals).chain(refused).chain(superseded).collect();
     let mut decision = Decision {
@@ -187,12 +191,11 @@ fn untried<'a>(seen: &'a [Observed<'a>]) -> (Reason, String, Option<&'a Observed
 fn rejection(inputs: &GateInputs, as_of: Timestamp) -> Option<Requirement> {
     let stands = |revoked: &Option<super::Act>| revoked.as_ref().is_none_or(|act| act.at > as_of);
     let record = inputs.rejections.iter().find(|record| record.at <= as_of && stands(&record.revoked))?;
-    Some(plain("rejection", Reason::Failed, format!("rejected by {} ({}): {}", record.rejection.by, record.id, record.rejection.reason)))
+    Some(plain(REJECTION, Reason::Failed, format!("rejected by {} ({}): {}", record.rejection.by, record.id, record.rejection.reason)))
 }
 
 fn status(inputs: &GateInputs, cells: &[Standing], approvals: &[Requirement], refused: bool, as_of: Timestamp) -> Status {
     let any = |wanted: &[Reason]| cells.iter().any(|cell| wanted.contains(&cell.requirement.reason));
-    let blamed = |requirement: &Requirement| requirement.findings.iter().any(|finding| finding.waiver.is_none() && finding.code != FLAKY);
     let late = inputs.requirements.deadline.is_some_and(|deadline| deadline <= as_of);
     let pending = if late { Status::Inconclusive } else { Status::Pending };
     match () {
@@ -211,9 +214,29 @@ fn status(inputs: &GateInputs, cells: &[Standing], approvals: &[Requirement], re
     }
 }
 
+/// Whether there is bad news that the patch is to blame for and nobody waived.
+fn blamed(requirement: &Requirement) -> bool {
+    requirement.findings.iter().any(|finding| finding.waiver.is_none() && finding.code != FLAKY)
+}
+
+/// Where a requirement comes among those that are open: what the status follows from first, so that people read the failure before what
+/// was not tried.
+fn place(status: Status, one: &Requirement) -> u8 {
+    let first = match status {
+        Status::Rejected => blamed(one) || one.what == REJECTION,
+        Status::Inconclusive => matches!(one.reason, Reason::Failed | Reason::Flaky | Reason::Errored),
+        Status::Superseded if one.what == PATCH => return 0,
+        Status::Superseded => one.reason == Reason::Superseded,
+        Status::Expired => one.reason == Reason::Stale,
+        Status::Pending | Status::Approved | Status::ApprovedWithWaivers => true,
+    };
+    if first { 1 } else { 2 }
+}
+
 fn summary(status: Status, requirements: &[Requirement], simulated: bool) -> String {
     let met = requirements.iter().filter(|one| one.reason.is_met()).count();
-    let open: Vec<&Requirement> = requirements.iter().filter(|one| !one.reason.is_met()).collect();
+    let mut open: Vec<&Requirement> = requirements.iter().filter(|one| !one.reason.is_met()).collect();
+    open.sort_by_key(|one| place(status, one));
     let told = match open.as_slice() {
         _ if requirements.is_empty() => "nothing is required, so nothing speaks for the patch".to_owned(),
         [] => format!("{met} of {met} requirements are met"),

@@ -64,6 +64,33 @@ fn a_deadline_turns_pending_into_inconclusive_and_nothing_else() {
 }
 
 #[test]
+fn the_summary_names_first_what_the_status_follows_from() {
+    for (outcome, status, told) in [
+        (Red("a"), Status::Rejected, "rejected: acme.web@uefi failed: a; 1 more open"),
+        (Fault, Status::Inconclusive, "inconclusive: acme.web@uefi errored: "),
+        (Running, Status::Pending, "pending: acme.web@bios missing: not tried; 1 more open"),
+    ] {
+        // The first of two cells was not tried.
+        let mut inputs = case(&[]).inputs;
+        let second = cell("web", "uefi");
+        inputs.requirements.plan.cells.push(second.clone());
+        inputs.runs.push(run(1, &[second], &[outcome]));
+        let decision = decide(&inputs, at(DAY));
+        assert_eq!(decision.status, status, "{outcome:?}");
+        assert!(decision.summary.starts_with(told), "{outcome:?}: {}", decision.summary);
+        assert_eq!(decision.requirements[0].what, "acme.web@bios", "the order of the requirements stays");
+    }
+    let mut inputs = case(&[]).inputs;
+    let rejection = Rejection { patch: inputs.requirements.patch, customer: name("acme"), by: "carol".to_owned(), reason: "no".to_owned() };
+    inputs.rejections = vec![RejectionRecord { id: Uuid::from_u128(9), rejection, at: at(1), revoked: None }];
+    let decision = decide(&inputs, at(DAY));
+    assert!(decision.summary.starts_with("rejected: rejection failed: rejected by carol"), "{}", decision.summary);
+    inputs.superseded_by = Some(DecidedPatch { id: name("other"), sha256: Digest::of("other") });
+    let decision = decide(&inputs, at(DAY));
+    assert!(decision.summary.starts_with("superseded: patch superseded: other ("), "{}", decision.summary);
+}
+
+#[test]
 fn a_verdict_speaks_as_long_as_the_policy_says() {
     let case = case(&[Pass]);
     let ended = fixture::ended(0);

@@ -215,7 +215,7 @@ fn people_are_who_their_tokens_say_and_agree_by_two() {
     let id = proposed.json()["id"].as_str().expect("an id").to_owned();
     let consent = |token: &str| server.post(&format!("/api/v1/waivers/{id}/consent"), token, &[], &json!({}));
     assert_eq!(code(&consent(&engineer)), (403, "not-allowed".to_owned()));
-    assert_eq!(code(&consent(&approver)), (409, "refused".to_owned()), "it is their own");
+    assert_eq!(code(&consent(&approver)), (409, "own-waiver".to_owned()));
     let waived = consent(&administrator);
     assert_eq!((waived.status, &waived.json()["requirements"][0]["reason"]), (200, &json!("waived")), "{waived:?}");
 
@@ -225,7 +225,7 @@ fn people_are_who_their_tokens_say_and_agree_by_two() {
     let stale = approve(&server, &administrator, &json!(old));
     assert_eq!(code(&stale), (409, "superseded-revision".to_owned()));
     let own = approve(&server, &approver, &tested["revision"]);
-    assert!(code(&own) == (409, "refused".to_owned()) && own.text.contains("launched"), "{own:?}");
+    assert!(code(&own) == (409, "own-run".to_owned()) && own.text.contains("launched"), "{own:?}");
     let forged = json!({ "patch": "good-motd", "customer": "acme", "revision": tested["revision"], "by": "somebody" });
     assert_eq!(server.post("/api/v1/approvals", &administrator, &[], &forged).status, 422);
     let approved = approve(&server, &administrator, &tested["revision"]);

@@ -10,7 +10,7 @@ use patchlab::catalog::policy::Role;
 use patchlab::id::{Digest, Name};
 use patchlab::journal::{Event, Journal, Record};
 use patchlab::lab::gate::{Gate, GateError, Question, Yes};
-use patchlab::verdict::gate::{Decision, Status, Waiver};
+use patchlab::verdict::gate::{Decision, Status, Unfit, Waiver};
 use serde_json::Value;
 
 const PATCH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/patches/good-motd");
@@ -165,7 +165,7 @@ fn from_the_first_question_to_yes_and_every_step_can_be_replayed() {
     assert_eq!(lab.code(&["approve", "good-motd", "--customer", "acme"]), 2);
     assert!(matches!(lab.approve(&asked, "bob"), Err(GateError::Moved { asked: 1, current: 2 })));
     assert_eq!(lab.approve(&passed, "bob").expect("approved").status, Status::Approved);
-    assert!(matches!(lab.approve(&lab.gate().1, "bob"), Err(GateError::Refused(_))), "once is enough");
+    assert!(matches!(lab.approve(&lab.gate().1, "bob"), Err(GateError::Unfit(Unfit::Approved { .. }))), "once is enough");
     let (code, approved) = lab.gate();
     assert_eq!((code, approved.status, approved.revision), (0, Status::Approved, 3));
     // Every decision says again what it said, at its moment.
@@ -272,7 +272,7 @@ fn a_new_failure_undoes_an_approval() {
     // Between the look and the word the run came in.
     assert!(matches!(lab.approve(&passed, "bob"), Err(GateError::Moved { .. })));
     let (_, now) = lab.gate();
-    assert!(matches!(lab.approve(&now, "bob"), Err(GateError::Refused(_))), "what failed can't be approved");
+    assert!(matches!(lab.approve(&now, "bob"), Err(GateError::Unfit(Unfit::Open { .. }))), "what failed can't be approved");
     assert_eq!(lab.gate().0, 1);
     let lab = Lab::new(&format!("{PLAIN}{APPROVED}"));
     lab.run("", &[]);

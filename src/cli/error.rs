@@ -120,6 +120,7 @@ impl From<GateError> for Failure {
             | GateError::NoPlan(_)
             | GateError::NotAsked { .. }
             | GateError::Refused(_)
+            | GateError::Unfit(_)
             | GateError::Moved { .. }
             | GateError::Unknown(_) => Self::usage(error),
         }

@@ -1,7 +1,8 @@
 //! The gate at work: reads the journal, has [`decide`] decide, and puts on record what changed.
 //!
-//! Invariants: nothing here decides. What a person does is checked against the newest decision and written only if nothing came between; a
-//! refusal is put on record too. No lock on the state folder is needed: a run may be going on.
+//! Invariants: nothing here decides, nor who may say what. An approval is checked against the newest decision and written only if nothing
+//! came between. Whatever else a person says is checked too, and may be overtaken before it is written; what it counts for is said by
+//! [`decide`] each time. A refusal is put on record. No lock on the state folder is needed: a run may be going on.
 
 pub mod herald;
 mod word;
@@ -23,8 +24,8 @@ use crate::journal::projection::RunFilter;
 use crate::journal::{Entry, Event, Journal, JournalError, Record, RunState};
 use crate::plan::{NoPlan, PlannedPatch, SealedImage, required};
 use crate::verdict::gate::{
-    Act, Approval, Decision, GateFinding, GateInputs, Records, Rejection, Requirements, RunEvidence, Waiver, WaiverRecord, decide, flaw,
-    same_person, until, void,
+    Act, Approval, Decision, GateFinding, GateInputs, Records, Rejection, Requirements, RunEvidence, Unfit, Waiver, WaiverRecord, decide,
+    flaw, unfit_to_approve, unfit_to_consent, until, void,
 };
 
 /// How often something is tried again when another process was faster.
@@ -43,6 +44,8 @@ pub enum GateError {
     NotAsked { patch: Digest, customer: Name },
     #[error("refused: {0}")]
     Refused(String),
+    #[error("refused: {0}")]
+    Unfit(#[from] Unfit),
     #[error("revision {asked} is not the current one, which is {current}: look again before you decide")]
     Moved { asked: u32, current: u32 },
     #[error("there is no waiver, approval or rejection {0}; list the waivers: patchlab waivers")]
@@ -243,8 +246,8 @@ impl Gate {
                 let refused = GateError::Moved { asked, current: decision.revision };
                 return Err(self.refuse("approve", Some((patch, customer)), yes.by, refused, now).await?);
             }
-            if let Some(why) = unfit(&decision, &read.inputs, yes) {
-                return Err(self.refuse("approve", Some((patch, customer)), yes.by, GateError::Refused(why), now).await?);
+            if let Some(unfit) = unfit_to_approve(&decision, &read.inputs, yes.by, yes.role) {
+                return Err(self.refuse("approve", Some((patch, customer)), yes.by, unfit.into(), now).await?);
             }
             let approval = Approval {
                 patch,
@@ -341,13 +344,8 @@ impl Gate {
         let (patch, customer) = self.about(id).await?;
         let (_, read) = self.settled(patch, &customer, now).await?;
         let record = read.inputs.waivers.iter().find(|one| one.id == id).ok_or(GateError::Unknown(id))?;
-        let wrong = match flaw(record, read.inputs.requirements.policy.waiver.as_ref(), read.as_of) {
-            _ if same_person(by, &record.proposed.by) => Some(format!("{by} has proposed it; another person has to consent")),
-            _ if record.consented.is_some() => Some("it has a second person's consent already".to_owned()),
-            wrong => wrong.map(str::to_owned),
-        };
-        if let Some(wrong) = wrong {
-            return Err(self.refuse("consent", Some((patch, &customer)), by, GateError::Refused(wrong), now).await?);
+        if let Some(unfit) = unfit_to_consent(record, read.inputs.requirements.policy.waiver.as_ref(), by, read.as_of) {
+            return Err(self.refuse("consent", Some((patch, &customer)), by, unfit.into(), now).await?);
         }
         let record = Record::WaiverConsented { id, by: by.to_owned() };
         self.journal.append_with(None, now, vec![record], Vec::new()).await?;
@@ -408,32 +406,6 @@ fn added(entry: &Entry) -> Option<(Digest, &Name)> {
             Record::PatchAdded { patch, id, .. } => Some((*patch, id)),
             _ => None,
         },
-        _ => None,
-    }
-}
-
-/// Why this person may not approve this decision.
-fn unfit(decision: &Decision, inputs: &GateInputs, yes: &Yes<'_>) -> Option<String> {
-    let policy = &inputs.requirements.policy;
-    let open = decision.requirements.iter().find(|one| !one.what.starts_with("approval:") && !one.reason.is_met());
-    let launched = inputs.runs.iter().find(|run| decision.digests.runs.contains_key(&run.state.run) && same_person(&run.state.by, yes.by));
-    let given = inputs.approvals.iter().find(|record| {
-        let approval = &record.approval;
-        record.revoked.is_none()
-            && approval.basis == decision.digests.basis
-            && same_person(&approval.by, yes.by)
-            && approval.role >= yes.role
-    });
-    match (open, launched, given) {
-        (Some(open), _, _) => Some(format!("it can't be approved as it stands: {} {}: {}", open.what, open.reason, open.message)),
-        _ if policy.approvals.is_empty() => Some("the policy asks for no approval: what passes is approved".to_owned()),
-        _ if !policy.approvals.iter().any(|asked| asked.role <= yes.role) => {
-            Some(format!("the policy asks for no approval that the role {} could give", yes.role))
-        }
-        (_, Some(run), _) if !policy.launcher_may_approve => {
-            Some(format!("{} launched run {} that it rests on; another person has to approve it", yes.by, run.state.run))
-        }
-        (_, _, Some(record)) => Some(format!("{} has approved it already ({})", yes.by, record.id)),
         _ => None,
     }
 }

@@ -35,7 +35,7 @@ use super::{Caller, Role, Service};
 use crate::catalog::text::Span;
 use crate::id::{Digest, Name};
 use crate::lab::gate::GateError;
-use crate::verdict::gate::Status;
+use crate::verdict::gate::{Status, Unfit};
 
 /// The longest that an answer is waited for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -55,7 +55,9 @@ impl From<GateError> for Problem {
             GateError::NoPolicy { .. } => Self::conflict("no-policy", told),
             GateError::NoPlan(_) => Self::conflict("no-plan", told),
             GateError::NotAsked { .. } => Self::not_found("not-asked", told),
-            GateError::Refused(_) => Self::conflict("refused", told),
+            GateError::Unfit(Unfit::OwnRun { .. }) => Self::conflict("own-run", told),
+            GateError::Unfit(Unfit::OwnWaiver { .. }) => Self::conflict("own-waiver", told),
+            GateError::Refused(_) | GateError::Unfit(_) => Self::conflict("refused", told),
             GateError::Moved { .. } => Self::conflict("superseded-revision", told),
             GateError::Unknown(_) => Self::not_found("no-such-record", told),
             GateError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", told).retry_after(1),

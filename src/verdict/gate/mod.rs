@@ -16,7 +16,7 @@ pub use applied::{AppliedPolicy, applied, sole_customer};
 pub use decide::decide;
 pub use evidence::findings;
 pub use inputs::{GateInputs, Records, RunEvidence, same_person, until};
-pub use people::{flaw, void};
+pub use people::{Unfit, flaw, unfit_to_approve, unfit_to_consent, void};
 
 use std::collections::BTreeMap;
 

@@ -1,16 +1,66 @@
-//! What people's words count for: waivers and approvals.
+//! What people's words count for: waivers and approvals. Whose are taken.
 
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
+use thiserror::Error;
 use uuid::Uuid;
 
 use super::inputs::{GateInputs, same_person};
-use super::{Act, ApprovalRecord, GateFinding, Reason, Requirement, WaiverRecord};
+use super::{Act, ApprovalRecord, Decision, GateFinding, Reason, Requirement, WaiverRecord};
 use crate::catalog::policy::{Approvals, Role, WaiverRule};
-use crate::id::Digest;
+use crate::id::{Digest, RunId};
 use crate::plan::PlannedCell;
 use crate::verdict::health::pattern::matches;
+
+/// Why a person's word is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unfit {
+    #[error("it can't be approved as it stands: {what} {reason}: {message}")]
+    Open { what: String, reason: Reason, message: String },
+    #[error("the policy asks for no approval: what passes is approved")]
+    NotAsked,
+    #[error("the policy asks for no approval that the role {0} could give")]
+    Role(Role),
+    #[error("{by} launched run {run} that it rests on; another person has to approve it")]
+    OwnRun { by: String, run: RunId },
+    #[error("{by} has approved it already ({id})")]
+    Approved { by: String, id: Uuid },
+    #[error("{by} has proposed it; another person has to consent")]
+    OwnWaiver { by: String },
+    #[error("it has a second person's consent already")]
+    Consented,
+    #[error("{0}")]
+    Waiver(&'static str),
+}
+
+/// Why this person may not approve this decision in this role.
+pub fn unfit_to_approve(decision: &Decision, inputs: &GateInputs, by: &str, role: Role) -> Option<Unfit> {
+    let policy = &inputs.requirements.policy;
+    let open = decision.requirements.iter().find(|one| !one.what.starts_with("approval:") && !one.reason.is_met());
+    let launched = inputs.runs.iter().find(|run| decision.digests.runs.contains_key(&run.state.run) && same_person(&run.state.by, by));
+    let given = inputs.approvals.iter().find(|record| {
+        let approval = &record.approval;
+        record.revoked.is_none() && approval.basis == decision.digests.basis && same_person(&approval.by, by) && approval.role >= role
+    });
+    match (open, launched, given) {
+        (Some(open), _, _) => Some(Unfit::Open { what: open.what.clone(), reason: open.reason, message: open.message.clone() }),
+        _ if policy.approvals.is_empty() => Some(Unfit::NotAsked),
+        _ if !policy.approvals.iter().any(|asked| asked.role <= role) => Some(Unfit::Role(role)),
+        (_, Some(run), _) if !policy.launcher_may_approve => Some(Unfit::OwnRun { by: by.to_owned(), run: run.state.run }),
+        (_, _, Some(record)) => Some(Unfit::Approved { by: by.to_owned(), id: record.id }),
+        _ => None,
+    }
+}
+
+/// Why this person may not consent to this waiver.
+pub fn unfit_to_consent(record: &WaiverRecord, rule: Option<&WaiverRule>, by: &str, as_of: Timestamp) -> Option<Unfit> {
+    match flaw(record, rule, as_of) {
+        _ if same_person(by, &record.proposed.by) => Some(Unfit::OwnWaiver { by: by.to_owned() }),
+        _ if record.consented.is_some() => Some(Unfit::Consented),
+        flaw => flaw.map(Unfit::Waiver),
+    }
+}
 
 /// What is wrong with a waiver, whoever consents.
 pub fn flaw(record: &WaiverRecord, rule: Option<&WaiverRule>, as_of: Timestamp) -> Option<&'static str> {

@@ -6,7 +6,8 @@ use super::fixture::{DAY, Outcome, after, asks_for, at, case, cell, fingerprint,
 use crate::catalog::policy::Role;
 use crate::id::Digest;
 use crate::verdict::gate::{
-    Act, Approval, ApprovalRecord, GateInputs, Reason, Rejection, RejectionRecord, Status, Waiver, WaiverRecord, decide,
+    Act, Approval, ApprovalRecord, GateInputs, Reason, Rejection, RejectionRecord, Status, Unfit, Waiver, WaiverRecord, decide,
+    unfit_to_approve, unfit_to_consent,
 };
 
 fn act(by: &str, seconds: i64) -> Act {
@@ -190,6 +191,62 @@ fn approvals_by_table() {
     let basis = decide(&inputs, at(2 * DAY)).digests.basis;
     inputs.approvals[0].approval.basis = basis;
     assert_eq!(decide(&inputs, at(2 * DAY)).status, Status::Approved);
+}
+
+#[test]
+fn who_may_approve_by_table() {
+    use Role::{Administrator, Approver, Engineer};
+    let asked = [(Approver, 1), (Administrator, 1)];
+    let given = [("Bob", Approver)];
+    let run = case(&[Outcome::Pass]).inputs.runs[0].state.run;
+    let own_run = |by: &str| Some(Unfit::OwnRun { by: by.to_owned(), run });
+    let again = |by: &str| Some(Unfit::Approved { by: by.to_owned(), id: Uuid::from_u128(0) });
+    for (asked, by, role, expected) in [
+        (&asked[..], "carol", Approver, None),
+        (&asked, "carol", Administrator, None),
+        (&asked, "carol", Engineer, Some(Unfit::Role(Engineer))),
+        // Who launched the run, in whatever letters.
+        (&asked, "alice", Approver, own_run("alice")),
+        (&asked, " Alice", Administrator, own_run(" Alice")),
+        // Once in a role is enough; in a higher one it is another word.
+        (&asked, "bob", Approver, again("bob")),
+        (&asked, "BOB", Approver, again("BOB")),
+        (&asked, "bob", Administrator, None),
+        (&[], "carol", Administrator, Some(Unfit::NotAsked)),
+    ] {
+        let inputs = approved(asked, &given);
+        let decision = decide(&inputs, at(2 * DAY));
+        assert_eq!(unfit_to_approve(&decision, &inputs, by, role), expected, "{asked:?} {by} {role}");
+    }
+    let mut inputs = approved(&asked, &given);
+    inputs.requirements.policy.launcher_may_approve = true;
+    assert_eq!(unfit_to_approve(&decide(&inputs, at(2 * DAY)), &inputs, "alice", Approver), None);
+    let mut inputs = approved(&asked, &given);
+    inputs.approvals[0].revoked = Some(act("bob", DAY + 90));
+    assert_eq!(unfit_to_approve(&decide(&inputs, at(2 * DAY)), &inputs, "bob", Approver), None, "taken back");
+    // What nobody may approve: a cell that did not pass, and what a person is against.
+    let red = GateInputs { runs: case(&[Outcome::Red("web/a")]).inputs.runs, ..approved(&asked, &[]) };
+    let open = unfit_to_approve(&decide(&red, at(2 * DAY)), &red, "carol", Administrator);
+    assert!(matches!(open, Some(Unfit::Open { reason: Reason::Failed, .. })), "{open:?}");
+}
+
+#[test]
+fn who_may_consent_by_table() {
+    let rule = crate::verdict::gate::tests::requirements().policy.waiver;
+    let proposed = || WaiverRecord { consented: None, ..waiver() };
+    let own = |by: &str| Some(Unfit::OwnWaiver { by: by.to_owned() });
+    for (record, rule, by, expected) in [
+        (proposed(), rule.as_ref(), "bob", None),
+        (proposed(), rule.as_ref(), "alice", own("alice")),
+        (proposed(), rule.as_ref(), "ALICE ", own("ALICE ")),
+        (waiver(), rule.as_ref(), "carol", Some(Unfit::Consented)),
+        (proposed(), None, "bob", Some(Unfit::Waiver("the policy allows no waivers"))),
+        (WaiverRecord { revoked: Some(act("alice", 7300)), ..proposed() }, rule.as_ref(), "bob", Some(Unfit::Waiver("it is revoked"))),
+    ] {
+        assert_eq!(unfit_to_consent(&record, rule, by, at(DAY)), expected, "{by}: {record:?}");
+    }
+    let late = unfit_to_consent(&proposed(), rule.as_ref(), "bob", at(10 * DAY));
+    assert_eq!(late, Some(Unfit::Waiver("it has expired")));
 }
 
 type Later = (&'static str, fn(&mut GateInputs));

@@ -115,6 +115,19 @@ impl Journal {
         rows.iter().map(|row| self.entry(row)).collect()
     }
 
+    /// The entries of candidates that came in with this digest or this id, or that supersede this id. Some others may be among them.
+    ///
+    /// # Errors
+    /// As [`Journal::records`].
+    pub async fn candidates(&self, patch: Digest, id: &Name) -> Result<Vec<Entry>, JournalError> {
+        let query = sqlx::query(
+            "select e.* from records r join entries e on e.seq = r.seq
+             where r.kind = 'patch-added' and (r.patch = ? or instr(e.event, ?) > 0) order by r.seq",
+        );
+        let rows = self.rows(query.bind(patch.to_string()).bind(format!("\"{id}\""))).await?;
+        rows.iter().map(|row| self.entry(row)).collect()
+    }
+
     /// The patch and the customer of the record with this id, where there is one.
     ///
     /// # Errors
@@ -414,6 +427,24 @@ mod tests {
         altered(&folder, "delete from records where seq = 3; update projected set seq = 2").await;
         let journal = Journal::open(&folder.path().join("journal.sqlite")).await.expect("a journal");
         assert_eq!(journal.records(Digest::of("patch"), &acme).await.expect("records"), found);
+    }
+
+    #[tokio::test]
+    async fn candidates_are_found_by_what_they_are_and_by_whose_place_they_take() {
+        let (_folder, journal) = journal().await;
+        let name = |text: &str| text.parse::<Name>().expect("a name");
+        let added = |bytes: &str, id: &str, supersedes: &[&str]| Record::PatchAdded {
+            patch: Digest::of(bytes),
+            id: name(id),
+            supersedes: supersedes.iter().map(|id| name(id)).collect(),
+            by: "alice".to_owned(),
+        };
+        let all = [added("1", "one", &[]), added("2", "two", &["one", "zero"]), added("3", "one", &[]), added("4", "one-more", &[])];
+        journal.append_with(None, Timestamp::UNIX_EPOCH, all.to_vec(), Vec::new()).await.expect("appended");
+        for (bytes, id, expected) in [("1", "one", &[1, 2, 3][..]), ("2", "two", &[2]), ("4", "one-more", &[4]), ("9", "zero", &[2])] {
+            let found = journal.candidates(Digest::of(bytes), &name(id)).await.expect("entries");
+            assert_eq!(found.iter().map(|entry| entry.seq).collect::<Vec<_>>(), expected, "{id}");
+        }
     }
 
     #[tokio::test]

@@ -25,7 +25,7 @@ use crate::journal::{Entry, Event, Journal, JournalError, Record, RunState};
 use crate::plan::{NoPlan, PlannedPatch, SealedImage, required};
 use crate::verdict::gate::{
     Act, Approval, Decision, GateFinding, GateInputs, Records, Rejection, Requirements, RunEvidence, Unfit, Waiver, WaiverRecord, decide,
-    flaw, unfit_to_approve, unfit_to_consent, until, void,
+    flaw, unfit_to_approve, unfit_to_consent, until,
 };
 
 /// How often something is tried again when another process was faster.
@@ -118,7 +118,7 @@ impl Gate {
     /// When the journal lets it down.
     pub async fn announce(&self, patch: &PlannedPatch, again: bool, by: &str, now: Timestamp) -> Result<(), GateError> {
         let (sha256, id) = (patch.sha256, &patch.manifest.id);
-        let known = self.journal.records_of_kind("patch-added").await?;
+        let known = self.journal.candidates(sha256, id).await?;
         let mut mine = known.iter().filter_map(|entry| added(entry)).filter(|(one, other)| *one == sha256 || *other == id);
         let there = if again { mine.next_back().is_some_and(|(one, _)| one == sha256) } else { mine.any(|(one, _)| one == sha256) };
         if !there {
@@ -212,7 +212,9 @@ impl Gate {
         let head = self.journal.head().await?;
         let there = |entries: Vec<Entry>| entries.into_iter().filter(|entry| entry.seq <= head).collect::<Vec<_>>();
         let records = there(self.journal.records(patch, customer).await?);
-        let candidates = there(self.journal.records_of_kind("patch-added").await?);
+        let asked = Records::fold(patch, customer, &records, Timestamp::MAX).requirements;
+        let id = asked.map(|asked| asked.patch_id).ok_or_else(|| GateError::NotAsked { patch, customer: customer.clone() })?;
+        let candidates = there(self.journal.candidates(patch, &id).await?);
         let mut histories = Vec::new();
         let filter = RunFilter { patch: Some(patch), ..RunFilter::default() };
         for row in self.journal.page(&filter, Some(head + 1), u32::MAX).await? {
@@ -350,33 +352,6 @@ impl Gate {
         let record = Record::WaiverConsented { id, by: by.to_owned() };
         self.journal.append_with(None, now, vec![record], Vec::new()).await?;
         self.settle(patch, &customer, now).await
-    }
-
-    /// Every waiver of this patch and this customer, or of all, in the order of their proposals.
-    ///
-    /// # Errors
-    /// When the journal lets it down.
-    pub async fn waivers(&self, patch: Option<Digest>, customer: Option<&Name>, now: Timestamp) -> Result<Vec<WaiverView>, GateError> {
-        let now = self.moment(now).await?;
-        let mut scopes = BTreeSet::new();
-        for entry in self.journal.records_of_kind("waiver-proposed").await? {
-            if let Event::Recorded { record } = &entry.event
-                && let (Some(one), Some(other)) = record.scope()
-                && patch.is_none_or(|patch| patch == one)
-                && customer.is_none_or(|customer| customer == other)
-            {
-                scopes.insert((one, other.clone()));
-            }
-        }
-        let mut views = Vec::new();
-        for (patch, customer) in scopes {
-            let records = Records::fold(patch, &customer, &self.journal.records(patch, &customer).await?, now);
-            let rule = records.requirements.as_ref().and_then(|requirements| requirements.policy.waiver.clone());
-            let view = |record: WaiverRecord| WaiverView { void: void(&record, rule.as_ref(), now), record };
-            views.extend(records.waivers.into_iter().map(view));
-        }
-        views.sort_by_key(|view| view.record.proposed.at);
-        Ok(views)
     }
 
     /// Puts a refusal on record and hands it on.

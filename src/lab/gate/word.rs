@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Gate, GateError};
+use super::{Gate, GateError, WaiverView};
 use crate::id::{Digest, Name};
 use crate::journal::Event;
-use crate::verdict::gate::{ApprovalRecord, Decision, Records, RejectionRecord};
+use crate::verdict::gate::{ApprovalRecord, Decision, Records, RejectionRecord, WaiverRecord, void};
 
 /// An approval, and whether it was given for what the decision rests on now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +27,29 @@ impl Gate {
         Ok(read.inputs.last.filter(|last| decision.says_the_same(last)).unwrap_or(decision))
     }
 
+    /// Every waiver of this patch and this customer, or of all, in the order of their proposals.
+    ///
+    /// # Errors
+    /// When the journal lets it down.
+    pub async fn waivers(&self, patch: Option<Digest>, customer: Option<&Name>, now: Timestamp) -> Result<Vec<WaiverView>, GateError> {
+        let now = self.moment(now).await?;
+        let mut views = Vec::new();
+        for records in self.said("waiver-proposed", patch, customer, now).await? {
+            let rule = records.requirements.and_then(|requirements| requirements.policy.waiver);
+            let view = |record: WaiverRecord| WaiverView { void: void(&record, rule.as_ref(), now), record };
+            views.extend(records.waivers.into_iter().map(view));
+        }
+        views.sort_by_key(|view| view.record.proposed.at);
+        Ok(views)
+    }
+
     /// Every approval of this patch and this customer, or of all, the oldest first.
     ///
     /// # Errors
     /// When the journal lets it down.
     pub async fn approvals(&self, patch: Option<Digest>, customer: Option<&Name>) -> Result<Vec<ApprovalView>, GateError> {
         let mut views = Vec::new();
-        for records in self.said("approved", patch, customer).await? {
+        for records in self.said("approved", patch, customer, Timestamp::MAX).await? {
             let basis = records.last.as_ref().map(|last| last.digests.basis);
             let holds = |record: &ApprovalRecord| record.revoked.is_none() && Some(record.approval.basis) == basis;
             views.extend(records.approvals.into_iter().map(|record| ApprovalView { holds: holds(&record), record }));
@@ -47,14 +63,20 @@ impl Gate {
     /// # Errors
     /// When the journal lets it down.
     pub async fn rejections(&self, patch: Option<Digest>, customer: Option<&Name>) -> Result<Vec<RejectionRecord>, GateError> {
-        let all = self.said("rejected", patch, customer).await?;
+        let all = self.said("rejected", patch, customer, Timestamp::MAX).await?;
         let mut rejections: Vec<_> = all.into_iter().flat_map(|records| records.rejections).collect();
         rejections.sort_by_key(|record| record.id);
         Ok(rejections)
     }
 
-    /// What is on record about each patch and customer with a record of this kind.
-    async fn said(&self, kind: &'static str, patch: Option<Digest>, customer: Option<&Name>) -> Result<Vec<Records>, GateError> {
+    /// What was on record at a moment about each patch and customer with a record of this kind.
+    async fn said(
+        &self,
+        kind: &'static str,
+        patch: Option<Digest>,
+        customer: Option<&Name>,
+        as_of: Timestamp,
+    ) -> Result<Vec<Records>, GateError> {
         let mut scopes = BTreeSet::new();
         for entry in self.journal.records_of_kind(kind).await? {
             if let Event::Recorded { record } = &entry.event
@@ -67,7 +89,7 @@ impl Gate {
         }
         let mut all = Vec::new();
         for (patch, customer) in scopes {
-            all.push(Records::fold(patch, &customer, &self.journal.records(patch, &customer).await?, Timestamp::MAX));
+            all.push(Records::fold(patch, &customer, &self.journal.records(patch, &customer).await?, as_of));
         }
         Ok(all)
     }

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Json, MaybeJson, Query, RunPath, no_such_run};
 use super::problem::{BodyRefusals, Problem, Refusals};
-use super::schema::{DigestText, NameText, RunReport, RunText, TimeText};
+use super::schema::{DigestText, LONGEST_KEY, NameText, RunKey, RunReport, RunText, TimeText};
 use super::{Caller, Role, Service};
 use crate::id::{Digest, Name, RunId};
 use crate::journal::RunState;
@@ -23,8 +23,6 @@ use crate::report::{self, Format, Source, human};
 use crate::verdict::Verdict;
 use crate::verdict::judge::judge;
 
-/// The longest idempotency key.
-const LONGEST_KEY: usize = 200;
 /// Rows of a page where nothing is said, and at the most.
 const PAGE: u32 = 50;
 const LARGEST_PAGE: u32 = 200;
@@ -191,20 +189,11 @@ impl Filter {
     }
 }
 
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "describes what the handler reads itself")]
-pub struct Key {
-    /// The same key with the same body gives the same run, for three days.
-    #[param(rename = "Idempotency-Key", required = false, min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
-    key: String,
-}
-
 /// Launch a run.
 ///
 /// The run waits until those before it have ended. Where an unfinished run has the very same plan, it is the answer.
 #[utoipa::path(post, path = "/api/v1/runs", tag = "runs", request_body = RunRequest,
-    params(Key),
+    params(RunKey),
     responses(
         (status = 202, description = "it waits", body = RunRow, headers(("Location" = String, description = "the run"))),
         BodyRefusals,

@@ -3,13 +3,44 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
-use utoipa::openapi::{OpenApi, RefOr, Schema};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, SchemaType, Type};
+use utoipa::openapi::{OpenApi, RefOr, Required, Schema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::runs::{Phase, VerdictText};
 use crate::id::{Digest, Name};
+
+/// The longest idempotency key.
+pub const LONGEST_KEY: usize = 200;
+
+macro_rules! keys {
+    ($($(#[$about:meta])* $kind:ident: $types:expr, $told:literal;)*) => {$(
+        $(#[$about])*
+        pub struct $kind;
+
+        impl IntoParams for $kind {
+            fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+                let text = ObjectBuilder::new().schema_type($types).min_length(Some(1)).max_length(Some(LONGEST_KEY));
+                let header = ParameterBuilder::new().name("Idempotency-Key").parameter_in(ParameterIn::Header).required(Required::False);
+                vec![header.description(Some($told)).schema(Some(text.pattern(Some("^[!-~]+$")).build())).build()]
+            }
+        }
+    )*};
+}
+
+keys! {
+    /// The header `Idempotency-Key` where a run is launched.
+    RunKey: Type::String, "The same key with the same body gives the same run, for three days.";
+    /// The header where something is said to the gate,
+    WordKey: or_none(), "the same key with the same body does it once and gives the same answer, for three days";
+    /// and where that needs no body.
+    BareKey: or_none(), "the same key does it once and gives the same answer, for three days";
+}
+
+fn or_none() -> SchemaType {
+    SchemaType::from_iter([Type::String, Type::Null])
+}
 
 macro_rules! texts {
     ($($(#[$about:meta])* $kind:ident => $build:expr;)*) => {$(
@@ -202,6 +233,8 @@ pub struct ReportedNews {
 mod tests {
     use std::collections::BTreeSet;
 
+    use serde_json::Value;
+
     use super::operations;
 
     #[test]
@@ -213,5 +246,19 @@ mod tests {
         for name in ["launch", "list_runs", "list_waivers", "revoke_approvals", "show_decisions"] {
             assert!(different.contains(&name.to_owned()), "{names:?}");
         }
+    }
+
+    #[test]
+    fn every_route_that_does_something_once_says_so() {
+        let document = serde_json::to_value(crate::api::document()).expect("JSON");
+        let posts = document["paths"].as_object().expect("paths").iter().filter_map(|(path, item)| Some((path, item.get("post")?)));
+        let mut described = 0;
+        for (path, post) in posts.filter(|(path, _)| !path.ends_with("/cancel")) {
+            let is_key = |parameter: &&Value| parameter["name"] == "Idempotency-Key";
+            let key = post["parameters"].as_array().into_iter().flatten().find(is_key).unwrap_or_else(|| panic!("{path} has none"));
+            assert_eq!((&key["in"], &key["required"], &key["schema"]["maxLength"]), (&"header".into(), &false.into(), &200.into()), "{path}");
+            described += 1;
+        }
+        assert_eq!(described, 8, "the runs, and seven words to the gate");
     }
 }

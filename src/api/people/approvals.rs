@@ -14,7 +14,7 @@ use super::{ActReport, Filter, RevokeRequest, Said, allowed, once, said, scope, 
 use crate::api::decisions::DecisionReport;
 use crate::api::extract::{Json, Query, TextPath};
 use crate::api::problem::{BodyRefusals, Conflicts, Problem};
-use crate::api::schema::{DigestText, NameText, TimeText};
+use crate::api::schema::{DigestText, NameText, TimeText, WordKey};
 use crate::api::{Caller, Role, Service};
 use crate::id::{Digest, Name};
 use crate::lab::gate::{ApprovalView, Yes};
@@ -103,8 +103,7 @@ pub async fn list(
 /// The approval counts for the role that the token has. Who launched the runs that the decision rests on can't approve it, unless the
 /// policy says so.
 #[utoipa::path(post, path = "/api/v1/approvals", tag = "people", request_body = ApprovalRequest,
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$",
-        description = "the same key with the same body does it once and gives the same answer, for three days")),
+    params(WordKey),
     responses((status = 201, description = "it is on record", body = Said), BodyRefusals))]
 pub async fn approve(
     State(service): State<Arc<Service>>,
@@ -129,9 +128,7 @@ pub async fn approve(
 
 /// Take an approval back.
 #[utoipa::path(post, path = "/api/v1/approvals/{id}/revoke", tag = "people", request_body = RevokeRequest,
-    params(("id" = Uuid, Path, description = "the approval's id"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$",
-        description = "the same key with the same body does it once and gives the same answer, for three days")),
+    params(("id" = Uuid, Path, description = "the approval's id"), WordKey),
     responses((status = 200, description = "the decision that came of it", body = DecisionReport), BodyRefusals))]
 pub async fn revoke(
     State(service): State<Arc<Service>>,

@@ -14,7 +14,7 @@ use super::{ActReport, Filter, RevokeRequest, Said, allowed, once, said, scope, 
 use crate::api::decisions::DecisionReport;
 use crate::api::extract::{Json, Query, TextPath};
 use crate::api::problem::{BodyRefusals, Conflicts, Problem};
-use crate::api::schema::{DigestText, NameText, TimeText};
+use crate::api::schema::{DigestText, NameText, TimeText, WordKey};
 use crate::api::{Caller, Role, Service};
 use crate::id::{Digest, Name};
 use crate::verdict::gate::RejectionRecord;
@@ -81,8 +81,7 @@ pub async fn list(
 
 /// Reject a patch for a customer, whatever its results are or will be.
 #[utoipa::path(post, path = "/api/v1/rejections", tag = "people", request_body = RejectionRequest,
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$",
-        description = "the same key with the same body does it once and gives the same answer, for three days")),
+    params(WordKey),
     responses((status = 201, description = "it is on record", body = Said), BodyRefusals))]
 pub async fn reject(
     State(service): State<Arc<Service>>,
@@ -106,9 +105,7 @@ pub async fn reject(
 
 /// Take a rejection back.
 #[utoipa::path(post, path = "/api/v1/rejections/{id}/revoke", tag = "people", request_body = RevokeRequest,
-    params(("id" = Uuid, Path, description = "the rejection's id"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$",
-        description = "the same key with the same body does it once and gives the same answer, for three days")),
+    params(("id" = Uuid, Path, description = "the rejection's id"), WordKey),
     responses((status = 200, description = "the decision that came of it", body = DecisionReport), BodyRefusals))]
 pub async fn revoke(
     State(service): State<Arc<Service>>,

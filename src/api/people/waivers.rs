@@ -14,7 +14,7 @@ use super::{ActReport, Filter, Nothing, RevokeRequest, allowed, once, record, sc
 use crate::api::decisions::DecisionReport;
 use crate::api::extract::{Json, MaybeJson, Query, TextPath};
 use crate::api::problem::{BodyRefusals, Conflicts, Problem};
-use crate::api::schema::{DigestText, NameText, TimeText};
+use crate::api::schema::{BareKey, DigestText, NameText, TimeText, WordKey};
 use crate::api::{Caller, Role, Service};
 use crate::id::{Digest, Name};
 use crate::lab::gate::WaiverView;
@@ -120,8 +120,7 @@ pub async fn list(
 
 /// Propose to waive a finding. It counts once another person consents.
 #[utoipa::path(post, path = "/api/v1/waivers", tag = "people", request_body = WaiverRequest,
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$",
-        description = "the same key with the same body does it once and gives the same answer, for three days")),
+    params(WordKey),
     responses((status = 201, description = "it is proposed", body = WaiverReport), BodyRefusals))]
 pub async fn propose(
     State(service): State<Arc<Service>>,
@@ -146,9 +145,7 @@ pub async fn propose(
 
 /// Consent to a waiver that somebody else has proposed.
 #[utoipa::path(post, path = "/api/v1/waivers/{id}/consent", tag = "people", request_body(content = Option<Nothing>),
-    params(("id" = Uuid, Path, description = "the waiver's id"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$",
-        description = "the same key does it once and gives the same answer, for three days")),
+    params(("id" = Uuid, Path, description = "the waiver's id"), BareKey),
     responses((status = 200, description = "the decision that came of it", body = DecisionReport), BodyRefusals))]
 pub async fn consent(
     State(service): State<Arc<Service>>,
@@ -169,9 +166,7 @@ pub async fn consent(
 
 /// Take a waiver back.
 #[utoipa::path(post, path = "/api/v1/waivers/{id}/revoke", tag = "people", request_body = RevokeRequest,
-    params(("id" = Uuid, Path, description = "the waiver's id"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 200, pattern = "^[!-~]+$",
-        description = "the same key with the same body does it once and gives the same answer, for three days")),
+    params(("id" = Uuid, Path, description = "the waiver's id"), WordKey),
     responses((status = 200, description = "the decision that came of it", body = DecisionReport), BodyRefusals))]
 pub async fn revoke(
     State(service): State<Arc<Service>>,

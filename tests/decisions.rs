@@ -326,6 +326,73 @@ fn who_acts_is_judged_by_the_policy_of_that_moment() {
     assert_eq!(revoke().problem(), "refused");
 }
 
+fn forget_answers(lab: &Lab) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let path = format!("sqlite:{}", lab.state.path().join("server.sqlite").display());
+        let pool = sqlx::SqlitePool::connect(&path).await.expect("the ledger");
+        sqlx::raw_sql("delete from answers").execute(&pool).await.expect("forgotten");
+        pool.close().await;
+    });
+}
+
+#[test]
+fn what_was_done_and_not_answered_is_not_done_again() {
+    let scenario =
+        "[[step]]\non = { case = \"web-server/pages\" }\nwhen = { side = \"after\" }\nends = { exit = 1 }\noutput = \"broken\"\n";
+    let lab = lab(POLICY, "").scenario(scenario);
+    let [engineer, approver, administrator] = ["engineer", "approver", "administrator"].map(|role| lab.token(role));
+    let mut server = Some(lab.serve(&[]));
+    let now = |server: &Option<Server>| decision(server.as_ref().expect("it serves"), &engineer);
+    run(server.as_ref().expect("it serves"), &engineer);
+    let rejected = now(&server);
+    let finding = &rejected["requirements"][0]["findings"][0];
+    let expires = jiff::Timestamp::now().checked_add(jiff::SignedDuration::from_hours(24 * 7)).expect("a moment").to_string();
+    let waiver = json!({ "patch": "good-motd", "customer": "acme", "case": finding["case"], "fingerprint": finding["fingerprint"],
+        "expires": expires, "reason": "known" });
+    // Each is asked for twice: the server ended between doing it and remembering the answer, so the client heard nothing.
+    let twice = |server: &mut Option<Server>, path: &str, token: &str, body: &Value| {
+        let ask = |server: &Server| server.post(path, token, &[("idempotency-key", path)], body);
+        let before = server.take().expect("it serves");
+        let first = ask(&before);
+        let (lab, _, _) = before.end(Signal::SIGKILL);
+        forget_answers(&lab);
+        let after = lab.serve(&[]);
+        let second = ask(&after);
+        assert_eq!((second.status, &second.json()["id"]), (first.status, &first.json()["id"]), "{path}: {first:?} {second:?}");
+        assert_eq!(ask(&after).text, second.text, "{path}: remembered now");
+        *server = Some(after);
+        first.json()
+    };
+    let id = |said: &Value| said["id"].as_str().expect("an id").to_owned();
+    let listed = |server: &Option<Server>, kind: &str| {
+        let listed = server.as_ref().expect("it serves").get(&format!("/api/v1/{kind}"), &engineer).json();
+        listed[kind].as_array().map(Vec::len)
+    };
+    let proposed = twice(&mut server, "/api/v1/waivers", &engineer, &waiver);
+    assert_eq!(listed(&server, "waivers"), Some(1));
+    twice(&mut server, &format!("/api/v1/waivers/{}/consent", id(&proposed)), &approver, &json!({}));
+    let waived = now(&server);
+    let approval = json!({ "patch": "good-motd", "customer": "acme", "revision": waived["revision"] });
+    twice(&mut server, "/api/v1/approvals", &approver, &approval);
+    assert_eq!((listed(&server, "approvals"), &now(&server)["status"]), (Some(1), &json!("approved-with-waivers")));
+    let rejection = json!({ "patch": "good-motd", "customer": "acme", "reason": "no" });
+    let said = twice(&mut server, "/api/v1/rejections", &approver, &rejection);
+    assert_eq!((listed(&server, "rejections"), &now(&server)["status"]), (Some(1), &json!("rejected")));
+    twice(&mut server, &format!("/api/v1/rejections/{}/revoke", id(&said)), &administrator, &json!({ "reason": "over" }));
+    assert_eq!(now(&server)["status"], "approved-with-waivers", "one rejection, taken back once");
+    // A key whose request was refused stands for nothing.
+    let server = server.expect("it serves");
+    let refused = server.post(
+        "/api/v1/rejections",
+        &approver,
+        &[("idempotency-key", "r")],
+        &json!({ "patch": "good-motd", "customer": "other", "reason": "x" }),
+    );
+    assert_eq!(refused.status, 409, "{refused:?}");
+    assert_eq!(server.post("/api/v1/rejections", &approver, &[("idempotency-key", "r")], &rejection).status, 201);
+}
+
 fn signed(delivery: &receiver::Delivery) {
     let timestamp = &delivery.headers["webhook-timestamp"];
     let age = jiff::Timestamp::now().as_second() - timestamp.parse::<i64>().expect("seconds");

@@ -116,7 +116,7 @@ impl Lab {
 
     fn approve(&self, decision: &Decision, by: &str) -> Result<Decision, GateError> {
         let yes = Yes { revision: Some(decision.revision), role: Role::Approver, by, comment: "" };
-        self.people(async |gate, _| gate.approve(decision.patch.sha256, &acme(), &yes, Timestamp::now()).await)
+        self.people(async |gate, _| gate.approve(uuid::Uuid::now_v7(), decision.patch.sha256, &acme(), &yes, Timestamp::now()).await)
     }
 
     fn decisions(&self, patch: Digest) -> Vec<Decision> {
@@ -373,7 +373,7 @@ fn nobody_acts_by_a_policy_of_the_past() {
         expires: Timestamp::now().checked_add(jiff::SignedDuration::from_hours(24)).expect("a moment"),
         reason: "known".to_owned(),
     };
-    let proposed = lab.people(async |gate, _| gate.propose(waiver, "bob", Timestamp::now()).await).expect("proposed");
+    let proposed = lab.people(async |gate, _| gate.propose(uuid::Uuid::now_v7(), waiver, "bob", Timestamp::now()).await).expect("proposed");
     lab.policy(no_waivers);
     assert_eq!(lab.code(&["waive", "--consent", &proposed.id.to_string()]), 2, "no waiver is allowed any more");
     assert_eq!((opened(&lab, red.patch.sha256), lab.gate().0), (0, 1));

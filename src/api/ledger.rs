@@ -1,5 +1,8 @@
-//! What the server has to remember of requests, in `<state>/server.sqlite`: which run an idempotency key stands for, and how runs are to be
-//! done. Facts about runs are not here: they are in the journal.
+//! What the server has to remember of requests, in `<state>/server.sqlite`: which run or record an idempotency key stands for, and how
+//! runs are to be done. Facts are not here: they are in the journal.
+//!
+//! Invariant: what a key stands for is written before anything is done for it, so that a request that is sent again, because the server
+//! ended in the middle, finds what was done and does nothing twice.
 
 mod answers;
 
@@ -24,6 +27,9 @@ const SCHEMA: &str = "
         caller text not null, key text not null, body text not null, run text not null, at integer not null, primary key (caller, key));
     create table if not exists answers (
         caller text not null, key text not null, request text not null, status integer not null, body text not null, at integer not null,
+        primary key (caller, key));
+    create table if not exists promises (
+        caller text not null, key text not null, request text not null, record text not null, at integer not null,
         primary key (caller, key));
     create table if not exists wishes (run text primary key, keep_failed integer not null);
 ";

@@ -256,7 +256,11 @@ mod tests {
         for (path, post) in posts.filter(|(path, _)| !path.ends_with("/cancel")) {
             let is_key = |parameter: &&Value| parameter["name"] == "Idempotency-Key";
             let key = post["parameters"].as_array().into_iter().flatten().find(is_key).unwrap_or_else(|| panic!("{path} has none"));
-            assert_eq!((&key["in"], &key["required"], &key["schema"]["maxLength"]), (&"header".into(), &false.into(), &200.into()), "{path}");
+            assert_eq!(
+                (&key["in"], &key["required"], &key["schema"]["maxLength"]),
+                (&"header".into(), &false.into(), &200.into()),
+                "{path}"
+            );
             described += 1;
         }
         assert_eq!(described, 8, "the runs, and seven words to the gate");

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::args::{Answer, Approve, Expiry, Format, GateVerb, Reject, Revoke, Waive, Waivers};
 use super::context::Context;
@@ -117,7 +118,7 @@ pub async fn waive(context: &Context, verb: &Waive) -> Result<Exit, Failure> {
         expires,
         reason: reason.clone(),
     };
-    let proposed = gate.propose(waiver, &user(), now).await?;
+    let proposed = gate.propose(Uuid::now_v7(), waiver, &user(), now).await?;
     match verb.answer.format {
         Format::Human => {
             print(&format!("proposed {}\nit counts once another person consents: patchlab waive --consent {}\n", proposed.id, proposed.id))?
@@ -184,14 +185,14 @@ pub async fn approve(context: &Context, verb: &Approve) -> Result<Exit, Failure>
     let gate = context.gate(context.journal().await?)?;
     require_now(context, &gate, &patch, &verb.customer).await?;
     let yes = Yes { revision: verb.revision, role: verb.role, by: &user(), comment: verb.comment.as_deref().unwrap_or_default() };
-    done(&gate.approve(patch.sha256, &verb.customer, &yes, Timestamp::now()).await?, &verb.answer)
+    done(&gate.approve(Uuid::now_v7(), patch.sha256, &verb.customer, &yes, Timestamp::now()).await?, &verb.answer)
 }
 
 /// Rejects.
 pub async fn reject(context: &Context, verb: &Reject) -> Result<Exit, Failure> {
     let patch = context.patch(&verb.patch)?;
     let gate = context.gate(context.journal().await?)?;
-    done(&gate.reject(patch.sha256, &verb.customer, &user(), &verb.reason, Timestamp::now()).await?, &verb.answer)
+    done(&gate.reject(Uuid::now_v7(), patch.sha256, &verb.customer, &user(), &verb.reason, Timestamp::now()).await?, &verb.answer)
 }
 
 /// Takes back a waiver, an approval or a rejection. What comes of it is decided by what is asked for now, or not at all.

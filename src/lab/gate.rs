@@ -237,13 +237,16 @@ impl Gate {
     }
 
     /// Approves the current revision, by what was required last: call [`Gate::require`] first, so that nobody approves by what was
-    /// required once.
+    /// required once. With an id that is on record already nothing is done again.
     ///
     /// # Errors
     /// When the revision is not the current one, or there is nothing that this person may approve.
-    pub async fn approve(&self, patch: Digest, customer: &Name, yes: &Yes<'_>, now: Timestamp) -> Result<Decision, GateError> {
+    pub async fn approve(&self, id: Uuid, patch: Digest, customer: &Name, yes: &Yes<'_>, now: Timestamp) -> Result<Decision, GateError> {
         for _ in 0..TRIES {
             let (decision, read) = self.settled(patch, customer, now).await?;
+            if read.inputs.approvals.iter().any(|one| one.id == id) {
+                return Ok(decision);
+            }
             if let Some(asked) = yes.revision.filter(|asked| *asked != decision.revision) {
                 let refused = GateError::Moved { asked, current: decision.revision };
                 return Err(self.refuse("approve", Some((patch, customer)), yes.by, refused, now).await?);
@@ -260,7 +263,7 @@ impl Gate {
                 by: yes.by.to_owned(),
                 comment: yes.comment.to_owned(),
             };
-            let record = Record::Approved { id: Uuid::now_v7(), approval };
+            let record = Record::Approved { id, approval };
             if self.journal.append_with(Some(read.head), now, vec![record], Vec::new()).await?.is_some() {
                 return self.settle(patch, customer, now).await;
             }
@@ -269,13 +272,24 @@ impl Gate {
     }
 
     /// Rejects the patch, whatever its results are or will be, until that is revoked. Whatever was required, that keeps the gate closed.
+    /// With an id that is on record already nothing is done again.
     ///
     /// # Errors
     /// When the gate was never asked about it.
-    pub async fn reject(&self, patch: Digest, customer: &Name, by: &str, reason: &str, now: Timestamp) -> Result<Decision, GateError> {
-        self.read(patch, customer, None, now).await?;
-        let rejection = Rejection { patch, customer: customer.clone(), by: by.to_owned(), reason: reason.to_owned() };
-        self.journal.append_with(None, now, vec![Record::Rejected { id: Uuid::now_v7(), rejection }], Vec::new()).await?;
+    pub async fn reject(
+        &self,
+        id: Uuid,
+        patch: Digest,
+        customer: &Name,
+        by: &str,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<Decision, GateError> {
+        let read = self.read(patch, customer, None, now).await?;
+        if !read.inputs.rejections.iter().any(|one| one.id == id) {
+            let rejection = Rejection { patch, customer: customer.clone(), by: by.to_owned(), reason: reason.to_owned() };
+            self.journal.append_with(None, now, vec![Record::Rejected { id, rejection }], Vec::new()).await?;
+        }
         self.settle(patch, customer, now).await
     }
 
@@ -304,15 +318,17 @@ impl Gate {
     }
 
     /// Proposes to waive a finding that stands in the way now. It counts once another person consents. As with [`Gate::approve`], what is
-    /// required now has to be on record.
+    /// required now has to be on record, and with an id that is on record already nothing is done again.
     ///
     /// # Errors
     /// When there is no such finding, or the policy does not let it be waived, or not for so long.
-    pub async fn propose(&self, waiver: Waiver, by: &str, now: Timestamp) -> Result<WaiverRecord, GateError> {
+    pub async fn propose(&self, id: Uuid, waiver: Waiver, by: &str, now: Timestamp) -> Result<WaiverRecord, GateError> {
         let (patch, customer) = (waiver.patch, waiver.customer.clone());
         let (decision, read) = self.settled(patch, &customer, now).await?;
+        if let Some(known) = read.inputs.waivers.iter().find(|one| one.id == id) {
+            return Ok(known.clone());
+        }
         let at = self.moment(now).await?;
-        let id = Uuid::now_v7();
         let proposed = Act { by: by.to_owned(), at, reason: waiver.reason.clone() };
         let whole = WaiverRecord { id, waiver, proposed, consented: None, revoked: None };
         let findings = || decision.requirements.iter().flat_map(|one| &one.findings);

@@ -114,7 +114,7 @@ pub async fn approve(State(web): State<Arc<Web>>, Path(place): Path<(String, Str
             by: sent.visitor.caller.name.as_str(),
             comment: &comment,
         };
-        let decision = web.service.decisions.approve(&key, &yes).await?;
+        let decision = web.service.decisions.approve(Uuid::now_v7(), &key, &yes).await?;
         Ok(back(&web, &sent, &decision, "Your approval is on record."))
     })
 }
@@ -124,7 +124,7 @@ pub async fn reject(State(web): State<Arc<Web>>, Path(place): Path<(String, Stri
     word!(web, sent, Role::Approver, "reject", {
         let key = scope(&place)?;
         let reason = sent.fields.words("reason")?;
-        let decision = web.service.decisions.reject(&key, sent.visitor.caller.name.as_str(), &reason).await?;
+        let decision = web.service.decisions.reject(Uuid::now_v7(), &key, sent.visitor.caller.name.as_str(), &reason).await?;
         Ok(back(&web, &sent, &decision, "Your rejection is on record."))
     })
 }
@@ -142,7 +142,7 @@ pub async fn waive(State(web): State<Arc<Web>>, Path(place): Path<(String, Strin
             expires: sent.fields.moment("expires")?,
             reason: sent.fields.words("reason")?,
         };
-        web.service.decisions.propose(waiver, sent.visitor.caller.name.as_str()).await?;
+        web.service.decisions.propose(Uuid::now_v7(), waiver, sent.visitor.caller.name.as_str()).await?;
         let told = "The waiver is proposed; a second person has to consent.";
         Ok(sent.visitor.go(&web, &format!("/patches/{patch}/{customer}#waivers"), Sign::Good, told))
     })
@@ -151,7 +151,7 @@ pub async fn waive(State(web): State<Arc<Web>>, Path(place): Path<(String, Strin
 /// Consents to a waiver that somebody else has proposed.
 pub async fn consent(State(web): State<Arc<Web>>, Path(id): Path<String>, sent: Sent) -> Done {
     word!(web, sent, Role::Approver, "consent", {
-        let decision = web.service.decisions.consent(part::<Uuid>(&id, "waiver")?, sent.visitor.caller.name.as_str()).await?;
+        let decision = web.service.decisions.consent(part::<Uuid>(&id, "waiver")?, sent.visitor.caller.name.as_str(), false).await?;
         Ok(back(&web, &sent, &decision, "The waiver is in force."))
     })
 }
@@ -163,7 +163,7 @@ pub async fn revoke(State(web): State<Arc<Web>>, Path(id): Path<String>, sent: S
     let role = if kind.as_deref() == Some("waiver-proposed") { Role::Engineer } else { Role::Approver };
     word!(web, sent, role, "revoke", {
         let reason = sent.fields.words("reason")?;
-        let decision = web.service.decisions.revoke(id, sent.visitor.caller.name.as_str(), &reason).await?;
+        let decision = web.service.decisions.revoke(id, sent.visitor.caller.name.as_str(), &reason, false).await?;
         Ok(back(&web, &sent, &decision, "It is taken back."))
     })
 }

@@ -113,15 +113,12 @@ pub async fn approve(
 ) -> Result<Response, Problem> {
     allowed(&service, &caller, Role::Approver, "approve").await?;
     text("comment", &request.comment, 0)?;
-    once(&service, &caller, &headers, &("approvals", &request), async {
+    once(&service, &caller, &headers, &("approvals", &request), async |task| {
         let key = scope(&service, &request.patch, &request.customer).await?;
         let by = caller.name.as_str();
         let yes = Yes { revision: Some(request.revision), role: caller.role, by, comment: &request.comment };
-        let decision = service.decisions.approve(&key, &yes).await?;
-        let given = service.decisions.gate.approvals(Some(key.0), Some(&key.1)).await?;
-        let id = given.iter().rev().find(|view| view.record.approval.by == by).map(|view| view.record.id);
-        let id = id.ok_or_else(|| Problem::fault("the approval that was just given is not on record"))?;
-        Ok((StatusCode::CREATED, said(id, &decision)))
+        let decision = service.decisions.approve(task.id, &key, &yes).await?;
+        Ok((StatusCode::CREATED, said(task.id, &decision)))
     })
     .await
 }

@@ -108,31 +108,57 @@ async fn scope(service: &Service, patch: &str, customer: &Name) -> Result<Key, P
     Ok((super::decisions::patch_of(service, patch).await?, customer.clone()))
 }
 
-/// Does something once: a request with a key that was answered before gets that answer again.
+/// What is to be done for a request.
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    /// The id of the record that it makes.
+    id: Uuid,
+    /// Whether it may have been done before, by a server that ended before it could answer.
+    again: bool,
+}
+
+/// Does something once: a request with a key that was answered before gets that answer again. One that was done and not answered gets
+/// the answer of now.
 async fn once(
     service: &Service,
     caller: &Caller,
     headers: &HeaderMap,
     request: &impl Serialize,
-    act: impl Future<Output = Result<(StatusCode, Value), Problem>>,
+    act: impl AsyncFnOnce(Task) -> Result<(StatusCode, Value), Problem>,
 ) -> Result<Response, Problem> {
     let key = super::runs::idempotency_key(headers)?;
     let request = Digest::of_json(request);
     let _one_at_a_time = service.acting.lock().await;
-    if let Some(key) = &key
-        && let Some(before) = service.ledger.answered(&caller.name, key).await?
-    {
-        if before.request != request {
-            return Err(Problem::conflict("key-used", "this Idempotency-Key was sent with another request before"));
-        }
+    let mut task = Task { id: Uuid::now_v7(), again: false };
+    let Some(key) = key else {
+        let (status, value) = act(task).await?;
+        return answer(status, value.to_string());
+    };
+    let used = |before: Digest| match before == request {
+        true => Ok(()),
+        false => Err(Problem::conflict("key-used", "this Idempotency-Key was sent with another request before")),
+    };
+    let ledger = &service.ledger;
+    if let Some(before) = ledger.answered(&caller.name, &key).await? {
+        used(before.request)?;
         return answer(StatusCode::from_u16(before.status).map_err(Problem::fault)?, before.body);
     }
-    let (status, value) = act.await?;
-    let body = value.to_string();
-    if let Some(key) = &key {
-        let answered = Answered { request, status: status.as_u16(), body: body.clone() };
-        service.ledger.remember(&caller.name, key, &answered, Timestamp::now()).await?;
+    match ledger.promised(&caller.name, &key).await? {
+        Some((before, id)) => {
+            used(before)?;
+            task = Task { id, again: true };
+        }
+        None => ledger.promise(&caller.name, &key, request, task.id, Timestamp::now()).await?,
     }
+    let done = act(task).await;
+    // What was refused was not done; where the lab let it down that is not known.
+    if done.as_ref().is_err_and(|problem| !problem.status().is_server_error()) {
+        ledger.take_back(&caller.name, &key).await?;
+    }
+    let (status, value) = done?;
+    let body = value.to_string();
+    let answered = Answered { request, status: status.as_u16(), body: body.clone() };
+    ledger.remember(&caller.name, &key, &answered, Timestamp::now()).await?;
     answer(status, body)
 }
 
@@ -157,9 +183,9 @@ async fn revoke(
     allowed(service, caller, role, "revoke").await?;
     let id = record(id)?;
     text("reason", &request.reason, 1)?;
-    once(service, caller, headers, &("revoke", id, request), async {
+    once(service, caller, headers, &("revoke", id, request), async |task| {
         service.decisions.gate.must_be(id, kind).await?;
-        let decision = service.decisions.revoke(id, caller.name.as_str(), &request.reason).await?;
+        let decision = service.decisions.revoke(id, caller.name.as_str(), &request.reason, task.again).await?;
         Ok((StatusCode::OK, serde_json::to_value(decision).map_err(Problem::fault)?))
     })
     .await

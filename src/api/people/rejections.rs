@@ -91,14 +91,11 @@ pub async fn reject(
 ) -> Result<Response, Problem> {
     allowed(&service, &caller, Role::Approver, "reject").await?;
     text("reason", &request.reason, 1)?;
-    once(&service, &caller, &headers, &("rejections", &request), async {
+    once(&service, &caller, &headers, &("rejections", &request), async |task| {
         let key = scope(&service, &request.patch, &request.customer).await?;
         let by = caller.name.as_str();
-        let decision = service.decisions.reject(&key, by, &request.reason).await?;
-        let given = service.decisions.gate.rejections(Some(key.0), Some(&key.1)).await?;
-        let id = given.iter().rev().find(|record| record.rejection.by == by).map(|record| record.id);
-        let id = id.ok_or_else(|| Problem::fault("the rejection that was just given is not on record"))?;
-        Ok((StatusCode::CREATED, said(id, &decision)))
+        let decision = service.decisions.reject(task.id, &key, by, &request.reason).await?;
+        Ok((StatusCode::CREATED, said(task.id, &decision)))
     })
     .await
 }

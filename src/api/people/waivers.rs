@@ -130,11 +130,11 @@ pub async fn propose(
 ) -> Result<Response, Problem> {
     allowed(&service, &caller, Role::Engineer, "waive").await?;
     text("reason", &request.reason, 1)?;
-    once(&service, &caller, &headers, &("waivers", &request), async {
+    once(&service, &caller, &headers, &("waivers", &request), async |task| {
         let (patch, customer) = scope(&service, &request.patch, &request.customer).await?;
         let WaiverRequest { case, hardware, fingerprint, expires, reason, .. } = request.clone();
         let waiver = Waiver { patch, customer: customer.clone(), case, hardware, fingerprint, expires, reason };
-        let record = service.decisions.propose(waiver, caller.name.as_str()).await?;
+        let record = service.decisions.propose(task.id, waiver, caller.name.as_str()).await?;
         let views = service.decisions.gate.waivers(Some(patch), Some(&customer), Timestamp::now()).await?;
         let view = views.into_iter().find(|view| view.record.id == record.id);
         let view = view.ok_or_else(|| Problem::fault("the waiver that was just proposed is not on record"))?;
@@ -156,9 +156,9 @@ pub async fn consent(
 ) -> Result<Response, Problem> {
     allowed(&service, &caller, Role::Approver, "consent").await?;
     let id = record(&id)?;
-    once(&service, &caller, &headers, &("consent", id), async {
+    once(&service, &caller, &headers, &("consent", id), async |task| {
         service.decisions.gate.must_be(id, "waiver-proposed").await?;
-        let decision = service.decisions.consent(id, caller.name.as_str()).await?;
+        let decision = service.decisions.consent(id, caller.name.as_str(), task.again).await?;
         Ok((StatusCode::OK, serde_json::to_value(decision).map_err(Problem::fault)?))
     })
     .await

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Gate, GateError, WaiverView};
 use crate::id::{Digest, Name};
 use crate::journal::Event;
-use crate::verdict::gate::{ApprovalRecord, Decision, Records, RejectionRecord, WaiverRecord, void};
+use crate::verdict::gate::{ApprovalRecord, Decision, Records, RejectionRecord, WaiverRecord, same_person, void};
 
 /// An approval, and whether it was given for what the decision rests on now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +108,34 @@ impl Gate {
     /// When the journal lets it down, or there is none such.
     pub async fn about(&self, id: Uuid) -> Result<(Digest, Name), GateError> {
         self.journal.scope_of(id).await?.ok_or(GateError::Unknown(id))
+    }
+
+    /// Whether this person has consented to this waiver.
+    ///
+    /// # Errors
+    /// When the journal lets it down, or there is no such record.
+    pub async fn has_consented(&self, id: Uuid, by: &str) -> Result<bool, GateError> {
+        let records = self.records_about(id).await?;
+        let consented = records.waivers.into_iter().find(|one| one.id == id).and_then(|one| one.consented);
+        Ok(consented.is_some_and(|act| same_person(&act.by, by)))
+    }
+
+    /// Whether this person has taken back what has this id.
+    ///
+    /// # Errors
+    /// When the journal lets it down, or there is no such record.
+    pub async fn has_revoked(&self, id: Uuid, by: &str) -> Result<bool, GateError> {
+        let records = self.records_about(id).await?;
+        let waivers = records.waivers.into_iter().map(|one| (one.id, one.revoked));
+        let approvals = records.approvals.into_iter().map(|one| (one.id, one.revoked));
+        let rejections = records.rejections.into_iter().map(|one| (one.id, one.revoked));
+        let revoked = waivers.chain(approvals).chain(rejections).find(|(one, _)| *one == id).and_then(|(_, revoked)| revoked);
+        Ok(revoked.is_some_and(|act| same_person(&act.by, by)))
+    }
+
+    async fn records_about(&self, id: Uuid) -> Result<Records, GateError> {
+        let (patch, customer) = self.about(id).await?;
+        Ok(Records::fold(patch, &customer, &self.journal.records(patch, &customer).await?, Timestamp::MAX))
     }
 
     /// Whether this is the id of a record of this kind.

@@ -1,24 +1,11 @@
-//! What overviews ask the journal for: the last word on each patch and customer, and which runs keep machines.
+//! What overviews ask the journal for: whether anything about waivers is new, and which runs keep machines.
 //!
 //! Invariant: only what was written behind an entry that the asker knows is read, so that whoever remembers reads little.
 
-use super::event::Entry;
 use super::store::{Journal, JournalError};
 use crate::id::{BadId, RunId};
 
 impl Journal {
-    /// Of each patch and customer that was decided about behind this entry, the last decision, in the journal's order.
-    ///
-    /// # Errors
-    /// When the store cannot be read or an entry's hash is not its own.
-    pub async fn decided_after(&self, seq: u64) -> Result<Vec<Entry>, JournalError> {
-        let query = sqlx::query(
-            "select e.* from entries e where e.seq in
-             (select max(seq) from records where kind = 'decided' and seq > ? group by patch, customer) order by e.seq",
-        );
-        self.rows(query.bind(seq as i64)).await?.iter().map(|row| self.entry(row)).collect()
-    }
-
     /// The last entry about a waiver; 0 when there is none.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ use super::view::lists::{Paging, PatchLine, PatchPage, PatchesPage, RunFacts, Ru
 use super::view::plain::{ErrorPage, LoginPage};
 use super::view::run::{RunPage, RunView};
 use super::view::waivers::WaiversPage;
+use crate::api::decisions::Row;
 use crate::catalog::patch::Severity;
 use crate::catalog::policy::{Role, Terms, WaiverRule};
 use crate::catalog::text::Span;
@@ -191,13 +192,18 @@ fn run_lines() -> Vec<RunLine> {
     ends.into_iter().enumerate().map(|end| RunLine::of(&fact(end), now())).collect()
 }
 
+/// The decisions as lists show them.
+fn rows() -> Vec<Row> {
+    decisions().iter().zip(1..).map(|(decision, seq)| Row::of(decision, seq)).collect()
+}
+
 pub fn board() -> BoardPage {
-    let decisions = decisions();
+    let decisions = rows();
     let facts: BTreeMap<_, _> = decisions
         .iter()
         .map(|one| {
             let facts = PatchFacts { title: "nginx: security update".to_owned(), severity: Some(Severity::Critical) };
-            (one.patch.sha256, facts)
+            (one.sha256, facts)
         })
         .collect();
     let counts = decisions.iter().fold(BTreeMap::new(), |mut counts, one| {
@@ -270,8 +276,8 @@ pub fn cell_page(story: &Story, at: usize) -> CellPage {
 }
 
 fn patch_line(story: &Story) -> PatchLine {
-    let mut decisions = decisions();
-    decisions.iter_mut().for_each(|one| one.patch.sha256 = story.run.plan.patch.sha256);
+    let mut decisions = rows();
+    decisions.iter_mut().for_each(|one| one.sha256 = story.run.plan.patch.sha256);
     PatchLine::of(story.run.plan.patch.sha256, &story.run.plan.patch.manifest, 1_400_000, &decisions[..3])
 }
 
@@ -327,7 +333,8 @@ pub fn timed<T>(what: &str, make: impl FnOnce() -> T) -> T {
 pub fn large_board(patches: usize, customers: usize) -> BoardPage {
     let summary = "1 of 3 cells failed: regression in nginx/tls, kernel-panic";
     let of = |patch: usize| {
-        (0..customers).map(move |one| decision(&format!("patch-{patch}"), &format!("customer-{one}"), Status::Rejected, summary))
+        (0..customers)
+            .map(move |one| Row::of(&decision(&format!("patch-{patch}"), &format!("customer-{one}"), Status::Rejected, summary), 1))
     };
     let decisions: Vec<_> = (0..patches).flat_map(of).collect();
     let board = BoardView::of(BoardInput {
@@ -390,7 +397,7 @@ pub fn pages(story: &Story, said: &str) -> Vec<(&'static str, String)> {
                 runs: run_lines(),
             }),
         ),
-        ("approvals", render(&ApprovalsPage::of(frame(Section::Approvals, "Approvals"), &all, &records, viewer, now()))),
+        ("approvals", render(&ApprovalsPage::of(frame(Section::Approvals, "Approvals"), &rows(), &records, viewer, now()))),
         ("waivers", render(&WaiversPage::of(noticed, &records, "erika", now()))),
         ("lab", render(&lab(story))),
         ("launch", render(&launch(story))),

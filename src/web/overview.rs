@@ -9,7 +9,6 @@ use jiff::Timestamp;
 
 use super::Web;
 use super::fields::Fields;
-use super::shelf::{Line, Standing};
 use super::view::approvals::{ApprovalsPage, Viewer, Waiting};
 use super::view::board::{BoardInput, BoardPage, BoardView, Filter, PatchFacts};
 use super::view::frame::Section;
@@ -18,13 +17,14 @@ use super::view::lists::{Paging, PatchLine, PatchesPage, RunFacts, RunLine, Runs
 use super::view::waivers::{WaiverLine, WaiversPage};
 use super::visitor::{Trouble, Visitor, show};
 use crate::api::Problem;
+use crate::api::decisions::Row;
 use crate::catalog::policy::Role;
 use crate::id::{Digest, Name};
 use crate::journal::projection::RunFilter;
 use crate::journal::{HostReport, RunRow};
 use crate::lab::memory;
 use crate::report::text;
-use crate::verdict::gate::{Decision, Status};
+use crate::verdict::gate::Status;
 
 /// Patches of one page of the board, runs of one list, runs under way that the board shows.
 const PATCHES: usize = 40;
@@ -36,17 +36,25 @@ pub fn viewer(visitor: &Visitor) -> Viewer<'_> {
 }
 
 /// Decisions that this person could approve.
-fn approvable<'a>(standing: &'a Standing, viewer: Viewer<'a>) -> impl Iterator<Item = &'a Line> {
-    let pending = standing.decisions.values().filter(|line| line.decision.status == Status::Pending);
-    pending.filter(move |line| viewer.role >= Role::Approver && !line.is_barred(viewer.name))
+async fn approvable(web: &Web, viewer: Viewer<'_>, now: Timestamp) -> Result<Vec<Row>, Trouble> {
+    if viewer.role < Role::Approver {
+        return Ok(Vec::new());
+    }
+    web.service.decisions.settle().await?;
+    Ok(web.shelf.approvable(&web.service.decisions, viewer.name, now).await?)
 }
 
 /// How much waits for this person.
-pub fn waiting(standing: &Standing, viewer: Viewer<'_>, now: Timestamp) -> usize {
-    let approvals = approvable(standing, viewer).filter(|line| Waiting::of(&line.decision, viewer, now).is_some()).count();
-    let consents = standing.waivers.iter().filter(|_| viewer.role >= Role::Approver);
+///
+/// # Errors
+/// When the journal can't be read.
+pub async fn waiting(web: &Web, viewer: Viewer<'_>, now: Timestamp) -> Result<usize, Trouble> {
+    let approvals = approvable(web, viewer, now).await?;
+    let approvals = approvals.iter().filter(|row| Waiting::of(row, viewer, now).is_some()).count();
+    let waivers = web.shelf.waivers(&web.service.journal, now).await?;
+    let consents = waivers.iter().filter(|_| viewer.role >= Role::Approver);
     let consents = consents.filter(|view| WaiverLine::of(&view.record, view.void, viewer.name, now).may_consent);
-    approvals + consents.count()
+    Ok(approvals + consents.count())
 }
 
 impl Web {
@@ -63,6 +71,14 @@ impl Web {
         let working = self.service.queue.standing().current.is_some_and(|(run, _)| run == row.run);
         let RunRow { run, patch, patch_id, customers, by, planned, ended, .. } = row.clone();
         RunLine::of(&RunFacts { run, patch, patch_id, customers, by, planned, ended, working }, now)
+    }
+
+    /// The decisions for which `fits` says so, by customer, as they stand at a moment.
+    pub async fn decided(&self, fits: impl Fn(&Row) -> bool, now: Timestamp) -> Result<Vec<Row>, Problem> {
+        self.service.decisions.settle().await?;
+        let mut rows: Vec<Row> = self.service.decisions.rows(fits).into_iter().map(|row| row.at(now)).collect();
+        rows.sort_by(|one, other| one.customer.cmp(&other.customer));
+        Ok(rows)
     }
 
     /// What is known of these patches.
@@ -92,19 +108,18 @@ async fn made_board(web: &Web, visitor: &Visitor, query: Option<String>) -> Resu
         Filter { customer: fields.maybe::<Name>("customer")?, status: Status::ALL.into_iter().find(|known| known.as_str() == status) };
     let before: Option<u64> = fields.maybe("before")?;
     let now = visitor.now;
-    let standing = web.shelf.look(&web.service.journal, now).await?;
+    let all = web.decided(|_| true, now).await?;
+    let customers: BTreeSet<Name> = all.iter().map(|row| row.customer.clone()).collect();
     let mut counts = BTreeMap::new();
-    let mut lines: Vec<(u64, Decision)> = Vec::new();
-    for line in standing.decisions.values().filter(|line| filter.customer.as_ref().is_none_or(|name| line.decision.customer == *name)) {
-        let decision = line.at(now);
-        *counts.entry(decision.status).or_insert(0) += 1;
-        if filter.status.is_none_or(|status| decision.status == status) {
-            lines.push((line.seq, decision));
+    let mut lines: Vec<Row> = Vec::new();
+    for row in all.into_iter().filter(|row| filter.customer.as_ref().is_none_or(|name| row.customer == *name)) {
+        *counts.entry(row.status).or_insert(0) += 1;
+        if filter.status.is_none_or(|status| row.status == status) {
+            lines.push(row);
         }
     }
-    let customers: BTreeSet<Name> = standing.decisions.keys().map(|(_, customer)| customer.clone()).collect();
     let (decisions, older) = page_of(lines, before);
-    let wanted = decisions.iter().map(|decision| decision.patch.sha256).collect();
+    let wanted = decisions.iter().map(|row| row.sha256).collect();
     let open = RunFilter { ended: Some(false), ..RunFilter::default() };
     let carry = |older: u64| {
         let customer = filter.customer.as_ref().map(|name| format!("&customer={name}")).unwrap_or_default();
@@ -125,11 +140,11 @@ async fn made_board(web: &Web, visitor: &Visitor, query: Option<String>) -> Resu
 }
 
 /// The decisions about a page's patches, the patch that was decided about last first, and where the next page begins.
-fn page_of(lines: Vec<(u64, Decision)>, before: Option<u64>) -> (Vec<Decision>, Option<u64>) {
+fn page_of(lines: Vec<Row>, before: Option<u64>) -> (Vec<Row>, Option<u64>) {
     let mut newest: BTreeMap<Digest, u64> = BTreeMap::new();
-    for (seq, decision) in &lines {
-        let last = newest.entry(decision.patch.sha256).or_default();
-        *last = (*last).max(*seq);
+    for row in &lines {
+        let last = newest.entry(row.sha256).or_default();
+        *last = (*last).max(row.seq);
     }
     let mut order: Vec<(u64, Digest)> =
         newest.iter().map(|(patch, seq)| (*seq, *patch)).filter(|(seq, _)| before.is_none_or(|before| *seq < before)).collect();
@@ -137,11 +152,10 @@ fn page_of(lines: Vec<(u64, Decision)>, before: Option<u64>) -> (Vec<Decision>, 
     let more = order.len() > PATCHES;
     order.truncate(PATCHES);
     let places: BTreeMap<Digest, usize> = order.iter().enumerate().map(|(at, (_, patch))| (*patch, at)).collect();
-    let mut shown: Vec<(usize, Decision)> =
-        lines.into_iter().filter_map(|(_, decision)| Some((*places.get(&decision.patch.sha256)?, decision))).collect();
+    let mut shown: Vec<(usize, Row)> = lines.into_iter().filter_map(|row| Some((*places.get(&row.sha256)?, row))).collect();
     shown.sort_by_key(|(place, _)| *place);
     let older = order.last().filter(|_| more).map(|(seq, _)| *seq);
-    (shown.into_iter().map(|(_, decision)| decision).collect(), older)
+    (shown.into_iter().map(|(_, row)| row).collect(), older)
 }
 
 /// `/runs`
@@ -162,22 +176,18 @@ pub async fn patches(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(que
     let from: usize = fields.maybe("from").map_err(Trouble::from).map_err(|trouble| trouble.for_visitor(&visitor))?.unwrap_or(0);
     let desk = web.service.desk.clone();
     let listing = tokio::task::spawn_blocking(move || Ok::<_, Problem>(desk.patches()?.listing())).await.map_err(Problem::fault)??;
-    let standing = web.shelf.look(&web.service.journal, visitor.now).await?;
     let all = listing.candidates.len();
-    let shown = listing.candidates.iter().rev().skip(from).take(PATCHES);
-    let line = |patch: &crate::lab::patches::StoredPatch| {
-        let from = (patch.sha256, Name::constant("0"));
-        let mine = standing.decisions.range(from..).take_while(|((sha256, _), _)| *sha256 == patch.sha256);
-        let decisions: Vec<Decision> = mine.map(|(_, line)| line.at(visitor.now)).collect();
-        PatchLine::of(patch.sha256, &patch.manifest, patch.facts.bytes, &decisions)
-    };
+    let shown: Vec<_> = listing.candidates.iter().rev().skip(from).take(PATCHES).collect();
+    let wanted: BTreeSet<Digest> = shown.iter().map(|patch| patch.sha256).collect();
+    let decisions = web.decided(|row| wanted.contains(&row.sha256), visitor.now).await?;
+    let line = |patch: &&crate::lab::patches::StoredPatch| PatchLine::of(patch.sha256, &patch.manifest, patch.facts.bytes, &decisions);
     let next = from.saturating_add(PATCHES);
     let paging = Paging {
         newer: (from > 0).then(|| format!("/patches?from={}", from.saturating_sub(PATCHES))),
         older: (next < all).then(|| format!("/patches?from={next}")),
     };
     Ok(show(&PatchesPage {
-        patches: shown.map(line).collect(),
+        patches: shown.iter().map(line).collect(),
         problems: listing.problems.iter().map(|problem| text::one_line(&problem.to_string(), 300)).collect(),
         paging,
         frame: visitor.frame(&web, Section::Patches, "Patches").await?,
@@ -186,18 +196,18 @@ pub async fn patches(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(que
 
 /// `/approvals`: what waits for the person who looks.
 pub async fn approvals(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Response, Trouble> {
-    let standing = web.shelf.look(&web.service.journal, visitor.now).await?;
     let viewer = viewer(&visitor);
-    let decisions: Vec<Decision> = approvable(&standing, viewer).map(|line| line.at(visitor.now)).collect();
     let frame = visitor.frame(&web, Section::Approvals, "Waiting for me").await?;
-    Ok(show(&ApprovalsPage::of(frame, &decisions, &standing.waivers, viewer, visitor.now)))
+    let decisions = approvable(&web, viewer, visitor.now).await?;
+    let waivers = web.shelf.waivers(&web.service.journal, visitor.now).await?;
+    Ok(show(&ApprovalsPage::of(frame, &decisions, &waivers, viewer, visitor.now)))
 }
 
 /// `/waivers`
 pub async fn waivers(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Response, Trouble> {
-    let standing = web.shelf.look(&web.service.journal, visitor.now).await?;
+    let waivers = web.shelf.waivers(&web.service.journal, visitor.now).await?;
     let frame = visitor.frame(&web, Section::Waivers, "Waivers").await?;
-    Ok(show(&WaiversPage::of(frame, &standing.waivers, visitor.caller.name.as_str(), visitor.now)))
+    Ok(show(&WaiversPage::of(frame, &waivers, visitor.caller.name.as_str(), visitor.now)))
 }
 
 /// `/lab`

@@ -156,12 +156,10 @@ fn handed_out(bytes: Vec<u8>, kind: &'static str, name: Option<String>) -> Respo
 pub async fn patch(State(web): State<Arc<Web>>, visitor: Visitor, Path(patch): Path<String>) -> Result<Response, Trouble> {
     page!(visitor, {
         let stored = web.candidate(part(&patch, "patch")?).await?;
-        let standing = web.shelf.look(&web.service.journal, visitor.now).await?;
-        let mine = standing.decisions.values().filter(|line| line.decision.patch.sha256 == stored.sha256);
-        let decisions: Vec<Decision> = mine.map(|line| line.at(visitor.now)).collect();
+        let decisions = web.decided(|row| row.sha256 == stored.sha256, visitor.now).await?;
         let folder = web.service.desk.folder.clone();
         let catalog = tokio::task::spawn_blocking(move || load(&folder).catalog).await.map_err(Problem::fault)?;
-        let asked = |name: &Name| decisions.iter().any(|decision| decision.customer == *name);
+        let asked = |name: &Name| decisions.iter().any(|row| row.customer == *name);
         let customers =
             catalog.iter().flat_map(|catalog| &catalog.customers).filter(|(name, entry)| entry.customer.policy.is_some() && !asked(name));
         let undecided = customers.map(|(name, _)| name.to_string()).collect();

@@ -1,8 +1,7 @@
-//! What overviews show, remembered, so that no page reads the whole journal: the last decision of each patch and customer, the waivers,
-//! the runs that keep machines.
+//! What overviews show besides decisions, remembered, so that no page reads the whole journal: the waivers, who can't approve what waits,
+//! the runs that keep machines. The decisions are on the [`Board`].
 //!
-//! Invariant: before it is looked at it is brought up to the journal's last entry. It decides nothing: a decision whose time is over is
-//! shown as over.
+//! Invariant: before it is looked at it is brought up to the journal's last entry. It decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,36 +9,21 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
-use crate::id::{Digest, Name, RunId};
+use crate::api::decisions::Row;
+use crate::api::decisions::board::{Board, Key};
+use crate::id::RunId;
 use crate::journal::projection::RunFilter;
-use crate::journal::{Event, Journal, JournalError, Record};
+use crate::journal::{Journal, JournalError};
 use crate::lab::gate::{Gate, GateError, WaiverView};
-use crate::verdict::gate::{Decision, Records, Requirement, Status, same_person};
-
-/// A decision as it is remembered.
-#[derive(Clone, Debug)]
-pub struct Line {
-    /// The entry that it is from.
-    pub seq: u64,
-    /// Without the requirements that are met.
-    pub decision: Decision,
-    /// People who can't approve it: they launched a run that it rests on, or have approved it.
-    pub barred: BTreeSet<String>,
-}
-
-/// Everything that is remembered.
-#[derive(Clone, Debug, Default)]
-pub struct Standing {
-    pub decisions: BTreeMap<(Digest, Name), Line>,
-    pub waivers: Vec<WaiverView>,
-}
+use crate::verdict::gate::{Records, same_person};
 
 #[derive(Default)]
 struct Inner {
-    /// The last entry that is known.
-    head: u64,
+    waivers: Arc<Vec<WaiverView>>,
+    /// The last entry about a waiver that is known.
     waivers_at: Option<u64>,
-    standing: Arc<Standing>,
+    /// Of each decision that waits for an approval: the entry that it is from, and the people who can't give it.
+    barred: BTreeMap<Key, (u64, BTreeSet<String>)>,
     keepers: BTreeSet<RunId>,
     keepers_at: u64,
 }
@@ -50,36 +34,41 @@ pub struct Shelf {
 }
 
 impl Shelf {
-    /// What there is now.
+    /// Every waiver.
     ///
     /// # Errors
     /// When the journal can't be read.
-    pub async fn look(&self, journal: &Journal, now: Timestamp) -> Result<Arc<Standing>, GateError> {
+    pub async fn waivers(&self, journal: &Journal, now: Timestamp) -> Result<Arc<Vec<WaiverView>>, GateError> {
         let mut inner = self.inner.lock().await;
-        let head = journal.head().await?;
-        if head == inner.head && inner.waivers_at.is_some() {
-            return Ok(inner.standing.clone());
+        let last = journal.last_waiver().await?;
+        if inner.waivers_at != Some(last) {
+            inner.waivers = Arc::new(Gate::new(journal.clone()).waivers(None, None, now).await?);
+            inner.waivers_at = Some(last);
         }
-        let news = journal.decided_after(inner.head).await?;
-        let waivers_at = journal.last_waiver().await?;
-        if !news.is_empty() || inner.waivers_at != Some(waivers_at) {
-            let mut standing = (*inner.standing).clone();
-            for entry in news {
-                if let Event::Recorded { record } = entry.event
-                    && let Record::Decided { decision } = *record
-                {
-                    let line = line(journal, entry.seq, *decision).await?;
-                    standing.decisions.insert((line.decision.patch.sha256, line.decision.customer.clone()), line);
-                }
+        Ok(inner.waivers.clone())
+    }
+
+    /// The decisions that wait for an approval and that this person is not kept from approving, as they stand at a moment.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub async fn approvable(&self, board: &Board, person: &str, now: Timestamp) -> Result<Vec<Row>, JournalError> {
+        let mut inner = self.inner.lock().await;
+        let waiting: Vec<Row> = board.rows(|row| !row.lacks.is_empty()).into_iter().map(|row| row.at(now)).collect();
+        let mut known = std::mem::take(&mut inner.barred);
+        let mut approvable = Vec::new();
+        for row in waiting {
+            let key = (row.sha256, row.customer.clone());
+            let barred = match known.remove(&key).filter(|(seq, _)| *seq == row.seq) {
+                Some((_, barred)) => barred,
+                None => barred(&board.journal, &key).await?,
+            };
+            if !barred.iter().any(|barred| same_person(barred, person)) {
+                approvable.push(row.clone());
             }
-            if inner.waivers_at != Some(waivers_at) {
-                standing.waivers = Gate::new(journal.clone()).waivers(None, None, now).await?;
-                inner.waivers_at = Some(waivers_at);
-            }
-            inner.standing = Arc::new(standing);
+            inner.barred.insert(key, (row.seq, barred));
         }
-        inner.head = head;
-        Ok(inner.standing.clone())
+        Ok(approvable)
     }
 
     /// The runs that keep machines, or did.
@@ -101,43 +90,16 @@ impl Shelf {
     }
 }
 
-async fn line(journal: &Journal, seq: u64, decision: Decision) -> Result<Line, JournalError> {
-    let lacks = |it: &&Requirement| !it.reason.is_met();
-    let waits = decision.status == Status::Pending && decision.requirements.iter().filter(lacks).all(|it| it.what.starts_with("approval:"));
-    let barred = if waits { barred(journal, &decision).await? } else { BTreeSet::new() };
-    let requirements = decision.requirements.iter().filter(lacks).map(|it| Requirement { findings: Vec::new(), ..it.clone() }).collect();
-    Ok(Line { seq, decision: Decision { requirements, ..decision }, barred })
-}
-
-async fn barred(journal: &Journal, decision: &Decision) -> Result<BTreeSet<String>, JournalError> {
-    let (patch, customer) = (decision.patch.sha256, &decision.customer);
-    let records = Records::fold(patch, customer, &journal.records(patch, customer).await?, Timestamp::MAX);
+/// People who can't approve the last decision: they launched a run that it rests on, or have approved it.
+async fn barred(journal: &Journal, (patch, customer): &Key) -> Result<BTreeSet<String>, JournalError> {
+    let records = Records::fold(*patch, customer, &journal.records(*patch, customer).await?, Timestamp::MAX);
+    let Some(decision) = records.last else { return Ok(BTreeSet::new()) };
     let given = records.approvals.iter().filter(|one| one.revoked.is_none() && one.approval.basis == decision.digests.basis);
     let mut barred: BTreeSet<String> = given.map(|one| one.approval.by.clone()).collect();
     if !records.requirements.is_some_and(|it| it.policy.launcher_may_approve) {
-        let filter = RunFilter { patch: Some(patch), ..RunFilter::default() };
+        let filter = RunFilter { patch: Some(*patch), ..RunFilter::default() };
         let runs = journal.page(&filter, None, u32::MAX).await?;
         barred.extend(runs.into_iter().filter(|row| decision.digests.runs.contains_key(&row.run)).map(|row| row.by));
     }
     Ok(barred)
-}
-
-impl Line {
-    /// The decision as it stands at a moment. One whose time is over is never shown as open.
-    pub fn at(&self, now: Timestamp) -> Decision {
-        let over = self.decision.until.is_some_and(|until| until <= now);
-        let status = match self.decision.status {
-            Status::Approved | Status::ApprovedWithWaivers if over => Status::Expired,
-            Status::Pending if over => Status::Inconclusive,
-            status => status,
-        };
-        if status == self.decision.status {
-            return self.decision.clone();
-        }
-        Decision { status, summary: "its time is over; open it to have it decided again".to_owned(), ..self.decision.clone() }
-    }
-
-    pub fn is_barred(&self, person: &str) -> bool {
-        self.barred.iter().any(|barred| same_person(barred, person))
-    }
 }

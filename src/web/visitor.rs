@@ -58,15 +58,8 @@ trouble!(crate::journal::JournalError, crate::lab::desk::DeskError, crate::lab::
 impl Visitor {
     /// The frame of a page for this person.
     pub async fn frame(&self, web: &Web, here: Section, title: &str) -> Result<Frame, Trouble> {
-        let standing = web.shelf.look(&web.service.journal, self.now).await?;
-        let viewer = super::overview::viewer(self);
-        Ok(Frame {
-            title: title.to_owned(),
-            here,
-            waiting: super::overview::waiting(&standing, viewer, self.now),
-            notice: web.sessions.take(&self.seen.key),
-            ..self.plain(title)
-        })
+        let waiting = super::overview::waiting(web, super::overview::viewer(self), self.now).await?;
+        Ok(Frame { title: title.to_owned(), here, waiting, notice: web.sessions.take(&self.seen.key), ..self.plain(title) })
     }
 
     fn plain(&self, title: &str) -> Frame {

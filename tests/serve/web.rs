@@ -2,6 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use patchlab::id::Name;
+use patchlab::journal::{Journal, Record};
+use patchlab::verdict::gate::Rejection;
+
 use super::server::{Lab, POLICY, Server};
 
 const PAGES: [&str; 8] =
@@ -295,6 +299,17 @@ fn a_patch_is_approved_by_another_person_than_launched_it() {
     assert!(browser.get(&place).body.contains("<b>rejected</b>"));
     assert_eq!(second.send(&format!("/approvals/{id}/revoke"), &[("reason", "never mind")]).status, 303);
     assert!(browser.get(&place).body.contains("<b>approved</b>"));
+    // The overviews show what is so by now, though nobody has decided it yet.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let customer: Name = "acme".parse().expect("a name");
+    let rejection = Rejection { patch: patch.parse().expect("a digest"), customer, by: "dora".to_owned(), reason: "no".to_owned() };
+    let rejected = vec![Record::Rejected { id: uuid::Uuid::now_v7(), rejection }];
+    runtime.block_on(async {
+        let journal = Journal::open(&server.lab().state.path().join("journal.sqlite")).await.expect("a journal");
+        journal.append_with(None, jiff::Timestamp::now(), rejected, Vec::new()).await.expect("written");
+    });
+    let board = browser.get("/").body;
+    assert!(board.contains("rejected by dora") && browser.get("/patches").body.contains("rejected"), "{board}");
 }
 
 #[test]

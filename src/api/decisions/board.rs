@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::ground::{Candidates, Grounds};
+use super::row::Row;
 use super::stamp::Stamp;
 use crate::api::Problem;
 use crate::id::{Digest, Name};
@@ -44,23 +45,6 @@ pub struct Answer {
     read: u64,
     generation: u64,
     used: AtomicU64,
-}
-
-/// A decision as lists show it.
-#[derive(Clone, Debug)]
-pub struct Row {
-    pub id: Name,
-    pub status: Status,
-    pub revision: u32,
-    pub is_final: bool,
-    pub summary: Box<str>,
-    pub as_of: Timestamp,
-    pub until: Option<Timestamp>,
-    pub deadline: Option<Timestamp>,
-    pub lane: Option<Name>,
-    pub simulated: bool,
-    /// The entry that put it on record, where that is known.
-    pub seq: u64,
 }
 
 #[derive(Default)]
@@ -302,11 +286,11 @@ impl Board {
     }
 
     /// Rows for which `fits` says so, the newest first.
-    pub fn rows(&self, fits: impl Fn(&Key, &Row) -> bool) -> Vec<(Key, Row)> {
+    pub fn rows(&self, fits: impl Fn(&Row) -> bool) -> Vec<Row> {
         let inner = self.inner();
-        let rows = inner.places.iter().filter_map(|(key, place)| place.row.as_ref().map(|row| (key, row)));
-        let mut rows: Vec<_> = rows.filter(|(key, row)| fits(key, row)).map(|(key, row)| (key.clone(), row.clone())).collect();
-        rows.sort_by(|(one, a), (other, b)| (b.seq, one).cmp(&(a.seq, other)));
+        let rows = inner.places.values().filter_map(|place| place.row.as_ref());
+        let mut rows: Vec<_> = rows.filter(|row| fits(row)).cloned().collect();
+        rows.sort_by(|one, other| (other.seq, one.sha256, &one.customer).cmp(&(one.seq, other.sha256, &other.customer)));
         rows
     }
 
@@ -386,24 +370,6 @@ impl Inner {
         let half = times.len() / 2;
         for (_, key) in times.into_iter().take(half) {
             self.forget(&key);
-        }
-    }
-}
-
-impl Row {
-    fn of(decision: &Decision, seq: u64) -> Self {
-        Self {
-            id: decision.patch.id.clone(),
-            status: decision.status,
-            revision: decision.revision,
-            is_final: decision.is_final,
-            summary: decision.summary.as_str().into(),
-            as_of: decision.as_of,
-            until: decision.until,
-            deadline: decision.deadline,
-            lane: decision.lane.clone(),
-            simulated: decision.simulated,
-            seq,
         }
     }
 }

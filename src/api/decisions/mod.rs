@@ -11,6 +11,7 @@ mod acts;
 pub mod board;
 mod ground;
 mod keeper;
+mod row;
 mod schema;
 mod stamp;
 
@@ -26,7 +27,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
-use self::board::{Answer, Key, Row};
+use self::board::{Answer, Key};
+pub use self::row::Row;
 pub use self::schema::{DecisionReport, ReasonText, StatusText};
 use super::extract::{Query, TextPath};
 use super::problem::{Conflicts, Problem, Refusals};
@@ -201,10 +203,10 @@ pub struct DecisionRow {
 }
 
 impl DecisionRow {
-    fn of(((sha256, customer), row): (Key, Row)) -> Self {
+    fn of(row: Row) -> Self {
         Self {
-            patch: super::runs::PatchRow { id: row.id, sha256 },
-            customer,
+            patch: super::runs::PatchRow { id: row.id, sha256: row.sha256 },
+            customer: row.customer,
             status: row.status,
             revision: row.revision,
             is_final: row.is_final,
@@ -261,14 +263,14 @@ pub async fn list(
         return Err(Problem::unreadable(format!("limit: expected 1 to {LARGEST_PAGE}, found {limit}")));
     }
     service.decisions.sync().await?;
-    let mut rows = service.decisions.rows(|(sha256, customer), row| {
+    let mut rows = service.decisions.rows(|row| {
         filter.cursor.is_none_or(|cursor| row.seq < cursor)
-            && filter.customer.as_ref().is_none_or(|wanted| wanted == customer)
+            && filter.customer.as_ref().is_none_or(|wanted| *wanted == row.customer)
             && filter.status.is_none_or(|status| status == row.status)
-            && filter.patch.as_ref().is_none_or(|patch| row.id.as_str() == patch || sha256.to_string() == *patch)
+            && filter.patch.as_ref().is_none_or(|patch| row.id.as_str() == patch || row.sha256.to_string() == *patch)
     });
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
-    let next = rows.last().map(|(_, row)| row.seq).filter(|_| more);
+    let next = rows.last().map(|row| row.seq).filter(|_| more);
     Ok(axum::Json(DecisionPage { decisions: rows.into_iter().map(DecisionRow::of).collect(), next }))
 }

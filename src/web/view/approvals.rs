@@ -3,10 +3,10 @@
 use askama::Template;
 use jiff::Timestamp;
 
+use crate::api::decisions::Row;
 use crate::catalog::policy::Role;
 use crate::lab::gate::WaiverView;
 use crate::report::text;
-use crate::verdict::gate::{Decision, Status};
 
 use super::frame::Frame;
 use super::gate::{Badge, moment, of_status};
@@ -43,23 +43,19 @@ pub struct Viewer<'a> {
 
 impl Waiting {
     /// The decision, if an approval by this person is what it waits for.
-    pub fn of(decision: &Decision, viewer: Viewer<'_>, now: Timestamp) -> Option<Self> {
-        let (approvals, others): (Vec<_>, Vec<_>) =
-            decision.requirements.iter().filter(|it| !it.reason.is_met()).partition(|it| it.what.starts_with("approval:"));
-        let mine = approvals.iter().filter(|it| needed(&it.what).is_some_and(|role| viewer.role >= role));
-        if decision.status != Status::Pending || !others.is_empty() || mine.count() == 0 {
-            return None;
-        }
+    pub fn of(decision: &Row, viewer: Viewer<'_>, now: Timestamp) -> Option<Self> {
+        let mut mine = decision.lacks.iter().filter(|it| needed(&it.what).is_some_and(|role| viewer.role >= role));
+        mine.next()?;
         Some(Self {
-            patch: decision.patch.id.to_string(),
-            sha256: decision.patch.sha256.to_string(),
+            patch: decision.id.to_string(),
+            sha256: decision.sha256.to_string(),
             customer: decision.customer.to_string(),
-            href: format!("/patches/{}/{}", decision.patch.sha256, decision.customer),
+            href: format!("/patches/{}/{}", decision.sha256, decision.customer),
             badge: of_status(decision.status),
             summary: text::one_line(&decision.summary, 300),
             revision: decision.revision,
             due: decision.deadline.map(|at| moment(now, at)).unwrap_or_default(),
-            lacks: approvals.iter().map(|it| text::one_line(&it.message, 200)).collect(),
+            lacks: decision.lacks.iter().map(|it| text::one_line(&it.message, 200)).collect(),
         })
     }
 }
@@ -69,7 +65,7 @@ fn needed(what: &str) -> Option<Role> {
 }
 
 impl ApprovalsPage {
-    pub fn of(frame: Frame, decisions: &[Decision], waivers: &[WaiverView], viewer: Viewer<'_>, now: Timestamp) -> Self {
+    pub fn of(frame: Frame, decisions: &[Row], waivers: &[WaiverView], viewer: Viewer<'_>, now: Timestamp) -> Self {
         let waiting = decisions.iter().filter_map(|decision| Waiting::of(decision, viewer, now)).collect();
         let lines = waivers.iter().map(|view| WaiverLine::of(&view.record, view.void, viewer.name, now));
         let consents = lines.filter(|line| line.may_consent && viewer.role >= Role::Approver).collect();

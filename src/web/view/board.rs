@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use askama::Template;
 use jiff::Timestamp;
 
+use crate::api::decisions::Row;
 use crate::catalog::patch::Severity;
 use crate::id::{Digest, Name};
 use crate::report::text;
-use crate::verdict::gate::{Decision, Status};
+use crate::verdict::gate::Status;
 
 use super::frame::Frame;
 use super::gate::{Badge, away, of_status};
@@ -88,7 +89,7 @@ pub struct Place {
 /// What a board is made from.
 pub struct BoardInput<'a> {
     /// The decisions of this page: the newest of each patch and customer, in the order in which the patches are listed.
-    pub decisions: &'a [Decision],
+    pub decisions: &'a [Row],
     pub facts: &'a BTreeMap<Digest, PatchFacts>,
     /// How many decisions there are of each status, whatever the filter and the page.
     pub counts: &'a BTreeMap<Status, usize>,
@@ -103,9 +104,9 @@ pub struct BoardInput<'a> {
 impl BoardView {
     pub fn of(input: BoardInput<'_>) -> Self {
         let shown: BTreeSet<&Name> = input.decisions.iter().map(|decision| &decision.customer).collect();
-        let mut patches: Vec<&Decision> = Vec::new();
+        let mut patches: Vec<&Row> = Vec::new();
         for decision in input.decisions {
-            if !patches.iter().any(|known| known.patch.sha256 == decision.patch.sha256) {
+            if !patches.iter().any(|known| known.sha256 == decision.sha256) {
                 patches.push(decision);
             }
         }
@@ -133,24 +134,24 @@ fn tile(status: Status, input: &BoardInput<'_>) -> Tile {
     Tile { badge: of_status(status), count: input.counts.get(&status).copied().unwrap_or(0), href, here }
 }
 
-fn row(patch: &Decision, customers: &BTreeSet<&Name>, input: &BoardInput<'_>) -> PatchRow {
-    let facts = input.facts.get(&patch.patch.sha256);
+fn row(patch: &Row, customers: &BTreeSet<&Name>, input: &BoardInput<'_>) -> PatchRow {
+    let facts = input.facts.get(&patch.sha256);
     let of = |customer: &&Name| {
         let mut all = input.decisions.iter();
-        let found = all.find(|one| one.patch.sha256 == patch.patch.sha256 && one.customer == **customer)?;
+        let found = all.find(|one| one.sha256 == patch.sha256 && one.customer == **customer)?;
         Some(place(found, input.now))
     };
     PatchRow {
-        id: patch.patch.id.to_string(),
+        id: patch.id.to_string(),
         title: facts.map(|facts| text::one_line(&facts.title, 120)).unwrap_or_default(),
         severity: facts.and_then(|facts| facts.severity).map_or("", severity),
-        sha256: patch.patch.sha256.to_string(),
-        short: patch.patch.sha256.short(),
+        sha256: patch.sha256.to_string(),
+        short: patch.sha256.short(),
         places: customers.iter().map(of).collect(),
     }
 }
 
-fn place(decision: &Decision, now: Timestamp) -> Place {
+fn place(decision: &Row, now: Timestamp) -> Place {
     let when = match (decision.status, decision.deadline, decision.until) {
         (Status::Pending, Some(deadline), _) => format!("due {}", away(now, deadline)),
         (Status::Approved | Status::ApprovedWithWaivers, _, Some(until)) => format!("holds until {}", away(now, until)),
@@ -158,7 +159,7 @@ fn place(decision: &Decision, now: Timestamp) -> Place {
     };
     Place {
         badge: of_status(decision.status),
-        href: format!("/patches/{}/{}", decision.patch.sha256, decision.customer),
+        href: format!("/patches/{}/{}", decision.sha256, decision.customer),
         summary: text::one_line(&decision.summary, 110),
         when: when.replace("until in ", "another "),
     }

@@ -3,12 +3,12 @@
 use askama::Template;
 use jiff::Timestamp;
 
+use crate::api::decisions::Row;
 use crate::catalog::patch::{Patch, PatchKind};
 use crate::id::{Digest, Name, RunId};
 use crate::report::html::{self, Sign};
 use crate::report::text;
 use crate::verdict::Verdict;
-use crate::verdict::gate::Decision;
 
 use super::board::severity;
 use super::frame::Frame;
@@ -106,9 +106,9 @@ pub struct PatchLine {
 
 impl PatchLine {
     /// `decisions`: the newest of each customer, of any patch.
-    pub fn of(sha256: Digest, manifest: &Patch, bytes: u64, decisions: &[Decision]) -> Self {
-        let mine = decisions.iter().filter(|decision| decision.patch.sha256 == sha256);
-        let told = |one: &Decision| (one.customer.to_string(), format!("/patches/{sha256}/{}", one.customer), of_status(one.status));
+    pub fn of(sha256: Digest, manifest: &Patch, bytes: u64, decisions: &[Row]) -> Self {
+        let mine = decisions.iter().filter(|row| row.sha256 == sha256);
+        let told = |one: &Row| (one.customer.to_string(), format!("/patches/{sha256}/{}", one.customer), of_status(one.status));
         Self {
             id: manifest.id.to_string(),
             title: text::one_line(&manifest.title, 160),

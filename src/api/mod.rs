@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -173,21 +173,44 @@ pub fn document() -> utoipa::openapi::OpenApi {
     document
 }
 
-/// Everything that is served: the API, and pages that see to their callers themselves.
-pub fn router(service: Arc<Service>, pages: Router<Arc<Service>>) -> Router {
+/// What is served to people besides the API.
+pub struct Pages {
+    /// They see to their callers themselves.
+    pub routes: Router<Arc<Service>>,
+    /// The page for what is at no route.
+    pub stray: fn(Problem) -> Response,
+}
+
+/// Everything that is served: the API, and pages.
+pub fn router(service: Arc<Service>, pages: Pages) -> Router {
     let (api, _) = described();
+    let Pages { routes, stray } = pages;
+    let told = move |problem: Problem, uri: &Uri, headers: &HeaderMap| {
+        let is_page = uri.path() != "/api" && !uri.path().starts_with("/api/") && wants_page(headers);
+        if is_page { stray(problem) } else { problem.into_response() }
+    };
     Router::new()
         .merge(api.layer(from_fn_with_state(service.clone(), bearer)))
         .merge(health::free().0)
-        .merge(pages)
-        .fallback(async || Problem::not_found("no-such-route", "there is nothing at this path; see /openapi.json"))
-        .method_not_allowed_fallback(async || {
+        .merge(routes)
+        .fallback(async move |uri: Uri, headers: HeaderMap| {
+            let detail = "there is nothing at this path; see /openapi.json";
+            told(Problem::not_found("no-such-route", detail), &uri, &headers)
+        })
+        .method_not_allowed_fallback(async move |uri: Uri, headers: HeaderMap| {
             let detail = "this path does not take this method; see the header `Allow`";
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail)
+            told(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail), &uri, &headers)
         })
         .layer(from_fn(careful))
         .layer(from_fn_with_state(service.clone(), observe))
         .with_state(service)
+}
+
+/// Whether a browser asks for a page, as it says itself.
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut kinds = accepted.flat_map(|value| value.split(',')).filter_map(|kind| kind.split(';').next());
+    kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/html"))
 }
 
 /// Counts requests, by route rather than by path.

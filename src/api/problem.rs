@@ -50,6 +50,11 @@ impl Problem {
         Self { detail: format!("{done}: {}", self.detail), ..self }
     }
 
+    /// The same in other words.
+    pub fn instead(self, detail: &str) -> Self {
+        Self { detail: detail.to_owned(), ..self }
+    }
+
     /// A header, query, path or body that can't be read.
     pub fn unreadable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "unreadable", detail)

@@ -61,7 +61,7 @@ pub async fn serve(context: Context, verb: &Serve) -> Result<Exit, Failure> {
     if service.tokens.list()?.is_empty() {
         super::say("nobody has a token yet; make one: patchlab token add NAME --role administrator");
     }
-    let router = api::router(service.clone(), web::router(service.clone()));
+    let router = api::router(service.clone(), web::pages(service.clone()));
     door.serve(router, service.stopping()).await;
     super::say("stopping: what is under way is given up, and taken up at the next start");
     if tokio::time::timeout(GIVE_UP, worker).await.is_err() {

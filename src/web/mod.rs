@@ -37,12 +37,13 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
-use crate::api::Service;
+use crate::api::{Pages, Problem, Service};
 use session::Sessions;
 use shelf::Shelf;
+use visitor::Trouble;
 
 /// What the handlers share.
 pub struct Web {
@@ -51,8 +52,17 @@ pub struct Web {
     pub shelf: Shelf,
 }
 
-/// The dashboard's routes, for [`api::router`](crate::api::router).
-pub fn router(service: Arc<Service>) -> Router<Arc<Service>> {
+/// The dashboard, for [`api::router`](crate::api::router).
+pub fn pages(service: Arc<Service>) -> Pages {
+    Pages { routes: routes(service), stray }
+}
+
+/// What a browser is shown that asks for a page that is not there.
+fn stray(problem: Problem) -> Response {
+    guarded(Trouble::from(problem.instead("there is no such page here")).into_response())
+}
+
+fn routes(service: Arc<Service>) -> Router<Arc<Service>> {
     let web = Arc::new(Web { service, sessions: Sessions::default(), shelf: Shelf::default() });
     Router::new()
         .route("/", get(overview::board))
@@ -87,7 +97,10 @@ pub fn router(service: Arc<Service>) -> Router<Arc<Service>> {
 
 /// Tells the browser what to refuse, where the handler has not said so more strictly.
 async fn careful(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+    guarded(next.run(request).await)
+}
+
+fn guarded(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in headers::ALWAYS {
         headers.entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));

@@ -170,6 +170,7 @@ impl IntoResponse for Trouble {
             StatusCode::UNAUTHORIZED => "You are not signed in",
             StatusCode::CONFLICT => "That does not go with how things stand",
             StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE => "That can't be read",
+            StatusCode::METHOD_NOT_ALLOWED => "That can't be done here",
             StatusCode::TOO_MANY_REQUESTS => "Too many tries",
             StatusCode::PAYLOAD_TOO_LARGE => "That is too large",
             _ => "The lab could not do it",

@@ -133,6 +133,33 @@ fn nobody_sees_or_does_anything_without_signing_in() {
 }
 
 #[test]
+fn an_address_with_nothing_at_it_is_a_page_for_browsers_and_a_problem_for_programs() {
+    let lab = Lab::new();
+    let viewer = lab.token("viewer");
+    let server = lab.serve(&[]);
+    let mut browser = Browser::new(&server);
+    let (page, problem) = ("text/html; charset=utf-8", "application/problem+json");
+    let browsers = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+    for (method, path, accept, status, kind) in [
+        ("GET", "/nosuch", browsers, 404, page),
+        ("GET", "/runs/x/nosuch", browsers, 404, page),
+        ("POST", "/patches", browsers, 405, page),
+        ("GET", "/nosuch", "application/json", 404, problem),
+        ("GET", "/nosuch", "*/*", 404, problem),
+        ("GET", "/api/nosuch", browsers, 404, problem),
+        ("GET", "/api", browsers, 404, problem),
+        ("PUT", "/api/v1/runs", browsers, 405, problem),
+    ] {
+        let bearer = format!("Bearer {viewer}");
+        let reply = browser.ask(method, path, &[("accept", accept), ("authorization", &bearer)], "");
+        assert_eq!((reply.status, reply.header("content-type")), (status, kind), "{method} {path} {accept}: {reply:?}");
+        assert_eq!(reply.header("content-security-policy").contains("default-src 'none'"), kind == page, "{reply:?}");
+    }
+    let lost = browser.ask("GET", "/nosuch", &[("accept", browsers)], "");
+    assert!(lost.body.contains("<h1>There is no such thing</h1>") && lost.body.contains("there is no such page here"), "{lost:?}");
+}
+
+#[test]
 fn a_session_begins_with_a_token_and_ends_with_it() {
     let lab = Lab::new();
     let (viewer, engineer) = (lab.token("viewer"), lab.token("engineer"));

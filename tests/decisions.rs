@@ -17,7 +17,7 @@ use labs::{NO_APPROVAL, POLICY, SECRET, hook, lab};
 use nix::sys::signal::Signal;
 use receiver::{Manner, Receiver};
 use serde_json::{Value, json};
-use server::{Answer, IN_REAL_TIME, Server};
+use server::{Answer, IN_REAL_TIME, Lab, Server};
 
 const DECISION: &str = "/api/v1/decisions/good-motd?customer=acme";
 

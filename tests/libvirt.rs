@@ -14,7 +14,7 @@ use patchlab::catalog::hardware::{Chipset, ClockBase, DiskBus, Firmware, Hardwar
 use patchlab::hypervisor::libvirt::Libvirt;
 use patchlab::hypervisor::segments::{Mac, NetworkSpec, NicSpec, SegmentSpec};
 use patchlab::hypervisor::{
-    AgentError, Hypervisor, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Owned, Tag,
+    AgentError, Hypervisor, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Owned, Plug, Tag,
 };
 use patchlab::id::{Digest, Name, RunId};
 use tokio::sync::broadcast::Receiver;
@@ -73,7 +73,8 @@ fn machine(name: &str, hardware: Hardware, image: &Path, media: Option<PathBuf>)
         image: image.to_owned(),
         image_digest: Digest::of("image"),
         media,
-        nics: Vec::new(),
+        template: None,
+        nics: vec![MachineNic { mac: Mac([0x52, 0x54, 0, 1, 2, 3]), at: None }],
     }
 }
 
@@ -337,7 +338,9 @@ async fn networks_with_the_same_addresses_do_not_hear_each_other() {
         let plain = machine(net, hardware(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio), &image, None);
         libvirt.open_network(net, &plain.tag, &spec).await.expect("a network");
         for role in ["client", "server"] {
-            let nics = vec![MachineNic { network: net.to_owned(), segment: name("lan"), nic: name(role) }];
+            let at = Plug { network: net.to_owned(), segment: name("lan"), nic: name(role) };
+            let mac = spec.segments[0].nics.iter().find(|nic| nic.name == at.nic).expect("planned").mac;
+            let nics = vec![MachineNic { mac, at: Some(at) }];
             let made = libvirt.create(&MachineSpec { name: format!("{net}-{role}"), nics, ..plain.clone() }).await.expect("made");
             ends.push(stand_in(&made));
         }

@@ -5,6 +5,8 @@ mod autopkgtest;
 mod common;
 #[path = "scenarios/environments.rs"]
 mod environments;
+#[path = "scenarios/warm.rs"]
+mod warm;
 
 use common::{Story, deb_patch, script_patch};
 use patchlab::catalog::patch::Reboot;

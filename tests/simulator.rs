@@ -17,10 +17,11 @@ use patchlab::cell::cause::{BootPhase, Cause, Side};
 use patchlab::cell::observation::Point;
 use patchlab::guest::sim::SimGuests;
 use patchlab::guest::{Guest, Guests, Job, JobState, JobStep, StepEnd};
+use patchlab::hypervisor::segments::Mac;
 use patchlab::hypervisor::sim::{
     Deed, Ends, Fault, For, Moment, Pace, Refusal, Scenario, ScenarioError, SimHypervisor, Stall, Step, StepName, TraceEntry, When, World,
 };
-use patchlab::hypervisor::{Hypervisor, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Tag};
+use patchlab::hypervisor::{Hypervisor, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Tag};
 use patchlab::id::{Digest, RunId};
 
 /// How long the pretended engine waits for anything.
@@ -39,7 +40,8 @@ fn spec(name: &str) -> MachineSpec {
         image: "/image".into(),
         image_digest: Digest::of("image"),
         media: None,
-        nics: Vec::new(),
+        template: None,
+        nics: vec![MachineNic { mac: Mac([0x52, 0x54, 0, 1, 2, 3]), at: None }],
     }
 }
 

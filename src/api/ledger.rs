@@ -31,7 +31,7 @@ const SCHEMA: &str = "
     create table if not exists promises (
         caller text not null, key text not null, request text not null, record text not null, at integer not null,
         primary key (caller, key));
-    create table if not exists wishes (run text primary key, keep_failed integer not null);
+    create table if not exists wanted (run text primary key, wish text not null);
 ";
 
 /// How long an idempotency key is remembered.
@@ -103,8 +103,9 @@ impl Ledger {
         let written = async {
             let mut writing = self.pool.begin().await?;
             if wish != Wish::default() {
-                let query = sqlx::query("insert or ignore into wishes (run, keep_failed) values (?, ?)");
-                query.bind(run.to_string()).bind(wish.keep_failed).execute(&mut *writing).await?;
+                let query = sqlx::query("insert or ignore into wanted (run, wish) values (?, ?)");
+                let wish = serde_json::to_string(&wish).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+                query.bind(run.to_string()).bind(wish).execute(&mut *writing).await?;
             }
             if let Some((caller, key, body)) = key {
                 let old = now.checked_sub(REMEMBERED).unwrap_or(Timestamp::MIN).as_second();
@@ -123,10 +124,11 @@ impl Ledger {
     /// # Errors
     /// When the ledger can't be read.
     pub async fn wishes(&self) -> Result<BTreeMap<RunId, Wish>, LedgerError> {
-        let rows = sqlx::query("select run, keep_failed from wishes").fetch_all(&self.pool).await.map_err(|source| self.failed(source))?;
+        let rows = sqlx::query("select run, wish from wanted").fetch_all(&self.pool).await.map_err(|source| self.failed(source))?;
         let wish = |row: &sqlx::sqlite::SqliteRow| -> Result<_, sqlx::Error> {
             let run = row.try_get::<String, _>("run")?.parse().map_err(|bad: crate::id::BadId| sqlx::Error::Decode(Box::new(bad)))?;
-            Ok((run, Wish { keep_failed: row.try_get("keep_failed")? }))
+            let wish = serde_json::from_str(&row.try_get::<String, _>("wish")?).map_err(|bad| sqlx::Error::Decode(Box::new(bad)))?;
+            Ok((run, wish))
         };
         rows.iter().map(wish).collect::<Result<_, _>>().map_err(|source| self.failed(source))
     }

@@ -55,6 +55,9 @@ pub struct RunRequest {
     /// Leave the machines of failed cells for a person to look at.
     #[serde(default)]
     pub keep_failed: bool,
+    /// Boot every machine, whatever templates of it there are.
+    #[serde(default)]
+    pub cold: bool,
 }
 
 /// Where a run is.
@@ -248,7 +251,7 @@ pub async fn begin(service: &Arc<Service>, caller: &Caller, request: &RunRequest
     let unfinished = service.desk.unfinished(&service.journal, &plan).await?;
     let now = Timestamp::now();
     let run = promised.or(unfinished.as_ref().map(|state| state.run)).unwrap_or_else(|| new_run(now));
-    let wish = Wish { keep_failed: request.keep_failed };
+    let wish = Wish { keep_failed: request.keep_failed, cold: request.cold };
     if promised.is_none() {
         service.ledger.note(run, wish, key.map(|key| (&caller.name, key, body)), now).await?;
     }

@@ -11,6 +11,7 @@
 pub mod boot;
 pub mod cause;
 pub mod console;
+pub mod identity;
 pub mod next;
 pub mod observation;
 

@@ -272,6 +272,9 @@ pub struct Run {
     /// Leave the machines of failed cells running for `patchlab shell`.
     #[arg(long)]
     pub keep_failed: bool,
+    /// Boot every machine by its firmware and boot loader, whatever templates of it there are.
+    #[arg(long)]
+    pub cold: bool,
     /// Write the JUnit report there when the run ends.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,

@@ -157,6 +157,7 @@ impl Painter {
             Event::RunPlanned { .. }
             | Event::RunTaken { .. }
             | Event::MachineDefined { .. }
+            | Event::MachineStarted { .. }
             | Event::StageStarted { .. }
             | Event::FactsTaken { .. }
             | Event::EvidenceKept { .. }

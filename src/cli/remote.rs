@@ -29,6 +29,7 @@ pub fn run(context: &Context, client: &Client, verb: &Run) -> Result<Exit, Failu
         hardware: verb.selection.hardware.clone(),
         suites: verb.selection.suite.clone(),
         keep_failed: verb.keep_failed,
+        cold: verb.cold,
     };
     let row = client.launch(&request, &uuid::Uuid::now_v7().to_string())?;
     let run = row.run;

@@ -73,7 +73,7 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
         return remote::run(context, client, verb);
     }
     let _lock = context.state.lock()?;
-    let settings = Settings { slots: slots(verb.workers, &planned.plan), keep_failed: verb.keep_failed };
+    let settings = Settings { slots: slots(verb.workers, &planned.plan), keep_failed: verb.keep_failed, cold: verb.cold };
     let (lab, cancel) = context.lab(settings).await?;
     context.clean_up(&lab).await?;
     let files = context.files(&planned.plan, &planned.patch, &planned.catalog).await?;

@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::catalog::image::Os;
+use crate::cell::identity::Identity;
 use crate::hypervisor::HypervisorError;
 
 /// Gives a way to speak to a machine's guest.
@@ -34,6 +36,15 @@ pub trait Guest: Send + Sync {
 
     /// Whether the guest has finished starting its services.
     async fn is_settled(&self) -> Result<bool, GuestError>;
+
+    /// What makes it this machine and no other. The clock is left out.
+    async fn identity(&self) -> Result<Identity, GuestError>;
+
+    /// Makes a clone that was just thawed a machine of its own, prepares it for jobs, and says what it is then, its clock included.
+    async fn renew(&self, renewal: &Renewal) -> Result<Renewed, GuestError>;
+
+    /// Puts the job runner in place, for a clone to find it there.
+    async fn install(&self) -> Result<(), GuestError>;
 
     /// Mounts the media and puts the job runner in place. Needed once after every boot; harmless twice.
     async fn prepare(&self) -> Result<(), GuestError>;
@@ -59,6 +70,28 @@ pub trait Guest: Send + Sync {
 
     /// Asks the operating system to switch the machine off.
     async fn shutdown(&self) -> Result<(), GuestError>;
+}
+
+/// What a thawed clone needs to become a machine of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// The lab's time.
+    pub now: Timestamp,
+    /// For the guest's random numbers: 64 bytes that nobody else gets.
+    pub seed: Vec<u8>,
+    /// Hardware addresses of the template's NICs, and what they are to be.
+    pub macs: Vec<(String, String)>,
+    /// Whether it is to make its SSH host keys anew.
+    pub makes_host_keys: bool,
+}
+
+/// What became of a clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    pub identity: Identity,
+    pub boot_id: String,
+    /// Whether it is at rest; else its new clock has set something off.
+    pub settled: bool,
 }
 
 /// Steps that run one after the other in the guest, independent of the agent.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{Guest, GuestError, Guests, Job, JobState};
+use super::{Guest, GuestError, Guests, Job, JobState, Renewal, Renewed};
 use crate::catalog::image::Os;
+use crate::cell::identity::Identity;
 use crate::hypervisor::sim::{Agent, Effects, Machine, State, World, connected, no_machine};
 
 /// How long a call waits for an agent that does not answer.
@@ -74,6 +75,29 @@ impl Guest for SimGuest {
 
     async fn is_settled(&self) -> Result<bool, GuestError> {
         self.call("ask whether it has settled", |machine, _| Ok(matches!(machine.state, State::Up { settled: true, .. }))).await
+    }
+
+    async fn identity(&self) -> Result<Identity, GuestError> {
+        self.call("ask who it is", |machine, fx| Ok(machine.identity(fx.scenario, false))).await
+    }
+
+    async fn renew(&self, _renewal: &Renewal) -> Result<Renewed, GuestError> {
+        self.call("become a machine of its own", |machine, fx| {
+            let (identity, boot_id) = (machine.identity(fx.scenario, true), machine.boot_id(fx.scenario));
+            let settled = match &mut machine.state {
+                State::Up { prepared, settled, .. } => {
+                    *prepared = true;
+                    *settled
+                }
+                State::Off | State::Booting { .. } | State::Hung { .. } => false,
+            };
+            Ok(Renewed { identity, boot_id, settled })
+        })
+        .await
+    }
+
+    async fn install(&self) -> Result<(), GuestError> {
+        self.call("put the job runner in place", |_, _| Ok(())).await
     }
 
     async fn prepare(&self) -> Result<(), GuestError> {

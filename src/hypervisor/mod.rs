@@ -8,7 +8,7 @@ pub mod libvirt;
 pub mod segments;
 pub mod sim;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use tokio::sync::broadcast;
 use crate::catalog::hardware::Hardware;
 use crate::id::{CellId, Digest, Name, RunId};
 use crate::journal::HostReport;
-use segments::{Fault, LinkEvent, NetworkSpec, SegmentStats};
+use segments::{Fault, LinkEvent, Mac, NetworkSpec, SegmentStats};
 
 /// What the lab needs of a hypervisor. Calls may take long; every one has a deadline of its own inside the adapter.
 #[async_trait]
@@ -39,6 +39,21 @@ pub trait Hypervisor: Send + Sync {
     /// Makes the overlay and defines the machine, switched off. On error nothing is left.
     /// Returns the effective definition (domain XML).
     async fn create(&self, spec: &MachineSpec) -> Result<String, HypervisorError>;
+
+    /// Whether machines are ever frozen here; where not, nobody need be told why.
+    fn freezes(&self) -> bool;
+
+    /// Why no machine of this hardware can be frozen here; `None` when it can.
+    fn unfreezable(&self, hardware: &Hardware) -> Option<String>;
+
+    /// Ends a running machine and keeps what it was in that moment, its memory, its disk and its firmware's variables, as a template:
+    /// files in the folder `into`, which is there and empty. The machine stays defined and is fit for nothing but to be destroyed.
+    /// On error it may still run, and `into` may hold anything.
+    async fn freeze(&self, machine: &str, into: &Path) -> Result<(), HypervisorError>;
+
+    /// Instead of [`Self::start`]: a machine that was created on a template goes on where that was frozen, its media in the drive.
+    /// Only once in a machine's life.
+    async fn thaw(&self, machine: &str) -> Result<(), HypervisorError>;
 
     /// Switches the machine on.
     async fn start(&self, machine: &str) -> Result<(), HypervisorError>;
@@ -98,15 +113,24 @@ pub struct MachineSpec {
     pub image: PathBuf,
     /// The image's digest, for error messages and the simulator.
     pub image_digest: Digest,
-    /// The ISO with job runner, suites and payload, put into a read-only removable drive.
+    /// The folder of a template that was frozen on the same image and hardware, with as many NICs: the disk begins as it was then.
+    pub template: Option<PathBuf>,
+    /// The ISO with job runner, suites and payload, put into the read-only removable drive that every machine has.
     pub media: Option<PathBuf>,
-    /// Its places in the pass's network. A machine without any has one NIC whose wire leads nowhere.
     pub nics: Vec<MachineNic>,
 }
 
-/// A NIC on a segment of an open network.
+/// A NIC of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineNic {
+    pub mac: Mac,
+    /// `None` is a wire that leads nowhere.
+    pub at: Option<Plug>,
+}
+
+/// A NIC's place on a segment of an open network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plug {
     pub network: String,
     pub segment: Name,
     /// The NIC's name in the segment.

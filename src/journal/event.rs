@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::record::Record;
+use crate::cell::identity::Start;
 use crate::cell::{CaseAt, CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
 use crate::id::{CellId, Digest, RunId};
 use crate::plan::Plan;
@@ -59,6 +60,12 @@ pub enum Event {
         cell: CellId,
         machine: String,
         xml: String,
+    },
+    /// A machine of the pass runs, and how it came to do so.
+    MachineStarted {
+        cell: CellId,
+        machine: String,
+        start: Start,
     },
     StageStarted {
         cell: CellId,

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::event::{Controller, Entry, Event};
+use crate::cell::identity::Start;
 use crate::cell::{CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
 use crate::id::{CellId, Digest, RunId};
 use crate::plan::Plan;
@@ -65,6 +66,8 @@ pub struct PassRecord {
     pub machine: String,
     /// Each machine's effective definition, by its name.
     pub xml: BTreeMap<String, String>,
+    /// How each machine came to run, where the lab had a choice.
+    pub starts: BTreeMap<String, Start>,
     pub stages: Vec<StageRecord>,
     pub facts: BTreeMap<Point, BTreeMap<String, Digest>>,
     pub cases: Vec<CaseObservation>,
@@ -140,6 +143,7 @@ impl RunState {
             Event::PassStarted { cell, .. }
             | Event::CellEnded { cell }
             | Event::MachineDefined { cell, .. }
+            | Event::MachineStarted { cell, .. }
             | Event::StageStarted { cell, .. }
             | Event::FactsTaken { cell, .. }
             | Event::CaseObserved { cell, .. }
@@ -178,6 +182,7 @@ impl CellRecord {
                 attempt: *attempt,
                 machine: machine.clone(),
                 xml: BTreeMap::new(),
+                starts: BTreeMap::new(),
                 stages: Vec::new(),
                 facts: BTreeMap::new(),
                 cases: Vec::new(),
@@ -200,6 +205,9 @@ impl PassRecord {
         match &entry.event {
             Event::MachineDefined { machine, xml, .. } => {
                 self.xml.insert(machine.clone(), xml.clone());
+            }
+            Event::MachineStarted { machine, start, .. } => {
+                self.starts.insert(machine.clone(), start.clone());
             }
             Event::StageStarted { stage, .. } => self.stages.push(StageRecord { stage: *stage, started: entry.at, ended: None }),
             Event::FactsTaken { point, facts, .. } => {

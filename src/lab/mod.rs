@@ -2,10 +2,10 @@
 //!
 //! `desk` is where requests come in, and where runs wait; `scheduler` runs a plan's cells; `runner` takes one cell through its passes,
 //! asking [`crate::cell::next()`] what comes next and journaling before and after each effect; `session` watches one machine; `stages`
-//! are the effects and `observing` what they look at; `foreign` runs suites that others have written; `network`, `play`, `unwell`,
-//! `chronicle` and `timeline` are for machines among each other; `reaper` removes what a dead controller left; `gate` asks
-//! [`crate::verdict::gate`] and keeps the answer, and `policy` finds which policy a run was judged against. Nothing here decides who is
-//! to blame or what a result means: that is `cell` and `verdict`.
+//! are the effects and `observing` what they look at; `warm` brings machines up, on `templates` where it can; `foreign` runs suites that
+//! others have written; `network`, `play`, `unwell`, `chronicle` and `timeline` are for machines among each other; `reaper` removes what
+//! a dead controller left; `gate` asks [`crate::verdict::gate`] and keeps the answer. Nothing here decides who is to blame or what a
+//! result means: that is `cell` and `verdict`.
 
 mod chronicle;
 pub mod clock;
@@ -31,8 +31,10 @@ pub mod scheduler;
 pub mod session;
 pub mod stages;
 pub mod state;
+pub mod templates;
 mod timeline;
 mod unwell;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -49,6 +51,7 @@ use crate::journal::Journal;
 use clock::Clock;
 use evidence::EvidenceStore;
 use history::History;
+use templates::Templates;
 
 /// The ports and stores that a run works with.
 #[derive(Clone)]
@@ -59,6 +62,8 @@ pub struct Lab {
     pub clock: Clock,
     pub evidence: EvidenceStore,
     pub history: Arc<History>,
+    /// Frozen machines to begin on; `None` where machines are always booted.
+    pub templates: Option<Arc<Templates>>,
     /// Whether the machines' processors are emulated: slow, and slower still after a restart.
     pub emulated: bool,
     /// The lab's id, written on everything it makes.
@@ -77,11 +82,13 @@ pub struct Settings {
     pub slots: usize,
     /// Leave the machines of failed passes for a person to look at.
     pub keep_failed: bool,
+    /// Boot every machine, whatever templates there are.
+    pub cold: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { slots: 1, keep_failed: false }
+        Self { slots: 1, keep_failed: false, cold: false }
     }
 }
 

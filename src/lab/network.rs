@@ -12,7 +12,7 @@ use crate::cell::{Cause, Stage, Trouble};
 use crate::guest::linux::judge;
 use crate::guest::linux::peers::{network_step, ready_step};
 use crate::hypervisor::segments::{Chance, Fault, Mac, NetworkSpec, NicSpec, SegmentSpec, Verb};
-use crate::hypervisor::{MachineNic, Tag};
+use crate::hypervisor::{MachineNic, Plug, Tag};
 use crate::id::{Digest, Name};
 use crate::plan::{PlannedCell, PlannedMachine};
 
@@ -52,10 +52,14 @@ impl CellRunner {
         Ok(judge::ready(&reports, within.as_secs())?)
     }
 
-    /// A machine's NICs on the pass's network.
-    pub(super) fn nics(&self, pass: &str, machine: &PlannedMachine) -> Vec<MachineNic> {
-        let nic = |segment: &Name| MachineNic { network: pass.to_owned(), segment: segment.clone(), nic: machine.role.clone() };
-        machine.nics.iter().map(|planned| nic(&planned.segment)).collect()
+    /// A machine's NICs: on the pass's network, or one that leads nowhere.
+    pub(super) fn nics(&self, pass: &str, name: &str, machine: &PlannedMachine) -> Vec<MachineNic> {
+        let nic = |planned: &crate::plan::PlannedNic| MachineNic {
+            mac: mac(&self.cell, machine, &planned.segment),
+            at: Some(Plug { network: pass.to_owned(), segment: planned.segment.clone(), nic: machine.role.clone() }),
+        };
+        let nics: Vec<MachineNic> = machine.nics.iter().map(nic).collect();
+        if nics.is_empty() { vec![MachineNic { mac: Mac::of(name), at: None }] } else { nics }
     }
 
     /// Does something to the pass's network.
@@ -93,9 +97,7 @@ fn spec(cell: &PlannedCell) -> NetworkSpec {
 
 /// A machine's address on a segment: of QEMU's range, told apart by environment, role and segment.
 pub(super) fn mac(cell: &PlannedCell, machine: &PlannedMachine, segment: &Name) -> Mac {
-    let place = format!("{}.{}/{}/{segment}", cell.customer, cell.subject_name(), machine.role);
-    let [a, b, c, ..] = Digest::of(place).bytes();
-    Mac([0x52, 0x54, 0x00, a, b, c])
+    Mac::of(&format!("{}.{}/{}/{segment}", cell.customer, cell.subject_name(), machine.role))
 }
 
 /// Who is behind the addresses of a segment.

@@ -19,6 +19,8 @@ pub enum ReapError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Hypervisor(#[from] HypervisorError),
+    #[error("remove half-made templates: {0}")]
+    Templates(#[from] std::io::Error),
 }
 
 /// Everything with this lab's tag that no lease holds. Only the holder of the state lock may ask: all other leases are dead then.
@@ -65,6 +67,9 @@ pub async fn reap(lab: &Lab) -> Result<Vec<Owned>, ReapError> {
 /// # Errors
 /// When hypervisor or journal fail.
 pub async fn take_over(lab: &Lab, state: &RunState) -> Result<(), ReapError> {
+    if let Some(templates) = &lab.templates {
+        templates.sweep()?;
+    }
     for cell in &state.plan.cells {
         let Some(record) = state.cells.get(&cell.id) else { continue };
         let Some(pass) = record.passes.last().filter(|pass| !pass.ended) else { continue };

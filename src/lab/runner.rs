@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use super::session::{Session, lab_trouble};
 use super::stages::Memory;
+use super::warm::Offer;
 use super::{Activity, Lab, RunFiles};
 use crate::cell::next::{Work, work};
 use crate::cell::{Blame, Cause, Next, Pass, Stage, StageOutcome, Trouble, blame, next};
-use crate::hypervisor::{MachineSpec, Tag};
 use crate::id::{Name, RunId};
 use crate::journal::fold::KEEP;
 use crate::journal::{CellRecord, Event, JournalError};
@@ -66,6 +66,8 @@ pub(super) struct PassState {
 pub(super) struct MachineState {
     pub session: Session,
     pub memory: Memory,
+    /// What it is to begin on.
+    pub offer: Offer,
 }
 
 impl CellRunner {
@@ -185,35 +187,6 @@ impl CellRunner {
         }
         for machine in machines {
             self.lab.hypervisor.destroy(&machine).await.map_err(lab_trouble)?;
-        }
-        Ok(StageOutcome::Passed)
-    }
-
-    /// Makes the machines, switched off.
-    pub(super) async fn clone_machines(&mut self) -> Result<StageOutcome, Stop> {
-        let Some(pass) = &self.pass else { return Err(no_pass().into()) };
-        let (names, network) = (self.cell.machine_names(&pass.name), pass.name.clone());
-        self.open_network(&network).await?;
-        for (planned, name) in self.cell.machines.clone().iter().zip(names) {
-            let image = self.files.images.get(&planned.image.sha256).cloned().ok_or_else(|| {
-                let message = format!("image {} ({}) is not in the store", planned.image.name, planned.image.sha256);
-                Trouble::new(Cause::ImageDamaged, message)
-            })?;
-            let spec = MachineSpec {
-                name: name.clone(),
-                tag: Tag { lab: self.lab.id.clone(), run: self.run, cell: self.cell.id.clone(), lease: name.clone() },
-                hardware: planned.hardware.profile.clone(),
-                image,
-                image_digest: planned.image.sha256,
-                media: self.files.media.clone(),
-                nics: self.nics(&network, planned),
-            };
-            let xml = self.lab.hypervisor.create(&spec).await.map_err(lab_trouble)?;
-            self.append(Event::MachineDefined { cell: self.cell.id.clone(), machine: name.clone(), xml }).await?;
-            let session = Session::new(&self.lab, &name, planned.os);
-            if let Some(pass) = &mut self.pass {
-                pass.machines.push(MachineState { session, memory: Memory::default() });
-            }
         }
         Ok(StageOutcome::Passed)
     }

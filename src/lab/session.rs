@@ -18,8 +18,9 @@ use super::evidence::tail;
 use crate::catalog::image::Os;
 use crate::cell::boot::{BootWatch, DeadEnd};
 use crate::cell::console;
+use crate::cell::identity::Identity;
 use crate::cell::{BootPhase, Cause, Trouble};
-use crate::guest::{Guest, GuestError};
+use crate::guest::{Guest, GuestError, Renewal};
 use crate::hypervisor::{HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, Vitals};
 
 /// Processor time in nanoseconds between two looks that counts as work.
@@ -30,6 +31,8 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 pub const AGENT_PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks at a machine, unless an event comes first.
 const LOOK: Duration = Duration::from_millis(400);
+/// Between two tries to reach a guest that was just thawed.
+const WAKING: Duration = Duration::from_millis(20);
 /// How often a machine may start over before it is called a loop.
 const LOOP: u32 = 3;
 /// After a prompt that waits for a person was seen.
@@ -179,7 +182,12 @@ impl Session {
     ///
     /// # Errors
     /// What kept the machine from coming up.
-    pub async fn come_up(&mut self, budget: Budget, mut tell: impl FnMut(&str)) -> Result<(), Trouble> {
+    pub async fn come_up(&mut self, budget: Budget, tell: impl FnMut(&str)) -> Result<(), Trouble> {
+        self.settle(budget, tell).await?;
+        self.moved_in().await
+    }
+
+    async fn settle(&mut self, budget: Budget, mut tell: impl FnMut(&str)) -> Result<(), Trouble> {
         let started = Instant::now();
         let (mut last_sign, mut restarts, mut answered) = (started, 0, false);
         let mut prompt_since = None;
@@ -209,7 +217,7 @@ impl Session {
             }
             if answered && self.guest.is_settled().await.unwrap_or(false) {
                 self.boot_took = self.boot_took.max(Some(started.elapsed()));
-                return self.moved_in().await;
+                return Ok(());
             }
             match self.boot.dead_end() {
                 Some(DeadEnd::Prompt(prompt)) if !answered => {
@@ -351,12 +359,64 @@ impl Session {
     /// # Errors
     /// When it cannot be started or does not come up.
     pub async fn start(&mut self, budget: Budget, tell: impl FnMut(&str)) -> Result<(), Trouble> {
+        self.start_bare(budget, tell).await?;
+        self.moved_in().await
+    }
+
+    /// The same without the job runner, which may have no media to come from.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_bare(&mut self, budget: Budget, tell: impl FnMut(&str)) -> Result<(), Trouble> {
         // What happened before the machine is switched on is over.
         self.events = self.lab.hypervisor.events();
         self.since = self.console_at;
         self.boot.restart();
         self.lab.hypervisor.start(&self.machine).await.map_err(lab_trouble)?;
-        self.come_up(budget, tell).await
+        self.settle(budget, tell).await
+    }
+
+    /// Lets a machine go on that was made on a template, whose boot had taken so long, and waits until its guest answers.
+    ///
+    /// # Errors
+    /// When it can't go on, or its guest does not answer.
+    pub async fn thaw(&mut self, patience: Budget, boot: Duration) -> Result<(), Trouble> {
+        self.events = self.lab.hypervisor.events();
+        self.lab.hypervisor.thaw(&self.machine).await.map_err(lab_trouble)?;
+        // Later boots are measured by what this one would have been.
+        self.boot_took = Some(boot);
+        let started = Instant::now();
+        while let Err(error) = self.guest.ping().await {
+            let look = self.look().await?;
+            if look.stopped || started.elapsed() > patience.quiet {
+                return Err(Trouble::new(Cause::AgentLost, format!("the thawed guest does not answer: {error}")));
+            }
+            tokio::time::sleep(WAKING).await;
+        }
+        Ok(())
+    }
+
+    /// Makes a thawed guest a machine of its own, waits until it has done what its new clock set off, and puts the job runner in place.
+    ///
+    /// # Errors
+    /// When it can't be made one, or does not come to rest.
+    pub async fn renew(&mut self, renewal: &Renewal, patience: Budget, tell: impl FnMut(&str)) -> Result<Identity, Trouble> {
+        let renewed = self.guest.renew(renewal).await.map_err(guest_trouble)?;
+        self.boot_id = renewed.boot_id;
+        if !renewed.settled {
+            let boot = self.boot_took;
+            self.settle(patience, tell).await?;
+            self.boot_took = boot;
+        }
+        Ok(renewed.identity)
+    }
+
+    /// Cuts the power of a machine that is not needed any more.
+    ///
+    /// # Errors
+    /// The hypervisor's.
+    pub async fn end(&mut self) -> Result<(), Trouble> {
+        self.cut_power().await
     }
 
     /// Adds to a trouble what shows it: what its console had not said before the patch, or the console's end; the whole console and

@@ -55,7 +55,7 @@ impl CellRunner {
         self.machine(at).map(|machine| &mut machine.memory)
     }
 
-    fn machine(&mut self, at: usize) -> Result<&mut MachineState, Stop> {
+    pub(super) fn machine(&mut self, at: usize) -> Result<&mut MachineState, Stop> {
         self.pass.as_mut().and_then(|pass| pass.machines.get_mut(at)).ok_or_else(|| no_pass().into())
     }
 
@@ -98,9 +98,7 @@ impl CellRunner {
     }
 
     async fn boot_machine(&mut self, at: usize) -> Result<(), Stop> {
-        let budget = Budget::from_usual(self.lab.history.usual(&self.cell, Stage::Boot));
-        let tell = self.teller(Stage::Boot);
-        self.session(at)?.start(budget, tell).await?;
+        self.come_up(at).await?;
         self.join_network(Stage::Boot, at).await?;
         if self.must_prove_restart() && self.patched().contains(&at) {
             let budget = self.restart_budget(at);

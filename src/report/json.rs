@@ -1,9 +1,12 @@
 //! The run as JSON, `patchlab.run/v1`. Fields are only ever added; what is there keeps its meaning.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::catalog::hardware::Difference;
 use crate::cell::cause::Evidence;
+use crate::cell::identity::Start;
 use crate::cell::{CaseOutcome, Stage, StageOutcome};
 use crate::id::{CellId, Digest, Name, RunId};
 use crate::journal::{CalledOff, Controller};
@@ -123,6 +126,9 @@ struct StageReport<'a> {
     outcome: Option<&'static str>,
     pass: String,
     machine: &'a str,
+    /// Of a boot: how each machine came up, where there was a choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    starts: Option<&'a BTreeMap<String, Start>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -294,6 +300,7 @@ fn stages<'a>(cell: &CellView<'a>) -> Vec<StageReport<'a>> {
             };
             StageReport {
                 stage: record.stage,
+                starts: Some(&pass.starts).filter(|starts| record.stage == Stage::Boot && !starts.is_empty()),
                 attempt: *attempt,
                 started: record.started.to_string(),
                 ended: record.ended.as_ref().map(|(at, _)| at.to_string()),

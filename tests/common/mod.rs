@@ -18,6 +18,7 @@ use patchlab::journal::{Controller, Event, Journal, RunState};
 use patchlab::lab::clock::Clock;
 use patchlab::lab::evidence::EvidenceStore;
 use patchlab::lab::history::History;
+use patchlab::lab::templates::{Limits, Templates};
 use patchlab::lab::{Lab, RunFiles, Settings, reaper, scheduler};
 use patchlab::plan::{
     Package, PayloadFacts, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedNic, PlannedPatch, PlannedSegment,
@@ -159,6 +160,7 @@ pub struct Story {
     scenario: String,
     dies_after: Option<usize>,
     emulated: bool,
+    cold: bool,
 }
 
 /// A run that was told.
@@ -176,11 +178,11 @@ pub struct Told {
 
 impl Story {
     pub fn new(patch: PlannedPatch) -> Self {
-        Self { plan: plan(patch), scenario: String::new(), dies_after: None, emulated: false }
+        Self { plan: plan(patch), scenario: String::new(), dies_after: None, emulated: false, cold: false }
     }
 
     pub fn of_environment(patch: PlannedPatch) -> Self {
-        Self { plan: environment_plan(patch), scenario: String::new(), dies_after: None, emulated: false }
+        Self { plan: environment_plan(patch), scenario: String::new(), dies_after: None, emulated: false, cold: false }
     }
 
     /// With this suite in place of its own.
@@ -207,6 +209,12 @@ impl Story {
         self
     }
 
+    /// Whatever templates there are.
+    pub fn cold(mut self) -> Self {
+        self.cold = true;
+        self
+    }
+
     pub fn run(self) -> Told {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
         runtime.block_on(self.tell())
@@ -218,6 +226,7 @@ impl Story {
         let journal = Journal::open(&state.path().join("journal.sqlite")).await.expect("a journal");
         let (_cancel, cancelled) = watch::channel(false);
         let hypervisor = Arc::new(SimHypervisor::new(world.clone(), "lab-00000001"));
+        let templates = hypervisor.freezes().then(|| Arc::new(Templates::open(state.path(), Limits::default()).expect("a store")));
         let lab = Lab {
             hypervisor: hypervisor.clone(),
             guests: Arc::new(SimGuests::new(world)),
@@ -225,9 +234,10 @@ impl Story {
             clock: Clock::starting_at(Timestamp::UNIX_EPOCH),
             evidence: EvidenceStore::open(state.path()).expect("a store"),
             history: Arc::new(History::default()),
+            templates,
             emulated: self.emulated,
             id: "lab-00000001".to_owned(),
-            settings: Settings { slots: 1, keep_failed: false },
+            settings: Settings { cold: self.cold, ..Settings::default() },
             activity: broadcast::channel(16).0,
             cancelled,
         };

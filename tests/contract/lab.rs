@@ -14,8 +14,11 @@ use patchlab::guest::agent::AgentGuests;
 use patchlab::guest::sim::SimGuests;
 use patchlab::guest::{Guest, Guests};
 use patchlab::hypervisor::libvirt::Libvirt;
+use patchlab::hypervisor::segments::Mac;
 use patchlab::hypervisor::sim::{Scenario, SimHypervisor, World};
-use patchlab::hypervisor::{Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Tag};
+use patchlab::hypervisor::{
+    Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Tag,
+};
 use patchlab::id::{Digest, RunId};
 use patchlab::lab::media::LABEL;
 use tokio::sync::broadcast::Receiver;
@@ -125,7 +128,8 @@ impl Lab {
             image,
             image_digest: Digest::of("the contract's image"),
             media,
-            nics: Vec::new(),
+            template: None,
+            nics: vec![MachineNic { mac: Mac([0x52, 0x54, 0, 1, 2, 3]), at: None }],
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use patchlab::hypervisor::HypervisorErrorKind::{NoMachine, Refused};
 use patchlab::hypervisor::segments::{Fault, Mac, NetworkSpec, NicSpec, SegmentSpec, Verb};
-use patchlab::hypervisor::{MachineNic, MachineSpec};
+use patchlab::hypervisor::{MachineNic, MachineSpec, Plug};
 use patchlab::id::Name;
 
 use crate::lab::{Lab, kind};
@@ -29,8 +29,9 @@ fn fault(nic: Option<&str>, verb: Verb) -> Fault {
 }
 
 fn on(lab: &Lab, machine: &str, network: &str, nic: &str) -> MachineSpec {
-    let nic = MachineNic { network: network.to_owned(), segment: name("lan"), nic: name(nic) };
-    MachineSpec { nics: vec![nic], ..lab.spec(machine) }
+    let mac = lan().segments[0].nics.iter().find(|one| one.name.as_str() == nic).map_or(Mac([0x52, 0x54, 0, 0, 0, 9]), |one| one.mac);
+    let at = Plug { network: network.to_owned(), segment: name("lan"), nic: name(nic) };
+    MachineSpec { nics: vec![MachineNic { mac, at: Some(at) }], ..lab.spec(machine) }
 }
 
 async fn open(lab: &Lab, network: &str) {

@@ -25,7 +25,7 @@ const PRINT_PART: &str = r#"[ -e "$1" ] || exit 66; exec <"$1"; tail -c "+$2" | 
 const PRINTED_CAP: usize = 4 << 10;
 
 /// The first and the longest pause between two looks at a command.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(250));
+const PAUSE: (Duration, Duration) = (Duration::from_millis(40), Duration::from_millis(120));
 
 /// How long an answer may take that needs no work.
 pub const QUICK: Duration = Duration::from_secs(10);

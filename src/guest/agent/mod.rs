@@ -8,15 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use self::channel::{Channel, PATIENT, failed};
+use self::channel::{Channel, PATIENT, QUICK, failed};
 use super::linux::log::{JobLog, LOG_CAP, Runner};
-use super::linux::{Family, RUNNER_ROOT, family, is_job_name, job_script};
-use super::{Guest, GuestError, Guests, Job, JobState};
+use super::linux::{Family, RUNNER_ROOT, family, is_job_name, job_script, renew};
+use super::{Guest, GuestError, Guests, Job, JobState, Renewal, Renewed};
 use crate::catalog::image::Os;
+use crate::cell::identity::Identity;
 use crate::hypervisor::Hypervisor;
 
 mod channel;
@@ -25,6 +27,9 @@ mod tests;
 
 /// How long a runner that was seen at work is taken to be: a look at it costs as much as one at its job.
 const ALIVE: Duration = Duration::from_secs(3);
+
+/// How long a clone may take to become a machine of its own. Making SSH host keys takes an emulated one many seconds.
+const RENEWAL: Duration = Duration::from_secs(120);
 
 /// Gives guests that are spoken to through a hypervisor's agent channel.
 pub struct AgentGuests {
@@ -62,6 +67,13 @@ impl AgentGuest {
         let arguments = [self.family.shell, "-c", script, "sh", RUNNER_ROOT];
         let ended = self.channel.run(tried, &arguments, input, PATIENT).await?;
         succeeded(tried, &ended)
+    }
+
+    /// Runs the script that says who the guest is.
+    async fn renewal(&self, tried: &str, arguments: &[String], input: Option<&[u8]>) -> Result<channel::Ended, GuestError> {
+        let words = [self.family.shell, "-c", renew::SCRIPT, "sh"].into_iter().chain(arguments.iter().map(String::as_str));
+        let ended = self.channel.run(tried, &words.collect::<Vec<_>>(), input, RENEWAL).await?;
+        succeeded(tried, &ended).map(|()| ended)
     }
 
     async fn runner(&self, tried: &str, arguments: &[&str], input: Option<&[u8]>) -> Result<(), GuestError> {
@@ -124,8 +136,31 @@ impl Guest for AgentGuest {
         }
     }
 
+    async fn identity(&self) -> Result<Identity, GuestError> {
+        let ended = self.renewal("ask who the guest is", &["look".to_owned()], None).await?;
+        renew::said(&ended.output).map(|said| said.identity).map_err(|found| failed("ask who the guest is", found))
+    }
+
+    async fn renew(&self, renewal: &Renewal) -> Result<Renewed, GuestError> {
+        let tried = "make the clone a machine of its own";
+        let ended = self.renewal(tried, &renew::arguments(renewal), Some(&renewal.seed)).await?;
+        let renew::Said { mut identity, boot_id, settled } = renew::said(&ended.output).map_err(|found| failed(tried, found))?;
+        let asked = Timestamp::now();
+        let answer = self.channel.command(tried, "guest-get-time", Value::Null, QUICK).await?;
+        let took = Timestamp::now().duration_since(asked);
+        let clock = answer.as_i64().ok_or_else(|| failed(tried, format!("guest-get-time gave {answer}")))?;
+        let host = i64::try_from((asked.as_nanosecond() + took.as_nanos() / 2) / 1_000_000).unwrap_or(i64::MAX);
+        identity.clock_ahead_ms = (clock / 1_000_000).saturating_sub(host);
+        Ok(Renewed { identity, boot_id, settled })
+    }
+
+    async fn install(&self) -> Result<(), GuestError> {
+        self.script("put the job runner in place", self.family.install, Some(self.family.runner.as_bytes())).await
+    }
+
     async fn prepare(&self) -> Result<(), GuestError> {
-        self.script("prepare the guest for jobs", self.family.prepare, Some(self.family.runner.as_bytes())).await
+        let script = format!("{} && /bin/sh \"$1/runner.sh\" media", self.family.install.trim_end());
+        self.script("prepare the guest for jobs", &script, Some(self.family.runner.as_bytes())).await
     }
 
     async fn start(&self, job: &Job) -> Result<(), GuestError> {

@@ -97,6 +97,22 @@ impl Hypervisor for FakeAgent {
     async fn create(&self, _: &MachineSpec) -> Result<String, HypervisorError> {
         unimplemented!()
     }
+    fn freezes(&self) -> bool {
+        unreachable!()
+    }
+
+    fn unfreezable(&self, _: &crate::catalog::hardware::Hardware) -> Option<String> {
+        unreachable!()
+    }
+
+    async fn freeze(&self, _: &str, _: &std::path::Path) -> Result<(), HypervisorError> {
+        unreachable!()
+    }
+
+    async fn thaw(&self, _: &str) -> Result<(), HypervisorError> {
+        unreachable!()
+    }
+
     async fn start(&self, _: &str) -> Result<(), HypervisorError> {
         unimplemented!()
     }

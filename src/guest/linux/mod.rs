@@ -14,6 +14,7 @@ pub mod autopkgtest;
 pub mod judge;
 pub mod log;
 pub mod peers;
+pub mod renew;
 #[cfg(test)]
 mod tests;
 
@@ -49,7 +50,7 @@ pub struct Family {
     pub reboot: &'static str,
     pub poweroff: &'static str,
     /// Puts the runner, from standard input, into place below `$1` and lets it prepare the rest.
-    pub prepare: &'static str,
+    pub install: &'static str,
     pub runner: &'static str,
 }
 
@@ -70,9 +71,9 @@ exit 0
 "#,
     reboot: "setsid /bin/sh -c 'systemctl reboot || shutdown -r now || reboot' </dev/null >/dev/null 2>&1 &",
     poweroff: "setsid /bin/sh -c 'systemctl poweroff || shutdown -h now || poweroff' </dev/null >/dev/null 2>&1 &",
-    prepare: r#"
+    install: r#"
 mountpoint -q "$1" || { mkdir -p "$1" && mount -t tmpfs -o size=64m,mode=711 patchlab "$1"; } || exit 1
-cat >"$1/runner.new" && mv "$1/runner.new" "$1/runner.sh" && exec /bin/sh "$1/runner.sh" prepare
+cat >"$1/runner.new" && mv "$1/runner.new" "$1/runner.sh" && /bin/sh "$1/runner.sh" install
 "#,
     runner: include_str!("runner.sh"),
 };

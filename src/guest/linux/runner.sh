@@ -2,7 +2,8 @@
 # The job runner: runs the steps of a job inside the guest, on its own, so that neither the guest agent's end nor a full disk
 # nor a network that went away stops it.
 #
-#   runner.sh prepare               mount the media, make the folders
+#   runner.sh install               make the folders
+#   runner.sh media                 mount the media
 #   runner.sh start ID [OLD...]     forget the jobs OLD, read a job from standard input, run it detached
 #   runner.sh run ID                (what start leaves behind)
 #   runner.sh interrupt ID          ask the processes of a job's step to end themselves
@@ -391,24 +392,29 @@ interrupt() {
     return 0
 }
 
-prepare() {
+install() {
     mkdir -p "$jobs" "$root/tmp" "$root/media"
     chmod 700 "$jobs"
     mountpoint -q "$root/tmp" || mount -t tmpfs -o size=32m,mode=755 patchlab "$root/tmp" || exit 1
     mkdir -p "$state/keep" "$state/scratch" || echo "no room for $state" >&2
+    # What the media need, so that no clone has to wait for it.
+    modprobe -q isofs || true
+}
+
+media() {
     mountpoint -q "$root/media" && return
     tries=0
-    until device=$(blkid -L PATCHLAB); do
+    until mount -o ro,nosuid,nodev LABEL=PATCHLAB "$root/media"; do
         tries=$((tries + 1))
         [ "$tries" -lt 50 ] || { echo 'no medium labelled PATCHLAB' >&2 && exit 1; }
         sleep 0.1
     done
-    mount -o ro,nosuid,nodev "$device" "$root/media"
 }
 
 jobs=$root/jobs
 case $1 in
-prepare) prepare ;;
+install) install ;;
+media) media ;;
 start) shift && start "$@" ;;
 run) run "$2" ;;
 interrupt) interrupt "$2" ;;

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::xml::{Element, element, text};
 use crate::catalog::hardware::{Chipset, ClockBase, DiskBus, Firmware, NicModel, Smbios, TpmInterface, TpmVersion};
+use crate::hypervisor::segments::Mac;
 use crate::hypervisor::{MachineSpec, Tag};
 
 /// The XML namespace of the ownership tag.
@@ -37,7 +38,7 @@ pub struct Site {
     pub folder: PathBuf,
     /// The read-only UEFI code, used by UEFI profiles only.
     pub uefi_code: PathBuf,
-    /// Each NIC's place; one at least.
+    /// Each NIC's place.
     pub nics: Vec<SiteNic>,
     /// Whether this libvirt gives files to the user that QEMU runs as (its DAC driver). An unprivileged one has none.
     pub gives_files: bool,
@@ -46,8 +47,7 @@ pub struct Site {
 /// A NIC's place on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteNic {
-    /// Its hardware address; one of the machine's own making where nothing gives it.
-    pub mac: Option<String>,
+    pub mac: Mac,
     pub at: Place,
 }
 
@@ -90,6 +90,11 @@ pub fn variables(folder: &Path) -> PathBuf {
     folder.join("variables.fd")
 }
 
+/// The disk of the template that the machine began as.
+pub fn template_disk(folder: &Path) -> PathBuf {
+    folder.join("template.qcow2")
+}
+
 /// A machine's definition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Domain {
@@ -103,6 +108,7 @@ pub struct Domain {
     pub topology: Topology,
     pub memory_mib: u64,
     pub disk: Disk,
+    /// What is in the removable drive.
     pub media: Option<PathBuf>,
     pub nics: Vec<Nic>,
     pub tpm: Option<(TpmVersion, TpmInterface)>,
@@ -145,20 +151,20 @@ pub enum Cpu {
 pub struct Disk {
     pub bus: DiskBus,
     pub overlay: PathBuf,
-    pub image: PathBuf,
+    /// What lies beneath the overlay, down to the image. Never written to.
+    pub backing: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nic {
     pub model: NicModel,
-    pub mac: String,
+    pub mac: Mac,
     pub at: Place,
 }
 
-/// The definition of the machine that `spec` wants. The same lab and name always give the same UUID and MAC address.
+/// The definition of the machine that `spec` wants. The same lab and name always give the same UUID.
 pub fn domain(spec: &MachineSpec, site: &Site) -> Domain {
     let uuid = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{NAMESPACE}:{}:{}", spec.tag.lab, spec.name).as_bytes());
-    let [.., a, b, c] = uuid.into_bytes();
     let hardware = &spec.hardware;
     Domain {
         kind: site.kind,
@@ -180,17 +186,13 @@ pub fn domain(spec: &MachineSpec, site: &Site) -> Domain {
         },
         topology: Topology { sockets: hardware.sockets, cores: hardware.cores, threads: hardware.threads },
         memory_mib: hardware.memory.0 >> 20,
-        disk: Disk { bus: hardware.disk, overlay: overlay(&site.folder), image: spec.image.clone() },
+        disk: Disk {
+            bus: hardware.disk,
+            overlay: overlay(&site.folder),
+            backing: spec.template.iter().map(|_| template_disk(&site.folder)).chain([spec.image.clone()]).collect(),
+        },
         media: spec.media.clone(),
-        nics: site
-            .nics
-            .iter()
-            .map(|nic| Nic {
-                model: hardware.nic,
-                mac: nic.mac.clone().unwrap_or_else(|| format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")),
-                at: nic.at.clone(),
-            })
-            .collect(),
+        nics: site.nics.iter().map(|nic| Nic { model: hardware.nic, mac: nic.mac, at: nic.at.clone() }).collect(),
         tpm: hardware.tpm(),
         clock: hardware.clock,
         smbios: hardware.smbios.clone(),
@@ -231,6 +233,8 @@ impl Domain {
         root.holding([
             text("name", &self.name),
             text("uuid", self.uuid.to_string()),
+            // Tells a guest that goes on elsewhere that it did: its kernel then seeds its random numbers anew.
+            element("genid"),
             element("metadata").holding([tag]),
             text("memory", self.memory_mib.to_string()).with("unit", "MiB"),
             text("vcpu", (self.topology.sockets * self.topology.cores * self.topology.threads).to_string()),
@@ -316,7 +320,7 @@ impl Domain {
             .holding([element("target").with("type", "virtio").with("name", "org.qemu.guest_agent.0")]);
         let rng = element("rng").with("model", "virtio").holding([text("backend", "/dev/urandom").with("model", "random")]);
         element("devices")
-            .holding([Some(controller("usb", "none")), scsi, self.disk(), self.media.as_deref().map(|iso| self.media(iso))])
+            .holding([Some(controller("usb", "none")), scsi, self.disk(), Some(self.drive())])
             .holding(self.nics.iter().map(Nic::element))
             .holding([
                 Some(self.to_console("isa-serial")),
@@ -354,11 +358,11 @@ impl Domain {
             .with("rerror_policy", "stop")
             .with("discard", "unmap");
         // The chain is spelled out and ends here: a backing file that the image's own header names is never opened.
-        let image = element("backingStore").with("type", "file").holding([
-            element("format").with("type", "qcow2"),
-            self.source_as_it_is(&self.disk.image),
-            element("backingStore"),
-        ]);
+        let end = element("backingStore");
+        let image = self.disk.backing.iter().rev().fold(end, |below, file| {
+            let format = element("format").with("type", "qcow2");
+            element("backingStore").with("type", "file").holding([format, self.source_as_it_is(file), below])
+        });
         Some(element("disk").with("type", "file").with("device", "disk").holding([
             driver,
             element("source").with("file", path(&self.disk.overlay)),
@@ -374,16 +378,24 @@ impl Domain {
         element("source").with("file", path(file)).holding([kept])
     }
 
-    fn media(&self, iso: &Path) -> Element {
+    /// The removable drive with what is in it, as one device.
+    ///
+    /// # Errors
+    /// None in practice: the sink is memory.
+    pub fn drive_xml(&self) -> std::io::Result<String> {
+        self.drive().to_document()
+    }
+
+    fn drive(&self) -> Element {
         let (device, bus) = match self.chipset {
             Chipset::Pc => ("hdc", "ide"),
             Chipset::Q35 => ("sdb", "sata"),
         };
         element("disk").with("type", "file").with("device", "cdrom").holding([
-            element("driver").with("name", "qemu").with("type", "raw"),
-            self.source_as_it_is(iso),
-            element("target").with("dev", device).with("bus", bus),
-            element("readonly"),
+            Some(element("driver").with("name", "qemu").with("type", "raw")),
+            self.media.as_deref().map(|iso| self.source_as_it_is(iso)),
+            Some(element("target").with("dev", device).with("bus", bus)),
+            Some(element("readonly")),
         ])
     }
 
@@ -417,13 +429,16 @@ impl Domain {
             Chipset::Q35 => "pcie.0",
         };
         let cache = serde_json::json!({ "direct": false, "no-flush": true });
+        let backing = self.disk.backing.iter().rev().fold(serde_json::Value::Null, |below, file| {
+            serde_json::json!({
+                "driver": "qcow2", "read-only": true, "backing": below,
+                "file": { "driver": "file", "filename": path(file), "read-only": true },
+            })
+        });
         let overlay = serde_json::json!({
             "driver": "qcow2", "node-name": NVME_NODE, "discard": "unmap", "cache": cache,
             "file": { "driver": "file", "filename": path(&self.disk.overlay), "discard": "unmap", "cache": cache },
-            "backing": {
-                "driver": "qcow2", "read-only": true, "backing": null,
-                "file": { "driver": "file", "filename": path(&self.disk.image), "read-only": true },
-            },
+            "backing": backing,
         });
         let device = serde_json::json!({
             "driver": "nvme", "drive": NVME_NODE, "serial": "patchlab", "bootindex": 1, "bus": bus, "addr": "0x10",
@@ -447,7 +462,7 @@ impl Nic {
             Place::Network(name) => ("network", element("source").with("network", name)),
         };
         element("interface").with("type", kind).holding([
-            element("mac").with("address", &self.mac),
+            element("mac").with("address", self.mac),
             source,
             element("model").with("type", model),
         ])

@@ -5,6 +5,8 @@
 //! | `tag.json` | whose it is; written first, removed last |
 //! | `overlay.qcow2` | what the guest changed of its image |
 //! | `variables.fd` | UEFI variables |
+//! | `template.qcow2` | of a machine made on a template: its disk, by a link of its own, so that the template may go |
+//! | `memory.save`, `thaw.xml`, `drive.xml` | the same machine's memory, and what it is to be when it goes on; gone once it does |
 //! | `*.pcap` | of a network: the frames of its segments |
 //! | `console.log` | serial console, and SeaBIOS's debug port; QEMU appends |
 //!
@@ -12,7 +14,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -36,10 +38,42 @@ pub fn make(folder: &Path, tag: &Tag) -> io::Result<()> {
     fs::write(folder.join("tag.json"), serde_json::to_vec_pretty(tag)?)
 }
 
+/// A file of a machine's folder, and of a template's.
+pub const MEMORY: &str = "memory.save";
+pub const DISK: &str = "disk.qcow2";
+pub const VARIABLES: &str = "variables.fd";
+pub const CONSOLE: &str = "console.log";
+
+/// Takes what a template has of a machine's disk and memory into the machine's folder, by links.
+pub fn link_template(folder: &Path, template: &Path) -> io::Result<()> {
+    fs::hard_link(template.join(DISK), domain::template_disk(folder))?;
+    fs::hard_link(template.join(MEMORY), folder.join(MEMORY))
+}
+
+/// Moves what a machine that ended has left into a template's folder, where its memory is already. Nobody writes to it any more.
+pub fn into_template(folder: &Path, template: &Path) -> io::Result<()> {
+    fs::rename(domain::overlay(folder), template.join(DISK))?;
+    let variables = domain::variables(folder);
+    if variables.exists() {
+        fs::write(template.join(VARIABLES), fs::read(variables)?)?;
+    }
+    fs::copy(domain::console(folder), template.join(CONSOLE))?;
+    for file in [DISK, MEMORY, VARIABLES, CONSOLE].map(|file| template.join(file)).iter().filter(|file| file.exists()) {
+        if nix::unistd::Uid::effective().is_root() {
+            std::os::unix::fs::chown(file, Some(0), Some(0))?;
+        }
+        // The user who runs QEMU reads the disk; the memory is handed over opened, and may hold secrets.
+        let mode = if file.ends_with(DISK) { 0o444 } else { 0o400 };
+        fs::set_permissions(file, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
 /// Puts the console and, where there are any, the UEFI variables beside the overlay, and gives all three to the user who runs QEMU.
-pub fn furnish(folder: &Path, variables: Option<&Path>, runner: Option<&Runner>) -> io::Result<()> {
+/// The console begins with what `said` holds.
+pub fn furnish(folder: &Path, variables: Option<&Path>, said: Option<&Path>, runner: Option<&Runner>) -> io::Result<()> {
     let console = domain::console(folder);
-    File::create(&console)?;
+    fs::write(&console, said.map(fs::read).transpose()?.unwrap_or_default())?;
     let mut files = vec![domain::overlay(folder), console];
     if let Some(template) = variables {
         let copy = domain::variables(folder);

@@ -7,6 +7,7 @@
 //!  folder   a machine's folder                          screen   PPM to PNG, pure
 //!  embed    libvirt inside the process                  facts    accelerator, UEFI code, ports, versions
 //!  networks a pass's network, here or at libvirt
+//!  thaw     templates: freezing and thawing        saved    libvirt's file of a saved machine
 //! ```
 //!
 //! Invariants:
@@ -33,6 +34,7 @@ use super::{
     AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Tag, Vitals,
     WireReport,
 };
+use crate::catalog::hardware::Hardware;
 use crate::journal::HostReport;
 
 pub mod domain;
@@ -42,8 +44,10 @@ mod events;
 mod facts;
 mod folder;
 mod networks;
+mod saved;
 mod screen;
 mod session;
+mod thaw;
 pub mod xml;
 
 pub use embed::quiet;
@@ -148,7 +152,8 @@ impl Libvirt {
     async fn overlay(&self, spec: &MachineSpec, folder: &Path) -> Result<(), HypervisorError> {
         let tried = format!("make the overlay of {} on image {}", spec.name, spec.image_digest.short());
         let mut command = Command::new("qemu-img");
-        command.args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]).arg(&spec.image).arg(domain::overlay(folder));
+        let below = spec.template.as_ref().map_or_else(|| spec.image.clone(), |_| domain::template_disk(folder));
+        command.args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]).arg(below).arg(domain::overlay(folder));
         command.env("LC_ALL", "C").stdin(std::process::Stdio::null()).kill_on_drop(true);
         let output = match tokio::time::timeout(CHANGE, command.output()).await {
             Ok(Ok(output)) if output.status.success() => return Ok(()),
@@ -168,11 +173,18 @@ impl Libvirt {
     /// The steps of `create` that leave something behind.
     async fn build(&self, spec: &MachineSpec, uefi: Option<(PathBuf, PathBuf)>) -> Result<String, HypervisorError> {
         let folder = folder::of(&self.inner.machines, &spec.name);
+        if let Some(template) = &spec.template {
+            let tried = format!("make {} on a template", spec.name);
+            folder::link_template(&folder, template).map_err(|error| file(&tried, &error))?;
+        }
         self.overlay(spec, &folder).await?;
         let spec = spec.clone();
         self.blocking(format!("define {}", spec.name), CHANGE, move |inner, tried| {
             let (uefi_code, variables) = uefi.unzip();
-            folder::furnish(&folder, variables.as_deref(), inner.runner.as_ref()).map_err(|error| file(tried, &error))?;
+            let of_template = |name| spec.template.as_ref().map(|template| template.join(name));
+            let variables = variables.map(|fresh| of_template(folder::VARIABLES).unwrap_or(fresh));
+            let furnished = folder::furnish(&folder, variables.as_deref(), of_template(folder::CONSOLE).as_deref(), inner.runner.as_ref());
+            furnished.map_err(|error| file(tried, &error))?;
             let nics = inner.nics(&spec, tried)?;
             let site = domain::Site {
                 kind: inner.accelerator.kind,
@@ -181,7 +193,12 @@ impl Libvirt {
                 nics,
                 gives_files: facts::is_privileged(&inner.uri),
             };
-            let xml = domain::domain(&spec, &site).to_xml().map_err(|error| file(tried, &error))?;
+            let folder = site.folder.clone();
+            let machine = domain::domain(&spec, &site);
+            let xml = machine.to_xml().map_err(|error| file(tried, &error))?;
+            if spec.template.is_some() {
+                thaw::prepare(&machine, &folder).map_err(|error| file(tried, &error))?;
+            }
             let session = inner.session()?;
             let defined = session.connection.define_domain_xml(&xml).and_then(|domain| domain.xml_desc(0));
             defined.map_err(|error| refused(tried, &error))
@@ -350,6 +367,24 @@ impl Hypervisor for Libvirt {
             tracing::warn!(machine = spec.name, error = %left, "half-made machine not removed");
         }
         built
+    }
+
+    fn freezes(&self) -> bool {
+        true
+    }
+
+    fn unfreezable(&self, hardware: &Hardware) -> Option<String> {
+        thaw::unfreezable(&self.inner.uri, hardware)
+    }
+
+    async fn freeze(&self, machine: &str, into: &Path) -> Result<(), HypervisorError> {
+        let (name, into) = (machine.to_owned(), into.to_owned());
+        self.blocking(format!("freeze {machine}"), START, move |inner, tried| inner.freeze(&name, &into, tried)).await
+    }
+
+    async fn thaw(&self, machine: &str) -> Result<(), HypervisorError> {
+        let name = machine.to_owned();
+        self.blocking(format!("thaw {machine}"), START, move |inner, tried| inner.thaw(&name, tried)).await
     }
 
     async fn start(&self, machine: &str) -> Result<(), HypervisorError> {

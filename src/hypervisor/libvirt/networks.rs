@@ -15,8 +15,8 @@ use super::error::{failure, file, refused};
 use super::session::Session;
 use super::xml::{element, text};
 use super::{FLUSH, Inner, facts, folder};
-use crate::hypervisor::segments::{Fault, Happening, LinkEvent, Network, NetworkSpec, Verb};
-use crate::hypervisor::{HypervisorError, HypervisorErrorKind, MachineNic, MachineSpec, Tag, WireReport};
+use crate::hypervisor::segments::{Fault, Happening, LinkEvent, Mac, Network, NetworkSpec, Verb};
+use crate::hypervisor::{HypervisorError, HypervisorErrorKind, MachineNic, MachineSpec, Plug, Tag, WireReport};
 use crate::id::Name;
 
 const MISTAKE: &str = "this is a mistake in patchlab: please report it";
@@ -64,11 +64,11 @@ impl Distant {
         Self { spec: spec.clone(), timeline: vec![opened], plugged: BTreeMap::new() }
     }
 
-    fn plug(&mut self, name: &str, nic: &MachineNic, machine: &str) -> Option<SiteNic> {
+    fn plug(&mut self, name: &str, nic: &Plug, machine: &str) -> Option<Place> {
         let segment = self.spec.segments.iter().find(|segment| segment.name == nic.segment)?;
-        let planned = segment.nics.iter().find(|planned| planned.name == nic.nic)?;
+        segment.nics.iter().find(|planned| planned.name == nic.nic)?;
         self.plugged.insert((nic.segment.clone(), nic.nic.clone()), machine.to_owned());
-        Some(SiteNic { mac: Some(planned.mac.to_string()), at: Place::Network(segment_name(name, &nic.segment)) })
+        Some(Place::Network(segment_name(name, &nic.segment)))
     }
 
     /// The links that a fault is about, each with its machine and hardware address, and whether they are to be up.
@@ -105,31 +105,31 @@ impl Inner {
         self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A machine's NICs and where they lead: to its networks, or a single one that leads nowhere.
+    /// A machine's NICs and where they lead.
     pub(super) fn nics(&self, spec: &MachineSpec, tried: &str) -> Result<Vec<SiteNic>, HypervisorError> {
         let refused = |found: &str, hint: &str| failure(HypervisorErrorKind::Refused, tried, found, hint);
-        if spec.nics.is_empty() {
-            let wire = facts::wire(spec.name.as_bytes());
-            let wire = wire.ok_or_else(|| refused("no two free UDP ports in 20000 to 29999", "end what holds them"))?;
-            return Ok(vec![SiteNic { mac: None, at: Place::Wire(wire) }]);
-        }
         let mut networks = self.open_networks();
-        let plugged = |nic: &MachineNic| {
-            let place = match networks.get_mut(&nic.network) {
+        let mut plugged = |plug: &Plug| {
+            let place = match networks.get_mut(&plug.network) {
                 Some(PassNetwork::Switched(network)) => {
-                    let plug = network.plugs().iter().find(|plug| plug.segment == nic.segment && plug.nic == nic.nic);
-                    plug.map(|plug| SiteNic {
-                        mac: Some(plug.mac.to_string()),
-                        at: Place::Wire(Wire { local: plug.ends.local, remote: plug.ends.remote }),
-                    })
+                    let found = network.plugs().iter().find(|place| place.segment == plug.segment && place.nic == plug.nic);
+                    found.map(|found| Place::Wire(Wire { local: found.ends.local, remote: found.ends.remote }))
                 }
-                Some(PassNetwork::Distant(network)) => network.plug(&nic.network, nic, &spec.name),
+                Some(PassNetwork::Distant(network)) => network.plug(&plug.network, plug, &spec.name),
                 None => None,
             };
-            let found = || format!("there is no place for the NIC {} on the segment {} of {}", nic.nic, nic.segment, nic.network);
+            let found = || format!("there is no place for the NIC {} on the segment {} of {}", plug.nic, plug.segment, plug.network);
             place.ok_or_else(|| refused(&found(), MISTAKE))
         };
-        spec.nics.iter().map(plugged).collect()
+        let nowhere = |mac: Mac| {
+            let wire = facts::wire(format!("{} {mac}", spec.name).as_bytes());
+            wire.map(Place::Wire).ok_or_else(|| refused("no two free UDP ports in 20000 to 29999", "end what holds them"))
+        };
+        let nic = |nic: &MachineNic| {
+            let at = nic.at.as_ref().map_or_else(|| nowhere(nic.mac), &mut plugged)?;
+            Ok(SiteNic { mac: nic.mac, at })
+        };
+        spec.nics.iter().map(nic).collect()
     }
 
     /// Opens a network, with a folder of its own.

@@ -76,6 +76,26 @@ impl Session {
         }
     }
 
+    /// Writes the machine's memory into a file, at which it ends.
+    pub fn save(&self, machine: &str, file: &str) -> Result<(), Error> {
+        let domain = self.get(machine)?;
+        let file = std::ffi::CString::new(file).unwrap_or_default();
+        // SAFETY: the handle lives until the end of this function, the text ends with its only zero byte, and without a new definition
+        // libvirt takes the running one.
+        let saved = unsafe { sys::virDomainSaveFlags(domain.as_ptr(), file.as_ptr(), std::ptr::null(), sys::VIR_DOMAIN_SAVE_RUNNING) };
+        if saved == 0 { Ok(()) } else { Err(Error::last_error()) }
+    }
+
+    /// Lets the machine that a file of [`Self::save`] says it is go on.
+    pub fn restore(&self, file: &str) -> Result<(), Error> {
+        self.connection.restore_domain_flags(file, None, sys::VIR_DOMAIN_SAVE_RUNNING)
+    }
+
+    /// Changes what is in a drive of a running machine.
+    pub fn insert(&self, machine: &str, drive: &str) -> Result<(), Error> {
+        self.get(machine)?.update_device_flags(drive, sys::VIR_DOMAIN_AFFECT_LIVE).map(drop)
+    }
+
     /// Cuts the power. Fine when it is off.
     pub fn power_off(&self, machine: &str) -> Result<(), Error> {
         cut(&self.get(machine)?)

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::BadId;
+use crate::id::{BadId, Digest};
 
 /// Destination, source and type.
 pub const HEADER: usize = 14;
@@ -20,6 +20,12 @@ const RULE: &str = "a hardware address such as 52:54:00:12:34:56";
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
+    /// An address of the range that QEMU uses, always the same for the same place.
+    pub fn of(place: &str) -> Self {
+        let [a, b, c, ..] = Digest::of(place).bytes();
+        Self([0x52, 0x54, 0x00, a, b, c])
+    }
+
     /// Whether it means many: broadcast or multicast.
     pub fn is_group(self) -> bool {
         self.0[0] & 1 == 1

@@ -20,11 +20,13 @@ use serde::{Deserialize, Serialize};
 use super::boot;
 use super::jobs::Jobs;
 use super::matching::Situation;
-use super::scenario::{Deed, Moment, Pace, Scenario};
+use super::scenario::{Deed, Flaw, Moment, Pace, Scenario};
 use crate::catalog::hardware::Hardware;
 use crate::cell::cause::BootPhase;
+use crate::cell::identity::Identity;
 use crate::cell::observation::Point;
 use crate::hypervisor::{MachineEventKind, Vitals};
+use crate::id::Digest;
 
 /// From the reset line until the firmware runs.
 const RESET_TAKES: Duration = Duration::from_millis(100);
@@ -40,6 +42,11 @@ pub struct Record {
     /// Which clone of the cell, 1 and up.
     pub nth: u32,
     pub hardware: Hardware,
+    /// The hardware addresses of its NICs.
+    #[serde(default)]
+    pub macs: Vec<String>,
+    #[serde(default)]
+    pub on_template: bool,
     pub on: bool,
     /// Whether the guest had come up when this was written.
     pub up: bool,
@@ -131,6 +138,8 @@ impl Machine {
             role: role.to_owned(),
             nth,
             hardware,
+            macs: Vec::new(),
+            on_template: false,
             on: false,
             up: false,
             boots: 0,
@@ -178,6 +187,35 @@ impl Machine {
         self.record.boots += 1;
         fx.events.push(MachineEventKind::Started);
         self.begin_boot(fx);
+    }
+
+    /// Goes on where its template was frozen: up, and with all services.
+    pub fn thaw(&mut self, fx: &mut Effects<'_>) {
+        self.record.boots += 1;
+        let silent = fx.scenario.templates.flaw == Some(Flaw::Silent);
+        let agent = if silent { Agent::Lost { until: Duration::MAX } } else { Agent::Well };
+        self.become_(State::Up { settled: true, prepared: false, mood: Mood { agent, ..WELL }, jobs: Jobs::default() });
+        fx.events.extend([MachineEventKind::Started, MachineEventKind::AgentConnected]);
+    }
+
+    /// What makes it this machine and no other.
+    pub fn identity(&self, scenario: &Scenario, thawed: bool) -> Identity {
+        let flaw = scenario.templates.flaw.filter(|_| thawed);
+        let Record { cell, role, nth, .. } = &self.record;
+        let number = |what: &str, shared: bool| {
+            let clone = if shared { String::new() } else { format!("{cell}/{role}/{nth}") };
+            scenario.seed.number(&[what, &clone])
+        };
+        Identity {
+            machine_id: format!("{:032x}", number("machine-id", flaw == Some(Flaw::SameMachineId))),
+            hostname: "sim".to_owned(),
+            random: Digest::of(number("random", flaw == Some(Flaw::SameRandom)).to_be_bytes()),
+            host_keys: BTreeMap::new(),
+            makes_host_keys: false,
+            macs: if flaw == Some(Flaw::OldAddresses) { vec!["52:54:00:00:00:00".to_owned()] } else { self.record.macs.clone() },
+            leases: Vec::new(),
+            clock_ahead_ms: if flaw == Some(Flaw::OldClock) { -3_600_000 } else { 0 },
+        }
     }
 
     /// The reset button, or the guest restarting itself.

@@ -25,6 +25,7 @@ mod step;
 mod store;
 mod world;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,20 +36,25 @@ pub(crate) use machine::{Agent, Effects, Machine, State};
 #[cfg(test)]
 use matching::Situation;
 pub use matching::When;
-pub use scenario::{Deed, DiskError, Ends, Facts, Fault, For, Host, Moment, Pace, Refusal, Scenario, ScenarioError, Stall, Step, StepName};
+pub use scenario::{
+    Deed, DiskError, Ends, Facts, Fault, Flaw, For, Host, Moment, Pace, Refusal, Scenario, ScenarioError, Stall, Step, StepName, Templates,
+};
 pub use seed::Seed;
 pub(crate) use world::Core;
 pub use world::{TraceEntry, World, WorldError};
 
 use super::segments::{self, NetworkSpec};
 use super::{
-    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Owned, Tag,
-    Vitals, WireReport,
+    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Plug, Tag, Vitals,
+    WireReport,
 };
+use crate::catalog::hardware::Hardware;
 use crate::journal::HostReport;
 
 /// The console's bytes that one call gives at the most.
 const CONSOLE_CAP: usize = 1 << 20;
+/// What a frozen machine of this world is kept in.
+const FROZEN: &str = "memory.save";
 /// How long a call takes that only asks.
 const ASKING: Duration = Duration::from_millis(5);
 /// How long a call takes that changes something.
@@ -169,16 +175,22 @@ impl Hypervisor for SimHypervisor {
                 if core.has(&spec.name) {
                     return Err(refused(&tried, "there is a machine or a folder of this name already"));
                 }
-                let has_place = |nic: &MachineNic| {
+                if spec.template.as_ref().is_some_and(|template| !template.join(FROZEN).is_file()) {
+                    return Err(refused(&tried, "its template is not there"));
+                }
+                let has_place = |nic: &Plug| {
                     let segments = core.networks.get(&nic.network).map(|(_, spec)| spec.segments.as_slice()).unwrap_or_default();
                     segments.iter().any(|segment| segment.name == nic.segment && segment.nics.iter().any(|one| one.name == nic.nic))
                 };
-                if !spec.nics.iter().all(has_place) {
+                if !spec.nics.iter().filter_map(|nic| nic.at.as_ref()).all(has_place) {
                     return Err(refused(&tried, "it is to be on a network that is not open, or has no place for it"));
                 }
                 let cell = spec.tag.cell.as_str();
                 let nth = core.next_clone(cell).map_err(|e| disk(&tried, &e))?;
-                let mut machine = Machine::new(cell, spec.nics.first().map_or("", |nic| nic.nic.as_str()), nth, spec.hardware.clone());
+                let role = spec.nics.iter().find_map(|nic| nic.at.as_ref()).map_or("", |plug| plug.nic.as_str());
+                let mut machine = Machine::new(cell, role, nth, spec.hardware.clone());
+                machine.record.macs = spec.nics.iter().map(|nic| nic.mac.to_string()).collect();
+                machine.record.on_template = spec.template.is_some();
                 refuse(machine.refusal(&Moment::Create, &core.scenario), &tried)?;
                 core.create(&spec.name, spec.tag.clone(), machine).map_err(|e| disk(&tried, &e))?;
                 Ok(format!(
@@ -189,6 +201,43 @@ impl Hypervisor for SimHypervisor {
                 ))
             })
             .await
+    }
+
+    fn freezes(&self) -> bool {
+        self.world.scenario().templates.freeze
+    }
+
+    fn unfreezable(&self, _hardware: &Hardware) -> Option<String> {
+        (!self.freezes()).then(|| "the scenario's machines can't be frozen".to_owned())
+    }
+
+    async fn freeze(&self, machine: &str, into: &Path) -> Result<(), HypervisorError> {
+        let takes = self.world.scenario().pace.freeze.0;
+        self.on(machine, "freeze", takes, |machine, fx| {
+            refuse(machine.refusal(&Moment::Freeze, fx.scenario), "freeze")?;
+            running(machine, "freeze")?;
+            let frozen = serde_json::to_vec(&machine.record).map_err(|error| refused("freeze", &error.to_string()))?;
+            std::fs::write(into.join(FROZEN), frozen).map_err(|error| disk("freeze", &error))?;
+            machine.go_off(MachineEventKind::Stopped, fx);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn thaw(&self, machine: &str) -> Result<(), HypervisorError> {
+        let takes = self.world.scenario().pace.thaw.0;
+        self.on(machine, "thaw", takes, |machine, fx| {
+            refuse(machine.refusal(&Moment::Thaw, fx.scenario), "thaw")?;
+            match machine.state {
+                State::Off if machine.record.on_template && machine.record.boots == 0 => {
+                    machine.thaw(fx);
+                    Ok(())
+                }
+                State::Off => Err(no_machine("thaw", "it was not made on a template, or ran already")),
+                State::Booting { .. } | State::Up { .. } | State::Hung { .. } => Err(no_machine("thaw", "it is running already")),
+            }
+        })
+        .await
     }
 
     async fn start(&self, machine: &str) -> Result<(), HypervisorError> {

@@ -41,6 +41,7 @@ pub struct Scenario {
     pub seed: Seed,
     pub host: Host,
     pub pace: Pace,
+    pub templates: Templates,
     #[serde(rename = "fault")]
     pub faults: Vec<Fault>,
     #[serde(rename = "step")]
@@ -58,6 +59,7 @@ impl Default for Scenario {
             seed: Seed(0),
             host: Host::default(),
             pace: Pace::default(),
+            templates: Templates::default(),
             faults: Vec::new(),
             steps: Vec::new(),
             facts: Vec::new(),
@@ -94,6 +96,8 @@ pub struct Pace {
     /// From the agent's first answer until all services are up.
     pub settle: Span,
     pub shutdown: Span,
+    pub freeze: Span,
+    pub thaw: Span,
     /// One call to the guest agent.
     pub call: Span,
     /// A step that nothing else is said about.
@@ -118,6 +122,8 @@ impl Default for Pace {
             userspace: ms(15_000),
             settle: ms(3000),
             shutdown: ms(2500),
+            freeze: ms(2000),
+            thaw: ms(400),
             call: ms(50),
             step: ms(400),
             apply: ms(12_000),
@@ -126,6 +132,30 @@ impl Default for Pace {
             speed: 1,
         }
     }
+}
+
+/// Whether machines can be frozen here, and what is wrong with those that go on from there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Templates {
+    pub freeze: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flaw: Option<Flaw>,
+}
+
+/// What is wrong with each thawed machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flaw {
+    /// Its kernel gives the same random numbers as every other clone's.
+    SameRandom,
+    SameMachineId,
+    /// Its clock still shows when the template was frozen.
+    OldClock,
+    /// Its NICs keep the template's addresses.
+    OldAddresses,
+    /// Its agent does not answer.
+    Silent,
 }
 
 /// A machine, or the hypervisor under it, misbehaves.
@@ -155,6 +185,8 @@ pub enum Moment {
     /// Calls to the hypervisor: all that a [`Deed::Refuse`] fits.
     Create,
     Start,
+    Freeze,
+    Thaw,
     PowerOff,
     Destroy,
     /// A boot enters this phase.
@@ -171,7 +203,7 @@ impl Moment {
     /// Whether this moment is a call to the hypervisor.
     pub const fn is_call(&self) -> bool {
         match self {
-            Self::Create | Self::Start | Self::PowerOff | Self::Destroy => true,
+            Self::Create | Self::Start | Self::Freeze | Self::Thaw | Self::PowerOff | Self::Destroy => true,
             Self::Boot(_) | Self::Up | Self::Step(_) | Self::Case(_) => false,
         }
     }
@@ -351,7 +383,7 @@ pub enum ScenarioError {
     #[error("the scenario is not readable: {0}")]
     Unreadable(String),
     #[error(
-        "fault {number}: {does:?} cannot happen on {on:?}; refusals happen on create, start, power-off or destroy, \
+        "fault {number}: {does:?} cannot happen on {on:?}; refusals happen on create, start, freeze, thaw, power-off or destroy, \
          an emulator-crash also on power-off, all else elsewhere"
     )]
     Misplaced { number: usize, on: Box<Moment>, does: Box<Deed> },

@@ -26,6 +26,7 @@ use super::history::History;
 use super::images;
 use super::patches::{PatchStore, StoredPatch};
 use super::state::State;
+use super::templates::{Limits, Templates};
 use super::{Lab, Settings, prepared};
 use crate::catalog::suite::SuiteKind;
 use crate::catalog::{Catalog, load::load, webhook};
@@ -244,6 +245,7 @@ impl Desk {
     ) -> Result<Lab, DeskError> {
         let Machines { hypervisor, guests, clock } = self.workshop.open(&self.state).await?;
         let accelerator = hypervisor.host().await?.accelerator;
+        let templates = hypervisor.freezes().then(|| Templates::open(&self.state.folder, Limits::default()).map(Arc::new)).transpose()?;
         let mut history = History::of(&accelerator);
         for row in journal.page(&RunFilter::default(), None, REMEMBERED).await? {
             if let Some(state) = journal.state(row.run).await? {
@@ -258,6 +260,7 @@ impl Desk {
             clock,
             evidence: self.evidence()?,
             history: Arc::new(history),
+            templates,
             id: self.state.lab.clone(),
             settings,
             activity,

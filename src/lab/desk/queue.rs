@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use super::work::slots;
@@ -24,10 +25,13 @@ const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(20);
 
 /// How a run is done, apart from what its plan fixes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
 pub struct Wish {
     /// Leave the machines of failed cells for a person to look at.
     pub keep_failed: bool,
+    /// Boot every machine, whatever templates there are.
+    pub cold: bool,
 }
 
 /// What waits and what is worked on.
@@ -299,8 +303,8 @@ impl Queue {
 
     async fn cells(&self, state: &RunState, cancelled: watch::Receiver<bool>) -> Result<(), DeskError> {
         let patch = self.desk.stored(&state.plan.patch.sha256.to_string())?;
-        let keep_failed = self.inner().wishes.get(&state.run).copied().unwrap_or_default().keep_failed;
-        let settings = Settings { slots: slots(self.workers, &state.plan), keep_failed };
+        let Wish { keep_failed, cold } = self.inner().wishes.get(&state.run).copied().unwrap_or_default();
+        let settings = Settings { slots: slots(self.workers, &state.plan), keep_failed, cold };
         let lab = self.desk.lab_with(self.journal.clone(), settings, self.activity.clone(), cancelled).await?;
         // What an earlier try left of it.
         reaper::take_over(&lab, state).await?;

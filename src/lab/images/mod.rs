@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 
 pub use error::ImageError;
 pub use progress::{Progress, Step, Watcher, unwatched};
+pub(super) use source::digest_of;
 pub use store::{Draft, Record, Sealed, Store};
 
 use store::Incoming;

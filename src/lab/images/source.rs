@@ -78,7 +78,7 @@ pub(super) async fn of_import(wanted: &Import, file: &Path, watcher: &Watcher, n
 }
 
 /// The sha256 of a file's contents, telling how far it is (0 to 1), and ended by an error of the listener.
-pub(super) fn digest_of(path: &Path, mut progress: impl FnMut(f64) -> Result<(), ImageError>) -> Result<Digest, ImageError> {
+pub(in crate::lab) fn digest_of(path: &Path, mut progress: impl FnMut(f64) -> Result<(), ImageError>) -> Result<Digest, ImageError> {
     let mut file = fs::File::open(path).map_err(ImageError::io("open", path))?;
     let size = file.metadata().map_err(ImageError::io("look at", path))?.len().max(1);
     let mut sum = Sha256::new();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::cell::cause::Evidence;
+use crate::cell::identity::Start;
 use crate::cell::{Blame, CaseObservation, CaseOutcome, Pass, Phase, StageOutcome, blame};
 use crate::journal::{PassRecord, StageRecord};
 use crate::plan::{PlannedCell, PlannedMachine};
@@ -102,7 +103,13 @@ pub fn cell_page(source: &Source<'_>, cell: &CellView<'_>, budget: &Budget) -> C
         open: sign != Sign::Good && !cell.record.passes.is_empty(),
         summary: summary(cell),
         took: if cell.record.passes.is_empty() { String::new() } else { text::duration(cell.elapsed_ms()) },
-        about: planned.machines.iter().flat_map(|machine| about(planned, machine)).chain([("Suites".to_owned(), suites)]).collect(),
+        about: planned
+            .machines
+            .iter()
+            .flat_map(|machine| about(planned, machine))
+            .chain(came_up(cell))
+            .chain([("Suites".to_owned(), suites)])
+            .collect(),
         passes: cell.record.passes.iter().map(pass_page).collect(),
         odd: odd.iter().map(|case| CasePage { timeline: timeline(source, cell, case, budget), ..case_page(cell, case, budget) }).collect(),
         same: same.iter().take(LISTED).filter(|_| budget.spend(420)).map(|case| case_page(cell, case, budget)).collect(),
@@ -116,6 +123,26 @@ pub fn cell_page(source: &Source<'_>, cell: &CellView<'_>, budget: &Budget) -> C
             .collect(),
         repeat: source.repeat(planned),
     }
+}
+
+/// How the machines of the main pass came up, where there was a choice.
+fn came_up(cell: &CellView<'_>) -> Vec<(String, String)> {
+    let starts = cell.main_pass().map(|pass| &pass.starts).into_iter().flatten();
+    let told = |(machine, start): (&String, &Start)| {
+        let how = match start {
+            Start::Cold { why } => format!("booted: {}", text::one_line(why, 200)),
+            Start::Warm { template, frozen, identity } => format!(
+                "from template {}, frozen {}; a machine of its own: machine-id {}, clock {} ms ahead, random numbers and addresses its own",
+                template.short(),
+                text::moment(*frozen),
+                text::one_line(&identity.machine_id, 40),
+                identity.clock_ahead_ms
+            ),
+        };
+        let label = if cell.planned.is_environment() { format!("{machine} came up") } else { "Came up".to_owned() };
+        (label, how)
+    };
+    starts.map(told).collect()
 }
 
 /// What a machine is, each line with its role where there are several.

@@ -204,6 +204,7 @@ fn pass() -> PassRecord {
         attempt: 1,
         machine: "m".to_owned(),
         xml: BTreeMap::new(),
+        starts: BTreeMap::new(),
         stages: Vec::new(),
         facts: BTreeMap::new(),
         cases: Vec::new(),

@@ -1,0 +1,94 @@
+//! Templates: a machine frozen in the middle of its life, and machines that go on from there.
+//!
+//! A clone is no copy by libvirt's own means: those refuse another name and UUID. Its memory is the template's behind a definition of its
+//! own ([`super::saved`]). What the guest's memory says of its NICs stays until the guest is told; see the lab's renewal.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use super::domain::Domain;
+use super::error::{file, refused};
+use super::saved::Resumed;
+use super::{Inner, facts, folder};
+use crate::catalog::hardware::{DiskBus, Hardware};
+use crate::hypervisor::HypervisorError;
+
+/// What a machine is when it goes on, and its drive with the media, as they lie in its folder until then.
+const DEFINITION: &str = "thaw.xml";
+const DRIVE: &str = "drive.xml";
+/// The pipe through which libvirt gets the memory behind the machine's own definition.
+const RESUMED: &str = "resume.save";
+/// Bytes that the pipe holds at once.
+const PIPE: i32 = 1 << 20;
+
+/// Why no machine of this hardware can be frozen here.
+pub fn unfreezable(uri: &str, hardware: &Hardware) -> Option<String> {
+    if !facts::switches_here(uri) {
+        return Some(format!("{uri} is not a QEMU of this host, so saved memory can't be got at"));
+    }
+    if hardware.tpm().is_some() {
+        return Some("its TPM holds secrets of its own, which clones would share".to_owned());
+    }
+    (hardware.disk == DiskBus::Nvme).then(|| "QEMU can't save the state of an NVMe disk".to_owned())
+}
+
+/// Writes down what a machine on a template will be when it is thawed: itself, but with an empty drive, as its template had.
+pub fn prepare(machine: &Domain, folder: &Path) -> io::Result<()> {
+    let empty = Domain { media: None, ..machine.clone() };
+    fs::write(folder.join(DEFINITION), empty.to_xml()?)?;
+    if machine.media.is_some() {
+        fs::write(folder.join(DRIVE), machine.drive_xml()?)?;
+    }
+    Ok(())
+}
+
+impl Inner {
+    pub(super) fn freeze(&self, machine: &str, into: &Path, tried: &str) -> Result<(), HypervisorError> {
+        let memory = into.join(folder::MEMORY);
+        self.session()?.save(machine, &memory.to_string_lossy()).map_err(|error| refused(tried, &error))?;
+        folder::into_template(&folder::of(&self.machines, machine), into).map_err(|error| file(tried, &error))
+    }
+
+    pub(super) fn thaw(&self, machine: &str, tried: &str) -> Result<(), HypervisorError> {
+        let folder = folder::of(&self.machines, machine);
+        let resumed = folder.join(RESUMED);
+        let opened = fs::read_to_string(folder.join(DEFINITION))
+            .and_then(|definition| Resumed::open(&definition, &folder.join(folder::MEMORY)))
+            .and_then(|saved| mkfifo(&resumed, Mode::S_IRUSR | Mode::S_IWUSR).map(|()| saved).map_err(io::Error::from));
+        let saved = opened.map_err(|error| file(tried, &error))?;
+        let session = self.session()?;
+        let restored = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let mut pipe = File::options().write(true).open(&resumed)?;
+                // Each filling wakes the reader; an unprivileged process may be refused so much room, and is slower then.
+                let _ = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(PIPE));
+                saved.write(&mut pipe)
+            });
+            let restored = session.restore(&resumed.to_string_lossy());
+            // A writer that waits for a reader who will not come any more gets one who leaves at once.
+            drop(File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&resumed));
+            match (restored, writer.join()) {
+                (Ok(()), _) => Ok(()),
+                (Err(_), Ok(Err(error))) if error.kind() != io::ErrorKind::BrokenPipe => Err(file(tried, &error)),
+                (Err(error), _) => Err(refused(tried, &error)),
+            }
+        });
+        // They are of no more use, however it went.
+        for used in [RESUMED, folder::MEMORY, DEFINITION] {
+            let _ = fs::remove_file(folder.join(used));
+        }
+        restored?;
+        match fs::read_to_string(folder.join(DRIVE)) {
+            Ok(drive) => session.insert(machine, &drive).map_err(|error| refused(tried, &error))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(file(tried, &error)),
+        }
+        fs::remove_file(folder.join(DRIVE)).map_err(|error| file(tried, &error))
+    }
+}

@@ -1,0 +1,355 @@
+//! Templates: machines frozen after their first boot, from which later clones go on.
+//!
+//! ```text
+//! <state>/templates/<key>/   template.json  memory.save  disk.qcow2  variables.fd  console.log     read-only
+//!                            clones.jsonl   who went on from it; its time is that of the last use
+//! <state>/templates/.draft-* one being made
+//! ```
+//! Invariants: a template is found only under everything that it depends on; it appears as a whole or not at all; its files are what
+//! their digests say, looked at anew whenever a file's size, time or place has changed; machines hold links of their own, so one that
+//! is removed harms nobody.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
+
+use super::images::digest_of;
+use crate::cell::identity::Identity;
+use crate::id::Digest;
+
+/// Changes whenever machines of another version of patchlab would differ in what a frozen one remembers.
+const FORM: u32 = 1;
+const RECORD: &str = "template.json";
+const CLONES: &str = "clones.jsonl";
+const DRAFT: &str = ".draft-";
+/// How often in a row a template may prove useless before no other is made of its kind, by this controller.
+const PATIENCE: u32 = 2;
+/// The most clones that a new one is compared with.
+const COMPARED: usize = 1000;
+
+/// All that a template depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Key {
+    pub image: Digest,
+    pub hardware: Digest,
+    /// The job runner that is in place.
+    pub runner: Digest,
+    pub nics: usize,
+    pub accelerator: String,
+    pub qemu: String,
+    pub libvirt: String,
+    form: u32,
+}
+
+impl Key {
+    pub fn new(image: Digest, hardware: Digest, runner: Digest, nics: usize, host: &crate::journal::HostReport) -> Self {
+        let (accelerator, qemu, libvirt) = (host.accelerator.clone(), host.qemu.clone(), host.libvirt.clone());
+        Self { image, hardware, runner, nics, accelerator, qemu, libvirt, form: FORM }
+    }
+
+    pub fn digest(&self) -> Digest {
+        Digest::of_json(self)
+    }
+}
+
+/// What is known of a template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Record {
+    pub key: Key,
+    pub frozen: Timestamp,
+    /// What the boot before took, in milliseconds.
+    pub boot_ms: u64,
+    pub identity: Identity,
+    /// The hardware addresses of its NICs.
+    pub macs: Vec<String>,
+    files: BTreeMap<String, Sealed>,
+}
+
+/// A file of a template.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Sealed {
+    sha256: Digest,
+    bytes: u64,
+    /// Where and from when it was when its digest was taken: device, inode, seconds and nanoseconds of its last change.
+    seen: (u64, u64, i64, i64),
+}
+
+/// A template that may be used.
+#[derive(Clone, Debug)]
+pub struct Template {
+    pub digest: Digest,
+    pub folder: PathBuf,
+    pub record: Record,
+}
+
+/// How many templates may be kept, and how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub count: usize,
+    pub bytes: u64,
+    pub age: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { count: 16, bytes: 8 << 30, age: Duration::from_secs(24 * 3600) }
+    }
+}
+
+/// The lab's templates.
+#[derive(Debug)]
+pub struct Templates {
+    folder: PathBuf,
+    limits: Limits,
+    gates: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// Templates that could not be made or used, in a row, and why.
+    failed: Mutex<HashMap<Digest, (u32, String)>>,
+}
+
+impl Templates {
+    /// The templates below a state folder.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn open(state: &Path, limits: Limits) -> io::Result<Self> {
+        let folder = state.join("templates");
+        fs::create_dir_all(&folder)?;
+        Ok(Self { folder, limits, gates: Mutex::default(), failed: Mutex::default() })
+    }
+
+    /// Removes what an earlier controller left half made. Only the holder of the state lock may, before it makes any.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn sweep(&self) -> io::Result<()> {
+        for draft in fs::read_dir(&self.folder)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(DRAFT)) {
+            fs::remove_dir_all(draft.path())?;
+        }
+        Ok(())
+    }
+
+    /// The template of this key, if there is one that holds. One that does not is removed. Blocks while it reads.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn find(&self, key: &Key, now: Timestamp) -> io::Result<Option<Template>> {
+        let digest = key.digest();
+        let folder = self.folder.join(digest.hex());
+        let text = match fs::read(folder.join(RECORD)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let why = match serde_json::from_slice::<Record>(&text) {
+            Err(error) => format!("its record cannot be read: {error}"),
+            Ok(record) if record.key != *key => "it is another's".to_owned(),
+            Ok(record) if now.duration_since(record.frozen).unsigned_abs() > self.limits.age => "it is too old".to_owned(),
+            Ok(mut record) => match verify(&folder, &mut record)? {
+                None => return Ok(Some(Template { digest, folder, record })),
+                Some(why) => why,
+            },
+        };
+        tracing::info!(template = digest.short(), why, "template removed");
+        self.remove(digest)?;
+        Ok(None)
+    }
+
+    /// Lets one at a time look for a template of this key and make it.
+    pub async fn gate(&self, key: &Key) -> OwnedMutexGuard<()> {
+        let gate = self.gates.lock().unwrap_or_else(PoisonError::into_inner).entry(key.digest()).or_default().clone();
+        gate.lock_owned().await
+    }
+
+    /// Why no more templates of this key are made.
+    pub fn given_up(&self, key: &Key) -> Option<String> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.get(&key.digest()).filter(|(times, _)| *times >= PATIENCE).map(|(_, why)| why.clone())
+    }
+
+    /// A template of this key could not be made, or a clone of it not be used. It is removed.
+    pub fn fail(&self, key: &Key, why: &str) {
+        let digest = key.digest();
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = failed.entry(digest).or_default();
+        *entry = (entry.0 + 1, why.to_owned());
+        if let Err(error) = self.remove(digest) {
+            tracing::warn!(template = digest.short(), %error, "useless template not removed");
+        }
+    }
+
+    /// An empty folder for a template of this key.
+    ///
+    /// # Errors
+    /// The disk's; too little room is one.
+    pub fn draft(&self, key: &Key, memory: u64) -> io::Result<PathBuf> {
+        let room = nix::sys::statvfs::statvfs(&self.folder).map(|found| found.blocks_available() * found.fragment_size())?;
+        if room < memory.saturating_mul(2) {
+            let found = format!("{} MiB are free where the state folder is, and twice the machine's memory is wanted", room >> 20);
+            return Err(io::Error::new(io::ErrorKind::StorageFull, found));
+        }
+        let folder = self.folder.join(format!("{DRAFT}{}", key.digest().hex()));
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir(&folder)?;
+        Ok(folder)
+    }
+
+    /// Makes a draft the template of its key, and removes those that are too many.
+    ///
+    /// # Errors
+    /// The disk's. The draft is removed then.
+    pub fn publish(
+        &self,
+        draft: &Path,
+        key: Key,
+        identity: Identity,
+        macs: Vec<String>,
+        boot: Duration,
+        now: Timestamp,
+    ) -> io::Result<Template> {
+        let digest = key.digest();
+        let folder = self.folder.join(digest.hex());
+        let boot_ms = u64::try_from(boot.as_millis()).unwrap_or(u64::MAX);
+        let made = seal(draft).and_then(|files| {
+            let record = Record { key, frozen: now, boot_ms, identity, macs, files };
+            fs::write(draft.join(CLONES), "")?;
+            fs::write(draft.join(RECORD), serde_json::to_vec_pretty(&record).map_err(io::Error::other)?)?;
+            self.remove(digest)?;
+            fs::rename(draft, &folder)?;
+            Ok(Template { digest, folder: folder.clone(), record })
+        });
+        let made = made.inspect_err(|_| drop(fs::remove_dir_all(draft)))?;
+        self.evict(digest)?;
+        Ok(made)
+    }
+
+    /// Earlier clones of a template, the latest.
+    pub fn clones(&self, template: &Template) -> Vec<Identity> {
+        let text = fs::read_to_string(template.folder.join(CLONES)).unwrap_or_default();
+        text.lines().rev().take(COMPARED).filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Notes that a clone went on from a template.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn note(&self, template: &Template, clone: &Identity) -> io::Result<()> {
+        let mut line = serde_json::to_string(clone).map_err(io::Error::other)?;
+        line.push('\n');
+        OpenOptions::new().append(true).open(template.folder.join(CLONES))?.write_all(line.as_bytes())?;
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).remove(&template.digest);
+        Ok(())
+    }
+
+    /// All templates with what they take on disk and when they were last used, the least recently used first.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn all(&self) -> io::Result<Vec<(Timestamp, u64, Record)>> {
+        Ok(self.by_use()?.into_iter().map(|(used, bytes, _, record)| (used, bytes, record)).collect())
+    }
+
+    fn by_use(&self) -> io::Result<Vec<(Timestamp, u64, Digest, Record)>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let folder = entry?.path();
+            let Ok(text) = fs::read(folder.join(RECORD)) else { continue };
+            let Ok(record) = serde_json::from_slice::<Record>(&text) else { continue };
+            let used = fs::metadata(folder.join(CLONES))?.modified()?;
+            let bytes = record.files.values().map(|file| file.bytes).sum();
+            all.push((Timestamp::try_from(used).map_err(io::Error::other)?, bytes, record.key.digest(), record));
+        }
+        all.sort_by_key(|(used, ..)| *used);
+        Ok(all)
+    }
+
+    /// Removes the least recently used while there are too many, but never `kept`.
+    fn evict(&self, kept: Digest) -> io::Result<()> {
+        let all = self.by_use()?;
+        let (mut count, mut bytes) = (all.len(), all.iter().map(|(_, bytes, ..)| bytes).sum::<u64>());
+        for (_, size, digest, _) in all.iter().filter(|(_, _, digest, _)| *digest != kept) {
+            if count <= self.limits.count && bytes <= self.limits.bytes {
+                break;
+            }
+            tracing::info!(template = digest.short(), "template removed: least recently used");
+            self.remove(*digest)?;
+            (count, bytes) = (count - 1, bytes - size);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, digest: Digest) -> io::Result<()> {
+        let folder = self.folder.join(digest.hex());
+        // The record goes first: without it there is no template.
+        match fs::remove_file(folder.join(RECORD)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The files of a draft with their digests.
+fn seal(draft: &Path) -> io::Result<BTreeMap<String, Sealed>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(draft)? {
+        let entry = entry?;
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let about = entry.metadata()?;
+        files.insert(name, Sealed { sha256: digest(&path)?, bytes: about.len(), seen: place(&about) });
+    }
+    Ok(files)
+}
+
+/// What is wrong with a template's files. Files that lie elsewhere by now but hold the same are remembered as they are.
+fn verify(folder: &Path, record: &mut Record) -> io::Result<Option<String>> {
+    let mut moved = false;
+    for (name, sealed) in &mut record.files {
+        let path = folder.join(name);
+        let about = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(format!("its file {name} is gone"))),
+            other => other?,
+        };
+        if about.len() != sealed.bytes {
+            return Ok(Some(format!("its file {name} has {} bytes, expected {}", about.len(), sealed.bytes)));
+        }
+        if place(&about) != sealed.seen {
+            let found = digest(&path)?;
+            if found != sealed.sha256 {
+                return Ok(Some(format!("its file {name} has the digest {}, expected {}", found.short(), sealed.sha256.short())));
+            }
+            sealed.seen = place(&about);
+            moved = true;
+        }
+    }
+    if moved {
+        fs::write(folder.join(RECORD), serde_json::to_vec_pretty(record).map_err(io::Error::other)?)?;
+    }
+    Ok(None)
+}
+
+fn place(about: &fs::Metadata) -> (u64, u64, i64, i64) {
+    (about.dev(), about.ino(), about.mtime(), about.mtime_nsec())
+}
+
+fn digest(path: &Path) -> io::Result<Digest> {
+    digest_of(path, |_| Ok(())).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+#[path = "templates_tests.rs"]
+mod tests;

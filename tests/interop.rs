@@ -97,9 +97,13 @@ fn scripts_are_clean() {
 /// What a break is found to break, on machines: of these suites, at these levels.
 fn found(name: &str, environment: &str, level: Option<&str>, suites: &BTreeSet<String>) -> (BTreeSet<Place>, Value) {
     let shared = std::env::var("PATCHLAB_TEST_STATE").expect("not run: PATCHLAB_TEST_STATE must name a state folder with golden images");
-    let state = tempfile::Builder::new().prefix("patchlab-interop-").tempdir().expect("a folder");
+    // Templates are shared by links of their files, so the states lie on one file system.
+    let state = tempfile::Builder::new().prefix("interop-").tempdir_in(&shared).expect("a folder");
     std::fs::set_permissions(state.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
-    std::os::unix::fs::symlink(Path::new(&shared).join("images"), state.path().join("images")).expect("a link");
+    for folder in ["images", "templates"] {
+        std::fs::create_dir_all(Path::new(&shared).join(folder)).expect("a folder");
+        std::os::unix::fs::symlink(Path::new(&shared).join(folder), state.path().join(folder)).expect("a link");
+    }
     let mut command = Command::new(PATCHLAB);
     command.args(["--lab", REPOSITORY, "--state"]).arg(state.path()).arg("run");
     command.arg(format!("{REPOSITORY}/tests/patches-interop/{name}"));

@@ -33,7 +33,7 @@ impl Drop for Slot {
     }
 }
 
-/// A lab with a state of its own that shares the golden images.
+/// A lab with a state of its own that shares the golden images and the templates made of them.
 struct Lab {
     state: tempfile::TempDir,
     _slot: Slot,
@@ -44,9 +44,13 @@ impl Lab {
         let slot = Slot::take();
         let shared =
             std::env::var("PATCHLAB_TEST_STATE").expect("not run: PATCHLAB_TEST_STATE must name a state folder with golden images");
-        let state = tempfile::Builder::new().prefix("patchlab-real-").tempdir().expect("a folder");
+        // Templates are shared by links of their files, so the states lie on one file system.
+        let state = tempfile::Builder::new().prefix("real-").tempdir_in(&shared).expect("a folder");
         std::fs::set_permissions(state.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
-        std::os::unix::fs::symlink(Path::new(&shared).join("images"), state.path().join("images")).expect("a link");
+        for folder in ["images", "templates"] {
+            std::fs::create_dir_all(Path::new(&shared).join(folder)).expect("a folder");
+            std::os::unix::fs::symlink(Path::new(&shared).join(folder), state.path().join(folder)).expect("a link");
+        }
         Self { state, _slot: slot }
     }
 

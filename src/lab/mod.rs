@@ -4,7 +4,8 @@
 //! asking [`crate::cell::next()`] what comes next and journaling before and after each effect; `session` watches one machine; `stages`
 //! are the effects and `observing` what they look at; `warm` brings machines up, on `templates` where it can; `foreign` runs suites that
 //! others have written; `network`, `play`, `unwell`, `chronicle` and `timeline` are for machines among each other; `reaper` removes what
-//! a dead controller left; `gate` asks [`crate::verdict::gate`] and keeps the answer. Nothing here decides who is to blame or what a
+//! a dead controller left; `gate` asks [`crate::verdict::gate`] and keeps the answer, and `policy` finds which policy
+//! a run was judged against. Nothing here decides who is to blame or what a
 //! result means: that is `cell` and `verdict`.
 
 mod chronicle;

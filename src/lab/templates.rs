@@ -3,7 +3,7 @@
 //! ```text
 //! <state>/templates/<key>/   template.json  memory.save  disk.qcow2  variables.fd  console.log     read-only
 //!                            clones.jsonl   who went on from it; its time is that of the last use
-//! <state>/templates/.draft-* one being made
+//! <state>/templates/.draft-PID-* one being made by that process
 //! ```
 //! Invariants: a template is found only under everything that it depends on; it appears as a whole or not at all; its files are what
 //! their digests say, looked at anew whenever a file's size, time or place has changed; machines hold links of their own, so one that
@@ -128,13 +128,19 @@ impl Templates {
         Ok(Self { folder, limits, gates: Mutex::default(), failed: Mutex::default() })
     }
 
-    /// Removes what an earlier controller left half made. Only the holder of the state lock may, before it makes any.
+    /// Removes what controllers that ended have left half made.
     ///
     /// # Errors
     /// The disk's.
     pub fn sweep(&self) -> io::Result<()> {
-        for draft in fs::read_dir(&self.folder)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(DRAFT)) {
-            fs::remove_dir_all(draft.path())?;
+        for draft in fs::read_dir(&self.folder)? {
+            let draft = draft?;
+            let name = draft.file_name();
+            let maker = name.to_str().and_then(|name| name.strip_prefix(DRAFT)?.split_once('-')).map(|(pid, _)| pid.to_owned());
+            let at_work = |pid: &String| *pid != std::process::id().to_string() && Path::new("/proc").join(pid).exists();
+            if maker.is_some_and(|pid| !at_work(&pid)) {
+                fs::remove_dir_all(draft.path())?;
+            }
         }
         Ok(())
     }
@@ -197,7 +203,7 @@ impl Templates {
             let found = format!("{} MiB are free where the state folder is, and twice the machine's memory is wanted", room >> 20);
             return Err(io::Error::new(io::ErrorKind::StorageFull, found));
         }
-        let folder = self.folder.join(format!("{DRAFT}{}", key.digest().hex()));
+        let folder = self.folder.join(format!("{DRAFT}{}-{}", std::process::id(), key.digest().short()));
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }

@@ -174,8 +174,11 @@ fn what_a_killed_controller_left_half_made_is_no_template() {
     let draft = shelf.templates.draft(&key("image"), 0).expect("a draft");
     fs::write(draft.join("memory.save"), "half").expect("written");
     assert!(shelf.find("image").is_none());
+    let at_work = shelf.state.path().join("templates").join(format!("{DRAFT}1-of-another"));
+    fs::create_dir(&at_work).expect("made");
     shelf.templates.sweep().expect("swept");
-    assert_eq!(shelf.folders(), 0);
+    assert_eq!(shelf.folders(), 1);
+    assert!(at_work.exists(), "a process that lives may still be at it");
     let error = shelf.templates.draft(&key("image"), u64::MAX).expect_err("no such disk");
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }

@@ -49,11 +49,15 @@ impl CellRunner {
         let (names, network) = (self.cell.machine_names(&pass.name), pass.name.clone());
         self.open_network(&network).await?;
         for (at, name) in names.iter().enumerate() {
-            let offer = self.offer(at).await?;
-            match &offer {
-                Offer::Ready(template) => self.make(at, name, Some(template)).await?,
-                Offer::Wanted(_) => {}
-                Offer::None(_) => self.make(at, name, None).await?,
+            let mut offer = self.offer(at).await?;
+            if let Offer::Ready(template) = &offer {
+                match self.make(at, name, Some(template)).await {
+                    Err(Stop::Trouble(trouble)) => offer = Offer::None(Some(trouble.message)),
+                    made => made?,
+                }
+            }
+            if let Offer::None(_) = &offer {
+                self.make(at, name, None).await?;
             }
             let session = Session::new(&self.lab, name, self.planned(at)?.os);
             if let Some(pass) = &mut self.pass {

@@ -53,13 +53,13 @@ impl CellRunner {
     }
 
     /// A machine's NICs: on the pass's network, or one that leads nowhere.
-    pub(super) fn nics(&self, pass: &str, name: &str, machine: &PlannedMachine) -> Vec<MachineNic> {
+    pub(super) fn nics(&self, pass: &str, machine: &PlannedMachine) -> Vec<MachineNic> {
         let nic = |planned: &crate::plan::PlannedNic| MachineNic {
             mac: mac(&self.cell, machine, &planned.segment),
             at: Some(Plug { network: pass.to_owned(), segment: planned.segment.clone(), nic: machine.role.clone() }),
         };
         let nics: Vec<MachineNic> = machine.nics.iter().map(nic).collect();
-        if nics.is_empty() { vec![MachineNic { mac: Mac::of(name), at: None }] } else { nics }
+        if nics.is_empty() { vec![MachineNic { mac: nowhere(machine, 0), at: None }] } else { nics }
     }
 
     /// Does something to the pass's network.
@@ -79,6 +79,11 @@ impl CellRunner {
             Some(why) => Err(Trouble::new(Cause::Hypervisor, format!("the cell's network stopped carrying frames: {why}")).into()),
         }
     }
+}
+
+/// The address of a NIC whose wire leads nowhere: nobody else sees it, so all machines of a kind have the same, and clones keep it.
+pub(super) fn nowhere(machine: &PlannedMachine, number: usize) -> Mac {
+    Mac::of(&format!("{}/{}/{number}", machine.image.sha256, machine.hardware.sha256))
 }
 
 /// The network that a cell's plan describes. The same cell always has the same addresses and the same chance.

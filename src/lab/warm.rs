@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use super::network::nowhere;
 use super::runner::{CellRunner, Stop, no_pass};
 use super::session::{Budget, Session, lab_trouble};
 use super::stages::Memory;
@@ -158,7 +159,8 @@ impl CellRunner {
         let name = self.session(at)?.machine.clone();
         let mut spec = self.spec(at, &name)?;
         spec.media = None;
-        let macs: Vec<Mac> = (0..key.nics).map(|nic| Mac::of(&format!("{}/{nic}", key.digest()))).collect();
+        let planned = self.planned(at)?;
+        let macs: Vec<Mac> = (0..key.nics).map(|nic| nowhere(planned, nic)).collect();
         spec.nics = macs.iter().map(|mac| MachineNic { mac: *mac, at: None }).collect();
         self.create(&spec).await?;
         let tell = self.teller(Stage::Boot);
@@ -289,7 +291,7 @@ impl CellRunner {
             image_digest: planned.image.sha256,
             template: None,
             media: self.files.media.clone(),
-            nics: self.nics(&pass, name, planned),
+            nics: self.nics(&pass, planned),
         })
     }
 }

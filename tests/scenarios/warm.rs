@@ -63,7 +63,7 @@ fn one_boot_serves_all_clones() {
     let ids: BTreeSet<_> = starts
         .iter()
         .map(|start| match start {
-            Start::Warm { identity, .. } => (identity.machine_id.clone(), identity.random, identity.macs.clone()),
+            Start::Warm { identity, .. } => (identity.machine_id.clone(), identity.random),
             Start::Cold { .. } => unreachable!("looked at above"),
         })
         .collect();

@@ -40,12 +40,10 @@ if [ "$what" = renew ]; then
     while [ $# -ge 2 ]; do
         for nic in /sys/class/net/*; do
             read -r address <"$nic/address"
-            [ "$address" = "$1" ] || continue
-            nic=${nic##*/}
-            ip link set dev "$nic" address "$2" 2>/dev/null || {
-                ip link set dev "$nic" down && ip link set dev "$nic" address "$2"
-                ip link set dev "$nic" up
-            }
+            [ "$address" = "$1" ] && [ "$1" != "$2" ] || continue
+            # Down and up again: addresses that were made of the old one (IPv6, link-local) go with it.
+            ip link set dev "${nic##*/}" down && ip link set dev "${nic##*/}" address "$2"
+            ip link set dev "${nic##*/}" up
             break
         done
         shift 2
@@ -59,9 +57,10 @@ if [ "$what" = renew ]; then
             id=$fresh
             echo "$id" >/etc/machine-id
             [ -L /var/lib/dbus/machine-id ] || [ ! -e /var/lib/dbus/machine-id ] || echo "$id" >/var/lib/dbus/machine-id
-            # The journal is kept below the machine's id, which its daemon asks for only once: it goes on below the old one.
+            # The journal is kept below the machine's id, which its daemon asks for only once: until it starts anew, it gets there by the
+            # old one.
             for store in /run/log/journal /var/log/journal; do
-                [ ! -d "$store/$old" ] || ln -s "$old" "$store/$id"
+                [ ! -d "$store/$old" ] || { mv "$store/$old" "$store/$id" && ln -s "$id" "$store/$old"; }
             done
             ;;
     esac

@@ -113,11 +113,20 @@ pub struct MachineSpec {
     pub image: PathBuf,
     /// The image's digest, for error messages and the simulator.
     pub image_digest: Digest,
-    /// The folder of a template that was frozen on the same image and hardware, with as many NICs: the disk begins as it was then.
-    pub template: Option<PathBuf>,
+    /// A template that was frozen on the same image and hardware, with as many NICs: the disk begins as it was then.
+    pub template: Option<OnTemplate>,
     /// The ISO with job runner, suites and payload, put into the read-only removable drive that every machine has.
     pub media: Option<PathBuf>,
     pub nics: Vec<MachineNic>,
+}
+
+/// What a machine begins as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnTemplate {
+    /// Where [`Hypervisor::freeze`] put it.
+    pub folder: PathBuf,
+    /// The hardware addresses that its NICs had, in order. The thawed guest has them until it is told otherwise.
+    pub macs: Vec<Mac>,
 }
 
 /// A NIC of a machine.

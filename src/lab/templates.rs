@@ -23,6 +23,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::images::digest_of;
 use crate::cell::identity::Identity;
+use crate::hypervisor::segments::Mac;
 use crate::id::Digest;
 
 /// Changes whenever machines of another version of patchlab would differ in what a frozen one remembers.
@@ -71,7 +72,7 @@ pub struct Record {
     pub boot_ms: u64,
     pub identity: Identity,
     /// The hardware addresses of its NICs.
-    pub macs: Vec<String>,
+    pub macs: Vec<Mac>,
     files: BTreeMap<String, Sealed>,
 }
 
@@ -220,7 +221,7 @@ impl Templates {
         draft: &Path,
         key: Key,
         identity: Identity,
-        macs: Vec<String>,
+        macs: Vec<Mac>,
         boot: Duration,
         now: Timestamp,
     ) -> io::Result<Template> {

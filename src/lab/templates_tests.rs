@@ -52,7 +52,7 @@ impl Shelf {
         fs::write(draft.join("memory.save"), vec![7; bytes]).expect("written");
         fs::write(draft.join("disk.qcow2"), image).expect("written");
         let boot = Duration::from_secs(30);
-        self.templates.publish(&draft, key(image), identity(image), vec!["mac".to_owned()], boot, at(0)).expect("published")
+        self.templates.publish(&draft, key(image), identity(image), vec![Mac([2; 6])], boot, at(0)).expect("published")
     }
 
     fn find(&self, image: &str) -> Option<Template> {
@@ -70,7 +70,7 @@ fn a_template_is_found_under_all_that_it_depends_on() {
     let made = shelf.publish("image", 100);
     let found = shelf.find("image").expect("found");
     assert_eq!((found.digest, &found.record), (made.digest, &made.record));
-    assert_eq!((found.record.boot_ms, found.record.macs.as_slice()), (30_000, ["mac".to_owned()].as_slice()));
+    assert_eq!((found.record.boot_ms, found.record.macs.as_slice()), (30_000, [Mac([2; 6])].as_slice()));
     let others = [
         key("another image"),
         Key::new(Digest::of("image"), Digest::of("other hardware"), Digest::of("runner"), 1, &host("7.2.0")),

@@ -22,7 +22,7 @@ use crate::cell::{Cause, Stage, Trouble};
 use crate::guest::Renewal;
 use crate::guest::linux::family;
 use crate::hypervisor::segments::Mac;
-use crate::hypervisor::{MachineNic, MachineSpec, Tag};
+use crate::hypervisor::{MachineNic, MachineSpec, OnTemplate, Tag};
 use crate::id::Digest;
 use crate::journal::Event;
 use crate::plan::PlannedMachine;
@@ -171,7 +171,7 @@ impl CellRunner {
         self.session(at)?.patiently(|| guest.install()).await?;
         let identity = self.session(at)?.patiently(|| guest.identity()).await?;
         let unfit = unfit_as_template(&identity);
-        let (draft, now, macs) = (key.clone(), self.lab.clock.now(), macs.iter().map(Mac::to_string).collect());
+        let (draft, now) = (key.clone(), self.lab.clock.now());
         let memory = spec.hardware.memory.0;
         let room = match unfit {
             Some(why) => Err(why),
@@ -231,7 +231,7 @@ impl CellRunner {
         let renewal = Renewal {
             now: self.lab.clock.now(),
             seed,
-            macs: template.record.macs.iter().cloned().zip(macs.iter().cloned()).collect(),
+            macs: template.record.macs.iter().map(Mac::to_string).zip(macs.iter().cloned()).collect(),
             makes_host_keys: template.record.identity.makes_host_keys,
         };
         let tell = self.teller(Stage::Boot);
@@ -262,7 +262,7 @@ impl CellRunner {
     }
 
     async fn make(&mut self, at: usize, name: &str, template: Option<&Template>) -> Result<(), Stop> {
-        let spec = MachineSpec { template: template.map(|template| template.folder.clone()), ..self.spec(at, name)? };
+        let spec = MachineSpec { template: template.map(on), ..self.spec(at, name)? };
         self.create(&spec).await
     }
 
@@ -294,6 +294,10 @@ impl CellRunner {
             nics: self.nics(&pass, planned),
         })
     }
+}
+
+fn on(template: &Template) -> OnTemplate {
+    OnTemplate { folder: template.folder.clone(), macs: template.record.macs.clone() }
 }
 
 /// Work on the templates' files, off the threads that must not block.

@@ -18,7 +18,7 @@ use patchlab::guest::agent::AgentGuests;
 use patchlab::guest::{Guest, Guests, Job, JobStep, Renewal};
 use patchlab::hypervisor::libvirt::{Libvirt, quiet};
 use patchlab::hypervisor::segments::Mac;
-use patchlab::hypervisor::{Hypervisor, MachineNic, MachineSpec, Tag};
+use patchlab::hypervisor::{Hypervisor, MachineNic, MachineSpec, OnTemplate, Tag};
 use patchlab::id::{Digest, RunId};
 use patchlab::lab::images;
 use patchlab::lab::media::LABEL;
@@ -138,14 +138,17 @@ impl Bench {
         let draft = self.templates.draft(&key, 0).expect("a draft");
         self.hypervisor.freeze("cold", &draft).await.expect("frozen");
         self.hypervisor.destroy("cold").await.expect("destroyed");
-        let macs = vec![spec.nics[0].mac.to_string()];
+        let macs = vec![spec.nics[0].mac];
         let template = self.templates.publish(&draft, key, identity, macs, answered, Timestamp::now()).expect("a template");
         (answered, template)
     }
 
     async fn warm(&self, round: usize, template: &Template) -> (Duration, Duration) {
         let name = format!("warm-{round}");
-        let spec = MachineSpec { template: Some(template.folder.clone()), ..self.spec(&name, 10 + u8::try_from(round).expect("few")) };
+        let spec = MachineSpec {
+            template: Some(OnTemplate { folder: template.folder.clone(), macs: template.record.macs.clone() }),
+            ..self.spec(&name, 10 + u8::try_from(round).expect("few"))
+        };
         let began = Instant::now();
         self.hypervisor.create(&spec).await.expect("a machine");
         self.hypervisor.thaw(&name).await.expect("thawed");
@@ -153,7 +156,7 @@ impl Bench {
         let answered = answers(&*guest, began).await;
         let mut seed = vec![0; 64];
         getrandom::fill(&mut seed).expect("random numbers");
-        let (old, new) = (template.record.macs[0].clone(), spec.nics[0].mac.to_string());
+        let (old, new) = (template.record.macs[0].to_string(), spec.nics[0].mac.to_string());
         let makes_host_keys = template.record.identity.makes_host_keys;
         let renewal = Renewal { now: Timestamp::now(), seed, macs: vec![(old, new.clone())], makes_host_keys };
         let renewed = guest.renew(&renewal).await.expect("renewed");

@@ -175,13 +175,13 @@ impl Libvirt {
         let folder = folder::of(&self.inner.machines, &spec.name);
         if let Some(template) = &spec.template {
             let tried = format!("make {} on a template", spec.name);
-            folder::link_template(&folder, template).map_err(|error| file(&tried, &error))?;
+            folder::link_template(&folder, &template.folder).map_err(|error| file(&tried, &error))?;
         }
         self.overlay(spec, &folder).await?;
         let spec = spec.clone();
         self.blocking(format!("define {}", spec.name), CHANGE, move |inner, tried| {
             let (uefi_code, variables) = uefi.unzip();
-            let of_template = |name| spec.template.as_ref().map(|template| template.join(name));
+            let of_template = |name| spec.template.as_ref().map(|template| template.folder.join(name));
             let variables = variables.map(|fresh| of_template(folder::VARIABLES).unwrap_or(fresh));
             let furnished = folder::furnish(&folder, variables.as_deref(), of_template(folder::CONSOLE).as_deref(), inner.runner.as_ref());
             furnished.map_err(|error| file(tried, &error))?;
@@ -196,8 +196,8 @@ impl Libvirt {
             let folder = site.folder.clone();
             let machine = domain::domain(&spec, &site);
             let xml = machine.to_xml().map_err(|error| file(tried, &error))?;
-            if spec.template.is_some() {
-                thaw::prepare(&machine, &folder).map_err(|error| file(tried, &error))?;
+            if let Some(template) = &spec.template {
+                thaw::prepare(&machine, &template.macs, &folder).map_err(|error| file(tried, &error))?;
             }
             let session = inner.session()?;
             let defined = session.connection.define_domain_xml(&xml).and_then(|domain| domain.xml_desc(0));

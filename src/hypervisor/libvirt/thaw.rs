@@ -12,12 +12,13 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use super::domain::Domain;
+use super::domain::{Domain, Nic};
 use super::error::{file, refused};
 use super::saved::Resumed;
 use super::{Inner, facts, folder};
 use crate::catalog::hardware::{DiskBus, Hardware};
 use crate::hypervisor::HypervisorError;
+use crate::hypervisor::segments::Mac;
 
 /// What a machine is when it goes on, and its drive with the media, as they lie in its folder until then.
 const DEFINITION: &str = "thaw.xml";
@@ -38,10 +39,12 @@ pub fn unfreezable(uri: &str, hardware: &Hardware) -> Option<String> {
     (hardware.disk == DiskBus::Nvme).then(|| "QEMU can't save the state of an NVMe disk".to_owned())
 }
 
-/// Writes down what a machine on a template will be when it is thawed: itself, but with an empty drive, as its template had.
-pub fn prepare(machine: &Domain, folder: &Path) -> io::Result<()> {
-    let empty = Domain { media: None, ..machine.clone() };
-    fs::write(folder.join(DEFINITION), empty.to_xml()?)?;
+/// Writes down what a machine on a template will be when it is thawed: itself, but with the NICs' addresses and the empty drive that its
+/// template had. (QEMU takes no state of an e1000e with another address.)
+pub fn prepare(machine: &Domain, macs: &[Mac], folder: &Path) -> io::Result<()> {
+    let nics = machine.nics.iter().zip(macs).map(|(nic, mac)| Nic { mac: *mac, ..nic.clone() }).collect();
+    let frozen = Domain { media: None, nics, ..machine.clone() };
+    fs::write(folder.join(DEFINITION), frozen.to_xml()?)?;
     if machine.media.is_some() {
         fs::write(folder.join(DRIVE), machine.drive_xml()?)?;
     }

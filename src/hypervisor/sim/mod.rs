@@ -175,7 +175,7 @@ impl Hypervisor for SimHypervisor {
                 if core.has(&spec.name) {
                     return Err(refused(&tried, "there is a machine or a folder of this name already"));
                 }
-                if spec.template.as_ref().is_some_and(|template| !template.join(FROZEN).is_file()) {
+                if spec.template.as_ref().is_some_and(|template| !template.folder.join(FROZEN).is_file()) {
                     return Err(refused(&tried, "its template is not there"));
                 }
                 let has_place = |nic: &Plug| {

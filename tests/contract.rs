@@ -9,6 +9,8 @@ mod lab;
 mod machine;
 #[path = "contract/network.rs"]
 mod network;
+#[path = "contract/template.rs"]
+mod template;
 
 use std::sync::Arc;
 
@@ -68,6 +70,13 @@ contract! {
         links_go_down_and_up,
         networks_with_the_same_addresses_share_nothing,
         a_lab_leaves_anothers_network_alone;
+    template:
+        only_what_runs_is_frozen,
+        only_a_clone_of_a_template_is_thawed,
+        a_machine_on_no_template_is_refused_and_leaves_nothing,
+        a_clone_that_never_went_on_leaves_nothing,
+        a_clone_goes_on_only_once,
+        clones_of_a_template_are_machines_of_their_own;
     guest:
         files_are_read_up_to_a_cap,
         jobs_run_to_their_ends,
@@ -96,6 +105,9 @@ async fn two_labs_at_one_libvirt() {
     let lab = lab::fake(folder.path());
     machine::a_lab_sees_and_removes_its_own_alone(&lab).await;
     network::a_lab_leaves_anothers_network_alone(&lab).await;
+    template::machines_elsewhere_are_not_frozen(&lab);
+    template::only_a_clone_of_a_template_is_thawed(&lab).await;
+    template::a_machine_on_no_template_is_refused_and_leaves_nothing(&lab).await;
     // The fake's networks are those of a libvirt on another host.
     network::a_network_is_owned_until_it_is_removed(&lab).await;
     network::a_machine_needs_a_place_on_an_open_network(&lab).await;
@@ -112,6 +124,7 @@ async fn distant() {
     let folder = tempfile::tempdir_in("/var/tmp").expect("a temporary folder");
     let lab = lab::distant(folder.path(), &std::env::var("PATCHLAB_TEST_DISTANT").expect("an address"));
     lab.clear().await;
+    template::machines_elsewhere_are_not_frozen(&lab);
     network::a_network_is_owned_until_it_is_removed(&lab).await;
     network::a_machine_needs_a_place_on_an_open_network(&lab).await;
     network::calls_to_a_missing_network_say_so(&lab).await;

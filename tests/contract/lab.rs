@@ -1,7 +1,8 @@
 //! The labs that the contract is held against, and how its functions wait.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -15,14 +16,18 @@ use patchlab::guest::sim::SimGuests;
 use patchlab::guest::{Guest, Guests};
 use patchlab::hypervisor::libvirt::Libvirt;
 use patchlab::hypervisor::segments::Mac;
-use patchlab::hypervisor::sim::{Scenario, SimHypervisor, World};
+use patchlab::hypervisor::sim::{Scenario, SimHypervisor, Templates, World};
 use patchlab::hypervisor::{
     Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Tag,
 };
 use patchlab::id::{Digest, RunId};
 use patchlab::lab::media::LABEL;
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::{sleep, timeout};
+
+use crate::template::Template;
 
 #[path = "../golden/mod.rs"]
 mod golden;
@@ -45,13 +50,17 @@ pub struct Lab {
     pub id: String,
     pub image: PathBuf,
     pub media: Option<PathBuf>,
+    /// Where the template is that clones are made on, beside the machines, and what is known of it.
+    pub templates: TempDir,
+    pub template: OnceCell<Template>,
 }
 
 /// A simulated world, kept in a folder or not at all.
 pub fn simulated(folder: Option<&Path>) -> Lab {
+    let scenario = Scenario { templates: Templates { freeze: true, flaw: None }, ..Scenario::seeded(7) };
     let world = match folder {
-        Some(folder) => World::open(Scenario::seeded(7), folder).expect("a world"),
-        None => World::new(Scenario::seeded(7)),
+        Some(folder) => World::open(scenario, folder).expect("a world"),
+        None => World::new(scenario),
     };
     Lab {
         hypervisor: Arc::new(SimHypervisor::new(world.clone(), "this-lab")),
@@ -60,6 +69,8 @@ pub fn simulated(folder: Option<&Path>) -> Lab {
         id: "this-lab".to_owned(),
         image: PathBuf::from("/nonexistent/image.qcow2"),
         media: None,
+        templates: templates(&std::env::temp_dir()),
+        template: OnceCell::new(),
     }
 }
 
@@ -81,6 +92,8 @@ pub async fn libvirt() -> Lab {
         id: "this-lab".to_owned(),
         image,
         media: Some(media),
+        templates: templates(&state),
+        template: OnceCell::new(),
     }
 }
 
@@ -103,7 +116,14 @@ pub fn distant(folder: &Path, uri: &str) -> Lab {
         id: "this-lab".to_owned(),
         image,
         media: None,
+        templates: templates(folder),
+        template: OnceCell::new(),
     }
+}
+
+/// An empty folder, passable for whoever runs QEMU.
+fn templates(beside: &Path) -> TempDir {
+    tempfile::Builder::new().prefix("template-").permissions(Permissions::from_mode(0o755)).tempdir_in(beside).expect("a folder")
 }
 
 impl Lab {
@@ -185,9 +205,13 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut()
 }
 
 pub async fn until_up(guest: &dyn Guest) {
+    until_settled(guest).await;
+    guest.prepare().await.expect("a prepared guest");
+}
+
+pub async fn until_settled(guest: &dyn Guest) {
     until("the agent answers", || async { guest.ping().await.is_ok() }).await;
     until("the guest has settled", || async { guest.is_settled().await.is_ok_and(|settled| settled) }).await;
-    guest.prepare().await.expect("a prepared guest");
 }
 
 /// Waits for an event of a machine; what else happens to it meanwhile is passed over.

@@ -13,12 +13,12 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 use super::domain::{Domain, Nic};
-use super::error::{file, refused};
+use super::error::{failure, file, refused};
 use super::saved::Resumed;
 use super::{Inner, facts, folder};
 use crate::catalog::hardware::{DiskBus, Hardware};
-use crate::hypervisor::HypervisorError;
 use crate::hypervisor::segments::Mac;
+use crate::hypervisor::{HypervisorError, HypervisorErrorKind};
 
 /// What a machine is when it goes on, and its drive with the media, as they lie in its folder until then.
 const DEFINITION: &str = "thaw.xml";
@@ -64,7 +64,13 @@ impl Inner {
         let opened = fs::read_to_string(folder.join(DEFINITION))
             .and_then(|definition| Resumed::open(&definition, &folder.join(folder::MEMORY)))
             .and_then(|saved| mkfifo(&resumed, Mode::S_IRUSR | Mode::S_IWUSR).map(|()| saved).map_err(io::Error::from));
-        let saved = opened.map_err(|error| file(tried, &error))?;
+        let saved = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                let found = "there is no such machine, it was not made on a template, or it went on before";
+                failure(HypervisorErrorKind::NoMachine, tried, found, "see `patchlab gc` for the machines that the lab has")
+            }
+            _ => file(tried, &error),
+        })?;
         let session = self.session()?;
         let restored = std::thread::scope(|scope| {
             let writer = scope.spawn(|| {

@@ -16,6 +16,8 @@ mod nonsense;
 mod peers;
 #[path = "catalog/policy.rs"]
 mod policy;
+#[path = "catalog/settings.rs"]
+mod settings;
 
 /// A lab directory of its own for one test.
 struct Lab(tempfile::TempDir);

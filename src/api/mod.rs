@@ -48,7 +48,8 @@ use self::decisions::board::Board;
 use self::ledger::Ledger;
 use self::metrics::Metrics;
 use self::tokens::Tokens;
-use crate::catalog::webhook::{self, Webhook};
+use crate::catalog::settings;
+use crate::catalog::webhook::Webhook;
 use crate::journal::Journal;
 use crate::lab::desk::queue::Queue;
 use crate::lab::desk::{Desk, DeskError};
@@ -89,7 +90,7 @@ impl Service {
         let ledger = Ledger::open(&desk.state.folder).await.map_err(|error| DeskError::Fault(error.to_string()))?;
         let wishes = ledger.wishes().await.map_err(|error| DeskError::Fault(error.to_string()))?;
         let queue = Arc::new(Queue::open(desk.clone(), journal.clone(), wishes, workers).await?);
-        let webhooks: Arc<[Webhook]> = webhook::read(&desk.folder)?.into();
+        let webhooks: Arc<[Webhook]> = settings::read(&desk.folder)?.webhooks.into();
         webhooks::check(&webhooks, &desk.state.folder).map_err(DeskError::Asked)?;
         let decisions = Board::open(desk.clone(), journal.clone()).await?;
         decisions.refresh().await;

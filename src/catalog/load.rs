@@ -15,9 +15,9 @@ use super::environment::Environment;
 use super::hardware::Hardware;
 use super::image::Image;
 use super::schema::Kind;
+use super::settings::{self, Settings};
 use super::source::{self, Reading};
 use super::suite::Suite;
-use super::webhook::{self, Settings};
 use super::{Catalog, CustomerEntry, ImageEntry, SuiteEntry, autopkgtest, check, inside};
 use crate::id::{Digest, Name};
 
@@ -150,8 +150,8 @@ impl Walk<'_> {
                 raw.customers.insert(name, found);
             }
         }
-        if self.lab.join(webhook::FILE).symlink_metadata().is_ok() {
-            raw.settings = Some(self.found(Path::new(webhook::FILE), Path::new(""), Kind::Settings));
+        if self.lab.join(settings::FILE).symlink_metadata().is_ok() {
+            raw.settings = Some(self.found(Path::new(settings::FILE), Path::new(""), Kind::Settings));
         }
         for stray in self.entries(Path::new("builds")).into_iter().filter(|entry| !entry.is_dir && entry.name.ends_with(".toml")) {
             let problem = Diagnostic::error(stray.shown, "a file in builds/ itself is never read");

@@ -14,6 +14,7 @@ pub mod load;
 pub mod patch;
 pub mod policy;
 pub mod schema;
+pub mod settings;
 pub mod source;
 pub mod step;
 mod structure;

@@ -17,8 +17,8 @@ use super::environment::Environment;
 use super::hardware::Hardware;
 use super::image::Image;
 use super::patch::Patch;
+use super::settings::Settings;
 use super::suite::Suite;
-use super::webhook::Settings;
 
 /// Where the checked-in schemas are, from the top of the repository.
 pub const FOLDER: &str = "src/catalog/schemas";

@@ -1,26 +1,10 @@
-//! Whom the lab tells of final decisions: `[[webhook]]` in `patchlab.toml`, a file in the lab's folder that may be left out.
-
-use std::path::Path;
+//! Whom the lab tells of final decisions: `[[webhook]]` in `patchlab.toml`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::diagnostic::{Diagnostic, Problems};
-use super::schema::Kind;
-use super::source;
 use super::text::Span;
 use crate::id::Name;
-
-/// The file, from the top of the lab.
-pub const FILE: &str = "patchlab.toml";
-
-/// What `patchlab.toml` holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Settings {
-    #[serde(default, rename = "webhook", skip_serializing_if = "Vec::is_empty")]
-    pub webhooks: Vec<Webhook>,
-}
 
 /// Somebody who is told of each decision that becomes final, by a POST that is signed as Standard Webhooks asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -61,22 +45,5 @@ impl Webhook {
     /// Whether it is told of this customer's decisions.
     pub fn hears_of(&self, customer: &Name) -> bool {
         self.customers.is_empty() || self.customers.contains(customer)
-    }
-}
-
-/// The webhooks of a lab. What they say of customers is checked with the rest of the catalog.
-///
-/// # Errors
-/// Every mistake in the file.
-pub fn read(lab: &Path) -> Result<Vec<Webhook>, Problems> {
-    let file = lab.join(FILE);
-    if file.symlink_metadata().is_err() {
-        return Ok(Vec::new());
-    }
-    let reading = source::read::<Settings>(&file, &file, Kind::Settings);
-    match reading.value {
-        Some(settings) => Ok(settings.webhooks),
-        None if reading.diagnostics.is_empty() => Err(Diagnostic::error(file, "can't be read").into()),
-        None => Err(Problems(reading.diagnostics)),
     }
 }

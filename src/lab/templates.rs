@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
 
 use super::images::digest_of;
+use crate::catalog::settings;
 use crate::cell::identity::Identity;
 use crate::hypervisor::segments::Mac;
 use crate::id::Digest;
@@ -102,9 +103,15 @@ pub struct Limits {
     pub age: Duration,
 }
 
+impl From<&settings::Templates> for Limits {
+    fn from(wanted: &settings::Templates) -> Self {
+        Self { count: wanted.at_most as usize, bytes: wanted.size.0, age: wanted.age.0 }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self { count: 16, bytes: 8 << 30, age: Duration::from_secs(24 * 3600) }
+        Self::from(&settings::Templates::default())
     }
 }
 
@@ -259,6 +266,23 @@ impl Templates {
         Ok(())
     }
 
+    /// Removes all templates, and gives how many there were. Clones of them go on.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn clear(&self) -> io::Result<usize> {
+        self.sweep()?;
+        let mut removed = 0;
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if !entry.file_name().to_string_lossy().starts_with(DRAFT) {
+                discard(&entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
     /// All templates with what they take on disk and when they were last used, the least recently used first.
     ///
     /// # Errors
@@ -297,16 +321,19 @@ impl Templates {
     }
 
     fn remove(&self, digest: Digest) -> io::Result<()> {
-        let folder = self.folder.join(digest.hex());
-        // The record goes first: without it there is no template.
-        match fs::remove_file(folder.join(RECORD)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        discard(&self.folder.join(digest.hex()))
+    }
+}
+
+/// Removes a template's folder. The record goes first: without it there is no template.
+fn discard(folder: &Path) -> io::Result<()> {
+    match fs::remove_file(folder.join(RECORD)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -182,3 +182,24 @@ fn what_a_killed_controller_left_half_made_is_no_template() {
     let error = shelf.templates.draft(&key("image"), u64::MAX).expect_err("no such disk");
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
+
+#[test]
+fn all_are_removed_but_not_what_another_is_making() {
+    let shelf = shelf(Limits::default());
+    shelf.publish("a", 10);
+    shelf.publish("b", 10);
+    let folder = shelf.state.path().join("templates");
+    fs::write(shelf.find("b").expect("found").folder.join(RECORD), "no record").expect("written");
+    let at_work = folder.join(format!("{DRAFT}1-of-another"));
+    fs::create_dir(&at_work).expect("made");
+    assert_eq!(shelf.templates.clear().expect("cleared"), 2);
+    assert!(shelf.folders() == 1 && at_work.exists());
+    assert_eq!(shelf.templates.clear().expect("cleared"), 0);
+}
+
+#[test]
+fn a_lab_says_how_many_it_keeps() {
+    let wanted = settings::Templates { at_most: 3, size: "2GiB".parse().expect("a size"), age: "90m".parse().expect("a span") };
+    assert_eq!(Limits::from(&wanted), Limits { count: 3, bytes: 2 << 30, age: Duration::from_secs(5400) });
+    assert_eq!(Limits::default(), Limits { count: 16, bytes: 8 << 30, age: Duration::from_secs(86400) });
+}

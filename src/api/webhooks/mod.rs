@@ -48,7 +48,7 @@ enum Outcome {
 /// What is wrong with the first that can't.
 pub fn check(webhooks: &[Webhook], state: &Path) -> Result<(), String> {
     for webhook in webhooks {
-        let of = |wrong: String| format!("webhook {} of {}: {wrong}", webhook.name, crate::catalog::webhook::FILE);
+        let of = |wrong: String| format!("webhook {} of {}: {wrong}", webhook.name, crate::catalog::settings::FILE);
         Secrets::read(&state.join(&webhook.secret_file)).map_err(of)?;
         agent(webhook, state).map_err(of)?;
     }

@@ -7,6 +7,7 @@ mod build;
 mod environment;
 mod image;
 mod policy;
+mod settings;
 mod suite;
 mod webhook;
 
@@ -41,7 +42,10 @@ pub(super) fn check(raw: &RawCatalog, diagnostics: &mut Vec<Diagnostic>) {
         policy::check(raw, name, customer, diagnostics);
     }
     if let Some(found) = &raw.settings {
-        each(found, diagnostics, |_, source, diagnostics| webhook::check(raw, source, diagnostics));
+        each(found, diagnostics, |_, source, diagnostics| {
+            settings::check(source, diagnostics);
+            webhook::check(raw, source, diagnostics);
+        });
     }
     build::customers(raw, diagnostics);
     let mut builds = raw.customers.values().flat_map(|customer| customer.builds.values());

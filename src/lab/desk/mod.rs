@@ -29,7 +29,7 @@ use super::state::State;
 use super::templates::{Limits, Templates};
 use super::{Lab, Settings, prepared};
 use crate::catalog::suite::SuiteKind;
-use crate::catalog::{Catalog, load::load, webhook};
+use crate::catalog::{Catalog, load::load, settings};
 use crate::guest::Guests;
 use crate::hypervisor::Hypervisor;
 use crate::id::{Digest, Name, RunId};
@@ -115,7 +115,7 @@ impl Desk {
 
     /// The gate, which tells the lab's webhooks of final decisions.
     pub fn gate(&self, journal: Journal) -> Result<Gate, DeskError> {
-        Ok(Gate::telling(journal, webhook::read(&self.folder)?))
+        Ok(Gate::telling(journal, settings::read(&self.folder)?.webhooks))
     }
 
     /// Holds a candidate to what a customer's policy, the builds and the images ask of it: the catalog, and what the store has of its images.
@@ -141,6 +141,12 @@ impl Desk {
 
     pub fn patches(&self) -> Result<PatchStore, DeskError> {
         Ok(PatchStore::open(&self.state.folder)?)
+    }
+
+    /// Frozen machines to begin on; `None` where the lab wants none.
+    pub fn templates(&self) -> Result<Option<Templates>, DeskError> {
+        let limits = Limits::from(&settings::read(&self.folder)?.templates);
+        Ok((limits.count > 0).then(|| Templates::open(&self.state.folder, limits)).transpose()?)
     }
 
     /// The candidate that PATCH names: a folder (which is added to the store), an id or a digest.
@@ -245,7 +251,7 @@ impl Desk {
     ) -> Result<Lab, DeskError> {
         let Machines { hypervisor, guests, clock } = self.workshop.open(&self.state).await?;
         let accelerator = hypervisor.host().await?.accelerator;
-        let templates = hypervisor.freezes().then(|| Templates::open(&self.state.folder, Limits::default()).map(Arc::new)).transpose()?;
+        let templates = if hypervisor.freezes() { self.templates()?.map(Arc::new) } else { None };
         let mut history = History::of(&accelerator);
         for row in journal.page(&RunFilter::default(), None, REMEMBERED).await? {
             if let Some(state) = journal.state(row.run).await? {

@@ -1,0 +1,62 @@
+//! What holds for the lab as a whole: `patchlab.toml`, a file in the lab's folder that may be left out.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::diagnostic::{Diagnostic, Problems};
+use super::schema::Kind;
+use super::source;
+use super::text::{Size, Span};
+use super::webhook::Webhook;
+
+/// The file, from the top of the lab.
+pub const FILE: &str = "patchlab.toml";
+
+/// What `patchlab.toml` holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Settings {
+    /// Which frozen machines are kept for later clones to go on from.
+    #[serde(default)]
+    pub templates: Templates,
+    #[serde(default, rename = "webhook", skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<Webhook>,
+}
+
+/// How many frozen machines are kept, how much of the disk they take, and how long each is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Templates {
+    /// How many are kept, at most 1000; the least recently used go first. With 0 none are made, and every machine boots.
+    #[schemars(range(min = 0, max = 1000))]
+    pub at_most: u32,
+    /// What they take on disk together. One is kept even if it takes more.
+    pub size: Size,
+    /// How long after it was frozen one is used.
+    pub age: Span,
+}
+
+impl Default for Templates {
+    fn default() -> Self {
+        Self { at_most: 16, size: Size::mib(8 << 10), age: Span::secs(24 * 3600) }
+    }
+}
+
+/// The settings of a lab. What they say of customers, and whether they make sense, is checked with the rest of the catalog.
+///
+/// # Errors
+/// Every mistake in the file.
+pub fn read(lab: &Path) -> Result<Settings, Problems> {
+    let file = lab.join(FILE);
+    if file.symlink_metadata().is_err() {
+        return Ok(Settings::default());
+    }
+    let reading = source::read::<Settings>(&file, &file, Kind::Settings);
+    match reading.value {
+        Some(settings) => Ok(settings),
+        None if reading.diagnostics.is_empty() => Err(Diagnostic::error(file, "can't be read").into()),
+        None => Err(Problems(reading.diagnostics)),
+    }
+}

@@ -198,3 +198,64 @@ fn a_suite_between_machines_is_shown_with_its_steps() {
     assert!(steps.iter().all(|step| shown.contains(step)), "{shown}");
     assert_eq!(lab.json(&["suite", "show", "http"]).1["cases"][1]["steps"][3], "client runs unreachable.sh");
 }
+
+/// Runs the patch on machines that can be frozen, in a lab with these settings. Gives the report and what `gc` then lists.
+fn with_templates(lab: &Lab, settings: &str) -> (Value, Value) {
+    let sim = lab.scenario("[templates]\nfreeze = true\n");
+    let home = lab.state.path().join("lab");
+    std::fs::create_dir_all(&home).expect("a folder");
+    for shared in ["images", "test-suites", "builds"] {
+        std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join(shared), home.join(shared)).expect("a link");
+    }
+    std::fs::write(home.join("patchlab.toml"), settings).expect("written");
+    let home = home.to_str().expect("UTF-8");
+    let (code, report) = lab.json(&[&["--lab", home, "--hypervisor", &sim, "run", PATCH], &ONE[..]].concat());
+    assert_eq!(code, 0, "{report:#}");
+    (report, lab.json(&["--lab", home, "gc"]).1)
+}
+
+#[test]
+fn templates_are_listed_and_removed() {
+    let lab = Lab::new();
+    let (report, listed) = with_templates(&lab, "[templates]\nat-most = 1\n");
+    assert!(report.to_string().contains("\"warm\""), "{report:#}");
+    let folder = lab.state.path().join("templates");
+    let found: Vec<_> = std::fs::read_dir(&folder).expect("a folder").map(|one| one.expect("an entry").file_name()).collect();
+    let [only] = found.as_slice() else { panic!("one template expected, found {found:?}") };
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed:#}");
+    assert_eq!(listed[0]["template"].as_str().map(|digest| digest.trim_start_matches("sha256:")), only.to_str());
+    assert!(["image", "hardware", "frozen", "used"].iter().all(|key| listed[0][key].is_string()) && listed[0]["bytes"].is_u64());
+
+    let digest = |key: &str| listed[0][key].as_str().expect("a digest").trim_start_matches("sha256:")[..8].to_owned();
+    let (_, told) = lab.run(&["gc", "--remove"]);
+    let [first, line] = told.lines().collect::<Vec<_>>()[..] else { panic!("{told}") };
+    let named = ["template", "image", "hardware"].iter().all(|key| line.contains(&format!("{key} {}", digest(key))));
+    assert!(first == "nothing is left over" && named && line.contains("last used 2"), "{told}");
+    assert!(folder.join(only).exists(), "a template is no leftover");
+
+    let removed = lab.patchlab(&["gc", "--templates"]);
+    assert!(removed.status.success() && String::from_utf8_lossy(&removed.stderr).contains("removed 1"), "{removed:?}");
+    assert!(!folder.join(only).exists());
+    assert_eq!(lab.run(&["gc", "--templates"]), (0, "nothing is left over\n".to_owned()));
+}
+
+#[test]
+fn a_lab_that_wants_no_templates_has_none() {
+    let (report, listed) = with_templates(&Lab::new(), "[templates]\nat-most = 0\n");
+    assert_eq!(listed, Value::Array(Vec::new()));
+    assert!(!report.to_string().contains("\"start\""), "nobody need be told why: {report:#}");
+}
+
+#[test]
+fn the_doctor_says_whether_machines_can_be_frozen() {
+    let lab = Lab::new();
+    let templates = |sim: &str| {
+        let (_, checked) = lab.json(&["--hypervisor", sim, "doctor"]);
+        let one = checked.as_array().expect("a list").iter().find(|one| one["what"] == "templates").cloned();
+        one.unwrap_or_else(|| panic!("no word of templates: {checked:#}"))
+    };
+    let (can, can_not) = (templates(&lab.scenario("[templates]\nfreeze = true\n")), templates("sim"));
+    assert!(can["sound"] == true && can["found"] == "machines go on from a boot before", "{can}");
+    let why = "every machine boots: the scenario's machines can't be frozen";
+    assert!(can_not["sound"] == true && can_not["found"] == why, "what boots is no mistake: {can_not}");
+}

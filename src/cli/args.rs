@@ -350,6 +350,9 @@ pub struct Gc {
     /// Remove it.
     #[arg(long)]
     pub remove: bool,
+    /// Remove all templates; those that are needed are made again.
+    #[arg(long)]
+    pub templates: bool,
     #[command(flatten)]
     pub answer: Answer,
 }

@@ -9,9 +9,9 @@ use super::args::{Answer, Format};
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::print;
+use crate::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use crate::catalog::load::load;
 use crate::hypervisor::libvirt::lacking;
-use crate::lab::Settings;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -65,7 +65,7 @@ pub async fn doctor(context: &Context, answer: &Answer) -> Result<Exit, Failure>
     }
     checked.extend(profiles(&context.folder));
     checked.push(room(&context.state.folder));
-    checked.push(hypervisor(context).await);
+    checked.extend(hypervisor(context).await);
     for one in &mut checked {
         one.mend = one.mend.take().filter(|_| !one.sound);
     }
@@ -125,24 +125,28 @@ fn room(state: &Path) -> Checked {
     }
 }
 
-async fn hypervisor(context: &Context) -> Checked {
+/// What the machines run on, and whether their first boots can serve later clones.
+async fn hypervisor(context: &Context) -> Vec<Checked> {
     let what = "hypervisor".to_owned();
     let _lock = match context.state.lock() {
         Ok(lock) => lock,
-        Err(busy) => return Checked { what, sound: true, found: format!("not looked at: {busy}"), mend: None },
+        Err(busy) => return vec![Checked { what, sound: true, found: format!("not looked at: {busy}"), mend: None }],
     };
     let host = async {
-        let (lab, _cancel) = context.lab(Settings::default()).await?;
-        Ok::<_, Failure>(lab.hypervisor.host().await?)
+        let hypervisor = context.workshop.open(&context.state).await?.hypervisor;
+        let plain = Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
+        Ok::<_, Failure>((hypervisor.host().await?, hypervisor.unfreezable(&plain)))
     };
     match host.await {
-        Ok(host) => {
+        Ok((host, unfreezable)) => {
             let found = format!("{}: {}; QEMU {}, libvirt {}", host.accelerator, host.accelerator_reason, host.qemu, host.libvirt);
-            Checked { what, sound: true, found, mend: None }
+            let frozen = unfreezable.map_or("machines go on from a boot before".to_owned(), |why| format!("every machine boots: {why}"));
+            let templates = Checked { what: "templates".to_owned(), sound: true, found: frozen, mend: None };
+            vec![Checked { what, sound: true, found, mend: None }, templates]
         }
         Err(failure) => {
             let mend = "apt-get install libvirt-daemon-driver-qemu libvirt-daemon-system qemu-system-x86".to_owned();
-            Checked { what, sound: false, found: failure.message, mend: Some(mend) }
+            vec![Checked { what, sound: false, found: failure.message, mend: Some(mend) }]
         }
     }
 }

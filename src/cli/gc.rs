@@ -1,4 +1,4 @@
-//! `patchlab gc`: what bears this lab's tag and has no lease.
+//! `patchlab gc`: what bears this lab's tag and has no lease, and the templates, which are nobody's.
 
 use std::path::PathBuf;
 
@@ -8,6 +8,7 @@ use super::args::{Format, Gc};
 use super::context::{Context, image_failure};
 use super::error::{Exit, Failure};
 use super::print;
+use crate::lab::templates::{Limits, Templates};
 use crate::lab::{Lab, Settings, reaper};
 
 pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
@@ -15,9 +16,14 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
     let (lab, _cancel) = context.lab(Settings::default()).await?;
     let orphans = reaper::orphans(&lab).await?;
     let stale = stale_images(context, &lab).await?;
+    // Also where the lab wants none any more.
+    let templates = Templates::open(&context.state.folder, Limits::default()).map_err(Failure::lab)?;
+    let kept = templates.all().map_err(Failure::lab)?;
     match verb.answer.format {
-        Format::Human if orphans.is_empty() && stale.is_empty() => print("nothing is left over\n")?,
         Format::Human => {
+            if orphans.is_empty() && stale.is_empty() {
+                print("nothing is left over\n")?;
+            }
             for one in &orphans {
                 let run = one.tag.as_ref().map_or("an unknown run".to_owned(), |tag| format!("run {}, {}", tag.run, tag.cell));
                 let state = if one.running { "running" } else { "off" };
@@ -26,14 +32,24 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
             for (path, bytes) in &stale {
                 print(&format!("{}  {} MiB, an image that was built anew since\n", path.display(), bytes >> 20))?;
             }
+            for (used, bytes, record) in &kept {
+                let [template, image, hardware] = [record.key.digest(), record.key.image, record.key.hardware].map(|digest| digest.short());
+                let size = bytes >> 20;
+                print(&format!("template {template}  {size} MiB, of image {image} on hardware {hardware}, last used {used:.0}\n"))?;
+            }
         }
         Format::Json => {
             let rows =
                 orphans.iter().map(|one| json!({ "machine": one.machine, "running": one.running, "bytes": one.bytes, "tag": one.tag }));
             let images = stale.iter().map(|(path, bytes)| json!({ "image": path, "bytes": bytes }));
-            print(&format!("{:#}\n", serde_json::Value::from_iter(rows.chain(images))))?;
+            let kept = kept.iter().map(|(used, bytes, record)| {
+                let (key, frozen) = (&record.key, record.frozen);
+                json!({ "template": key.digest(), "image": key.image, "hardware": key.hardware, "bytes": bytes, "frozen": frozen, "used": used })
+            });
+            print(&format!("{:#}\n", serde_json::Value::from_iter(rows.chain(images).chain(kept))))?;
         }
     }
+    let mut gone = if verb.templates { Some(templates.clear().map_err(Failure::lab)?) } else { None };
     if verb.remove {
         let removed = reaper::reap(&lab).await?;
         // A build that is just sealing a disk has not named it yet.
@@ -43,9 +59,12 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
             store.discard(path).map_err(image_failure)?;
         }
         context.sweep(&lab).await?;
-        super::say(format_args!("removed {}", removed.len() + stale.len()));
+        gone = Some(gone.unwrap_or_default() + removed.len() + stale.len());
     } else if !orphans.is_empty() || !stale.is_empty() {
         super::say(format_args!("remove them with: patchlab gc --remove"));
+    }
+    if let Some(gone) = gone {
+        super::say(format_args!("removed {gone}"));
     }
     Ok(Exit::Pass)
 }

@@ -175,7 +175,18 @@ impl Libvirt {
         let folder = folder::of(&self.inner.machines, &spec.name);
         if let Some(template) = &spec.template {
             let tried = format!("make {} on a template", spec.name);
-            folder::link_template(&folder, &template.folder).map_err(|error| file(&tried, &error))?;
+            folder::link_template(&folder, &template.folder).map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    let found = format!("there is no template in {}", template.folder.display());
+                    failure(
+                        HypervisorErrorKind::Refused,
+                        &tried,
+                        &found,
+                        "`patchlab gc --templates` removes the templates, for others to be made",
+                    )
+                }
+                _ => file(&tried, &error),
+            })?;
         }
         self.overlay(spec, &folder).await?;
         let spec = spec.clone();

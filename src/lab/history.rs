@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::clock::between;
+use crate::cell::identity::Start;
 use crate::cell::{Pass, Stage, StageOutcome};
 use crate::id::Digest;
 use crate::journal::RunState;
@@ -21,6 +22,8 @@ pub struct History {
     /// Runs on another accelerator teach nothing about this one. `None` learns from all.
     accelerator: Option<String>,
     samples: HashMap<(Digest, Stage), Vec<Duration>>,
+    /// Boots that went on from templates: they say how long the next one takes, and nothing of how long a machine may take to boot.
+    warm: HashMap<Digest, Vec<Duration>>,
 }
 
 impl History {
@@ -37,24 +40,27 @@ impl History {
         }
         for cell in &run.plan.cells {
             let passes = run.cells.get(&cell.id).map(|record| record.passes.as_slice()).unwrap_or_default();
-            for stage in passes.iter().filter(|pass| pass.pass == Pass::Main).flat_map(|pass| &pass.stages) {
-                if let Some((ended, StageOutcome::Passed)) = &stage.ended {
-                    self.samples.entry((likeness(cell), stage.stage)).or_default().push(between(stage.started, *ended));
-                }
+            let mains = passes.iter().filter(|pass| pass.pass == Pass::Main);
+            for (pass, stage) in mains.flat_map(|pass| pass.stages.iter().map(move |stage| (pass, stage))) {
+                let Some((ended, StageOutcome::Passed)) = &stage.ended else { continue };
+                let warm = stage.stage == Stage::Boot && pass.starts.values().any(|start| matches!(start, Start::Warm { .. }));
+                let of_kind = likeness(cell);
+                let samples =
+                    if warm { self.warm.entry(of_kind).or_default() } else { self.samples.entry((of_kind, stage.stage)).or_default() };
+                samples.push(between(stage.started, *ended));
             }
         }
     }
 
-    /// The median of earlier times, `None` when there are none.
+    /// The median of earlier times, of a boot without a template's help; `None` when there are none.
     pub fn usual(&self, cell: &PlannedCell, stage: Stage) -> Option<Duration> {
-        let mut samples = self.samples.get(&(likeness(cell), stage))?.clone();
-        samples.sort_unstable();
-        samples.get(samples.len() / 2).copied()
+        median(self.samples.get(&(likeness(cell), stage))?)
     }
 
     /// What a stage will take: the median, or a guess for an emulated machine that nobody has run yet.
     pub fn expected(&self, cell: &PlannedCell, stage: Stage) -> Duration {
-        self.usual(cell, stage).unwrap_or(Duration::from_secs(match stage {
+        let warm = self.warm.get(&likeness(cell)).filter(|_| stage == Stage::Boot).and_then(|samples| median(samples));
+        warm.or_else(|| self.usual(cell, stage)).unwrap_or(Duration::from_secs(match stage {
             Stage::Clone | Stage::Teardown => 1,
             Stage::Boot | Stage::ColdBoot | Stage::Reboot => 60,
             Stage::Baseline | Stage::Suites => 30,
@@ -79,4 +85,10 @@ impl History {
         }
         lanes.into_iter().max().unwrap_or_default()
     }
+}
+
+fn median(samples: &[Duration]) -> Option<Duration> {
+    let mut samples = samples.to_vec();
+    samples.sort_unstable();
+    samples.get(samples.len() / 2).copied()
 }

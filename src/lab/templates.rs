@@ -123,6 +123,8 @@ pub struct Templates {
     gates: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// Templates that could not be made or used, in a row, and why.
     failed: Mutex<HashMap<Digest, (u32, String)>>,
+    /// Held while a clone is compared with earlier ones.
+    admitting: Mutex<()>,
 }
 
 impl Templates {
@@ -133,7 +135,7 @@ impl Templates {
     pub fn open(state: &Path, limits: Limits) -> io::Result<Self> {
         let folder = state.join("templates");
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder, limits, gates: Mutex::default(), failed: Mutex::default() })
+        Ok(Self { folder, limits, gates: Mutex::default(), failed: Mutex::default(), admitting: Mutex::default() })
     }
 
     /// Removes what controllers that ended have left half made.
@@ -248,17 +250,27 @@ impl Templates {
         Ok(made)
     }
 
+    /// Notes that a clone goes on from a template, unless it is unfit in the light of earlier ones. Gives what `wrong` found. Of two clones
+    /// at once, the second sees the first.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn admit(&self, template: &Template, clone: &Identity, wrong: impl FnOnce(&[Identity]) -> Vec<String>) -> io::Result<Vec<String>> {
+        let _alone = self.admitting.lock().unwrap_or_else(PoisonError::into_inner);
+        let wrong = wrong(&self.clones(template));
+        if wrong.is_empty() {
+            self.note(template, clone)?;
+        }
+        Ok(wrong)
+    }
+
     /// Earlier clones of a template, the latest.
-    pub fn clones(&self, template: &Template) -> Vec<Identity> {
+    fn clones(&self, template: &Template) -> Vec<Identity> {
         let text = fs::read_to_string(template.folder.join(CLONES)).unwrap_or_default();
         text.lines().rev().take(COMPARED).filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// Notes that a clone went on from a template.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn note(&self, template: &Template, clone: &Identity) -> io::Result<()> {
+    fn note(&self, template: &Template, clone: &Identity) -> io::Result<()> {
         let mut line = serde_json::to_string(clone).map_err(io::Error::other)?;
         line.push('\n');
         OpenOptions::new().append(true).open(template.folder.join(CLONES))?.write_all(line.as_bytes())?;

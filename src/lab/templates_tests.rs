@@ -203,3 +203,17 @@ fn a_lab_says_how_many_it_keeps() {
     assert_eq!(Limits::from(&wanted), Limits { count: 3, bytes: 2 << 30, age: Duration::from_secs(5400) });
     assert_eq!(Limits::default(), Limits { count: 16, bytes: 8 << 30, age: Duration::from_secs(86400) });
 }
+
+#[test]
+fn of_two_clones_that_are_one_the_second_is_not_admitted() {
+    let shelf = shelf(Limits::default());
+    let template = shelf.publish("image", 10);
+    let admit = |clone: &Identity| {
+        let twin = |others: &[Identity]| others.iter().filter(|other| other.random == clone.random).map(|_| "a twin".to_owned()).collect();
+        shelf.templates.admit(&template, clone, twin).expect("noted")
+    };
+    assert_eq!(admit(&identity("one")), Vec::<String>::new());
+    assert_eq!(admit(&identity("one")), ["a twin"]);
+    assert_eq!(admit(&identity("two")), Vec::<String>::new());
+    assert_eq!(shelf.templates.clones(&template).len(), 2, "the twin is not noted");
+}

@@ -209,11 +209,6 @@ impl CellRunner {
             Err(Stop::Trouble(trouble)) if trouble.cause != Cause::Cancelled => return Ok(Err(trouble.message)),
             Err(stop) => return Err(stop),
         };
-        if let Some(templates) = &self.lab.templates
-            && let Err(error) = templates.note(template, &identity)
-        {
-            return Ok(Err(format!("its use could not be noted: {error}")));
-        }
         let start = Start::Warm { template: template.digest, frozen: template.record.frozen, identity: Box::new(identity) };
         self.started(at, start).await?;
         Ok(Ok(()))
@@ -236,9 +231,13 @@ impl CellRunner {
         };
         let tell = self.teller(Stage::Boot);
         let identity = self.session(at)?.renew(&renewal, WAKING, tell).await?;
-        let others = self.lab.templates.as_ref().map(|templates| templates.clones(template)).unwrap_or_default();
-        let wrong = unfit(&identity, &template.record.identity, &others, &macs);
-        Ok(if wrong.is_empty() { Ok(identity) } else { Err(wrong.join("; ")) })
+        let Some(templates) = &self.lab.templates else { return Ok(Err("there are no templates".to_owned())) };
+        let admitted = templates.admit(template, &identity, |others| unfit(&identity, &template.record.identity, others, &macs));
+        Ok(match admitted {
+            Ok(wrong) if wrong.is_empty() => Ok(identity),
+            Ok(wrong) => Err(wrong.join("; ")),
+            Err(error) => Err(format!("its use could not be noted: {error}")),
+        })
     }
 
     /// Removes what came of a machine that was to begin on a template, and makes it anew, to boot cold. Gives the reason back.

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use patchlab::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use patchlab::catalog::image::Os;
 use patchlab::catalog::text::Size;
-use patchlab::cell::identity::unfit;
+use patchlab::cell::identity::{Identity, unfit};
 use patchlab::guest::agent::AgentGuests;
 use patchlab::guest::{Guest, Guests, Job, JobStep, Renewal};
 use patchlab::hypervisor::libvirt::{Libvirt, quiet};
@@ -160,10 +160,10 @@ impl Bench {
         let makes_host_keys = template.record.identity.makes_host_keys;
         let renewal = Renewal { now: Timestamp::now(), seed, macs: vec![(old, new.clone())], makes_host_keys };
         let renewed = guest.renew(&renewal).await.expect("renewed");
-        let wrong = unfit(&renewed.identity, &template.record.identity, &self.templates.clones(template), &[new]);
+        let looked = |others: &[Identity]| unfit(&renewed.identity, &template.record.identity, others, &[new]);
+        let wrong = self.templates.admit(template, &renewed.identity, looked).expect("noted");
         assert!(wrong.is_empty(), "{wrong:?}");
         while !renewed.settled && !guest.is_settled().await.expect("an answer") {}
-        self.templates.note(template, &renewed.identity).expect("noted");
         let step = JobStep {
             command: "true".to_owned(),
             folder: None,

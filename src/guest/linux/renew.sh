@@ -72,12 +72,16 @@ if [ "$what" = renew ]; then
             ssh-keygen -q -t "${kind%_key}" -N '' -C '' -f "$key" </dev/null
         done
     fi
+    # The drive that every machine of the lab has, and no other; looking for a label costs half a second. Linux may miss the medium when it
+    # is looked at for the first time (sr_revalidate_disk), and then takes the drive's size to be 2097151 for good: until it is opened again.
     tries=0
-    # The drive that every machine of the lab has, and no other; looking for a label costs half a second.
-    until mount -t iso9660 -o ro,nosuid,nodev /dev/sr0 "$root/media"; do
+    size=2097151
+    until [ "$size" != 2097151 ] && mount -t iso9660 -o ro,nosuid,nodev /dev/sr0 "$root/media"; do
         tries=$((tries + 1))
-        [ "$tries" -lt 50 ] || exit 1
-        sleep 0.1
+        [ "$tries" -lt 100 ] || { echo 'no medium in /dev/sr0' >&2 && exit 1; }
+        [ "$tries" -lt 5 ] || sleep 0.1
+        (: </dev/sr0) 2>/dev/null
+        read -r size </sys/block/sr0/size
     done
     uptime
     now=$((now + uptime - begun))

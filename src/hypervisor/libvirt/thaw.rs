@@ -51,6 +51,16 @@ pub fn prepare(machine: &Domain, macs: &[Mac], folder: &Path) -> io::Result<()> 
     Ok(())
 }
 
+/// A pipe of this name, open at both ends, so that neither opening it nor writing into it ever waits for somebody who does not come.
+fn pipe(path: &Path) -> io::Result<(File, File)> {
+    mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    let reader = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    let writer = File::options().write(true).open(path)?;
+    // Each filling wakes the reader; an unprivileged process may be refused so much room, and is slower then.
+    let _ = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(PIPE));
+    Ok((reader, writer))
+}
+
 impl Inner {
     pub(super) fn freeze(&self, machine: &str, into: &Path, tried: &str) -> Result<(), HypervisorError> {
         let memory = into.join(folder::MEMORY);
@@ -63,8 +73,8 @@ impl Inner {
         let resumed = folder.join(RESUMED);
         let opened = fs::read_to_string(folder.join(DEFINITION))
             .and_then(|definition| Resumed::open(&definition, &folder.join(folder::MEMORY)))
-            .and_then(|saved| mkfifo(&resumed, Mode::S_IRUSR | Mode::S_IWUSR).map(|()| saved).map_err(io::Error::from));
-        let saved = opened.map_err(|error| match error.kind() {
+            .and_then(|saved| Ok((saved, pipe(&resumed)?)));
+        let (saved, (reader, mut writer)) = opened.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 let found = "there is no such machine, it was not made on a template, or it went on before";
                 failure(HypervisorErrorKind::NoMachine, tried, found, "see `patchlab gc` for the machines that the lab has")
@@ -73,16 +83,11 @@ impl Inner {
         })?;
         let session = self.session()?;
         let restored = std::thread::scope(|scope| {
-            let writer = scope.spawn(|| {
-                let mut pipe = File::options().write(true).open(&resumed)?;
-                // Each filling wakes the reader; an unprivileged process may be refused so much room, and is slower then.
-                let _ = fcntl(&pipe, FcntlArg::F_SETPIPE_SZ(PIPE));
-                saved.write(&mut pipe)
-            });
+            let written = scope.spawn(move || saved.write(&mut writer));
             let restored = session.restore(&resumed.to_string_lossy());
-            // A writer that waits for a reader who will not come any more gets one who leaves at once.
-            drop(File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&resumed));
-            match (restored, writer.join()) {
+            // A writer whose reader did not come, or left, now sees that.
+            drop(reader);
+            match (restored, written.join()) {
                 (Ok(()), _) => Ok(()),
                 (Err(_), Ok(Err(error))) if error.kind() != io::ErrorKind::BrokenPipe => Err(file(tried, &error)),
                 (Err(error), _) => Err(refused(tried, &error)),

@@ -310,7 +310,7 @@ impl Session {
 
     /// Cuts the power and waits until that has shown. How the emulator's end looks is no news then: its monitor may break off before
     /// libvirt knows that it was told to end.
-    async fn cut_power(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn cut_power(&mut self) -> Result<(), Trouble> {
         self.lab.hypervisor.power_off(&self.machine).await.map_err(lab_trouble)?;
         match self.look().await {
             Err(trouble) if trouble.cause == Cause::EmulatorDied => Ok(()),
@@ -409,14 +409,6 @@ impl Session {
             self.boot_took = boot;
         }
         Ok(renewed.identity)
-    }
-
-    /// Cuts the power of a machine that is not needed any more.
-    ///
-    /// # Errors
-    /// The hypervisor's.
-    pub async fn end(&mut self) -> Result<(), Trouble> {
-        self.cut_power().await
     }
 
     /// Adds to a trouble what shows it: what its console had not said before the patch, or the console's end; the whole console and

@@ -110,19 +110,9 @@ impl CellRunner {
     }
 
     async fn find(&self, templates: &std::sync::Arc<Templates>, key: &Key) -> Option<Template> {
-        let (templates, key, now) = (templates.clone(), key.clone(), self.lab.clock.now());
-        let found = tokio::task::spawn_blocking(move || templates.find(&key, now)).await;
-        match found {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "templates cannot be read");
-                None
-            }
-            Err(error) => {
-                tracing::warn!(%error, "templates cannot be read");
-                None
-            }
-        }
+        let (key, now) = (key.clone(), self.lab.clock.now());
+        let found = blocking(templates, move |templates| templates.find(&key, now)).await;
+        found.inspect_err(|why| tracing::warn!(why, "templates cannot be read")).unwrap_or_default()
     }
 
     /// Begins on a template that this cell makes, or waits for and takes another's. The inner error says why that can't be.
@@ -191,7 +181,7 @@ impl CellRunner {
             Err(why) => Err(why),
         };
         // Its end is no news to the machine that comes after it.
-        self.session(at)?.end().await?;
+        self.session(at)?.cut_power().await?;
         self.lab.hypervisor.destroy(&name).await.map_err(lab_trouble)?;
         Ok(frozen.map_err(|why| format!("no template could be made: {why}")))
     }

@@ -163,7 +163,9 @@ impl Bench {
         let looked = |others: &[Identity]| unfit(&renewed.identity, &template.record.identity, others, &[new]);
         let wrong = self.templates.admit(template, &renewed.identity, looked).expect("noted");
         assert!(wrong.is_empty(), "{wrong:?}");
-        while !renewed.settled && !guest.is_settled().await.expect("an answer") {}
+        while !renewed.settled && !guest.is_settled().await.expect("an answer") {
+            assert!(began.elapsed() < Duration::from_secs(60), "the clone does not come to rest");
+        }
         let step = JobStep {
             command: "true".to_owned(),
             folder: None,

@@ -27,7 +27,7 @@ use crate::journal::{Entry, Event};
 use crate::lab::Activity;
 
 /// The largest number of an entry that every client can write.
-const MOST_ENTRIES: u64 = 9_007_199_254_740_991;
+pub(super) const MOST_ENTRIES: u64 = 9_007_199_254_740_991;
 /// What is sent when nothing happens, so that both ends know of each other.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 

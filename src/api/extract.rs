@@ -8,7 +8,8 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use http_body_util::BodyExt;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
 
 use super::problem::Problem;
 use crate::id::RunId;
@@ -94,6 +95,18 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             Problem::unreadable(format!("the body is no JSON: {bad}"))
         }
     })
+}
+
+/// A whole number, however it is written: to JSON Schema `286.0` is one too.
+///
+/// # Errors
+/// When it is none, or not within its bounds.
+pub fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let number = serde_json::Number::deserialize(from)?;
+    // Every whole number of 32 bits is a double.
+    let whole = number.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number));
+    let unfit = || D::Error::custom(format_args!("expected a whole number from 0 to {}, found {number}", u32::MAX));
+    whole.map(|number| number as u32).ok_or_else(unfit)
 }
 
 /// The query string.

@@ -30,6 +30,7 @@ use utoipa::{IntoParams, ToSchema};
 use self::board::{Answer, Key};
 pub use self::row::Row;
 pub use self::schema::{DecisionReport, ReasonText, StatusText};
+use super::events::MOST_ENTRIES;
 use super::extract::{Query, TextPath};
 use super::problem::{Conflicts, Problem, Refusals};
 use super::schema::{NameText, TimeText};
@@ -233,6 +234,7 @@ pub struct DecisionPage {
 #[into_params(parameter_in = Query)]
 pub struct Filter {
     /// The `next` of the page before.
+    #[param(minimum = 0, maximum = 9_007_199_254_740_991u64)]
     cursor: Option<u64>,
     /// Rows of a page.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -261,6 +263,9 @@ pub async fn list(
     let limit = filter.limit.unwrap_or(PAGE);
     if !(1..=LARGEST_PAGE).contains(&limit) {
         return Err(Problem::unreadable(format!("limit: expected 1 to {LARGEST_PAGE}, found {limit}")));
+    }
+    if let Some(cursor) = filter.cursor.filter(|cursor| *cursor > MOST_ENTRIES) {
+        return Err(Problem::unreadable(format!("cursor: expected at most {MOST_ENTRIES}, found {cursor}")));
     }
     service.decisions.sync().await?;
     let mut rows = service.decisions.rows(|row| {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{ActReport, Filter, RevokeRequest, Said, allowed, once, said, scope, text};
 use crate::api::decisions::DecisionReport;
-use crate::api::extract::{Json, Query, TextPath};
+use crate::api::extract::{Json, Query, TextPath, whole};
 use crate::api::problem::{BodyRefusals, Conflicts, Problem};
 use crate::api::schema::{DigestText, NameText, TimeText, WordKey};
 use crate::api::{Caller, Role, Service};
@@ -29,6 +29,7 @@ pub struct ApprovalRequest {
     customer: Name,
     /// The revision that the person saw. Where it is another now, the approval is refused.
     #[schema(minimum = 1)]
+    #[serde(deserialize_with = "whole")]
     revision: u32,
     #[serde(default)]
     #[schema(max_length = 2000)]
@@ -112,7 +113,7 @@ pub async fn approve(
     Json(request): Json<ApprovalRequest>,
 ) -> Result<Response, Problem> {
     allowed(&service, &caller, Role::Approver, "approve").await?;
-    text("comment", &request.comment, 0)?;
+    text("comment", &request.comment)?;
     once(&service, &caller, &headers, &("approvals", &request), async |task| {
         let key = scope(&service, &request.patch, &request.customer).await?;
         let by = caller.name.as_str();

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use self::schema::{ReasonText, is_blank};
 pub use self::schema::{ActReport, Said};
 use super::decisions::board::Key;
 use super::ledger::Answered;
@@ -72,7 +73,7 @@ impl Filter {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeRequest {
-    #[schema(min_length = 1, max_length = 2000)]
+    #[schema(value_type = ReasonText)]
     reason: String,
 }
 
@@ -96,12 +97,24 @@ pub async fn allowed(service: &Service, caller: &Caller, role: Role, what: &str)
     Err(problem)
 }
 
-fn text(field: &str, text: &str, least: usize) -> Result<(), Problem> {
-    if (least..=LONGEST_TEXT).contains(&text.trim().chars().count()) && text.chars().count() <= LONGEST_TEXT {
-        return Ok(());
+fn not_asked_for(detail: String) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not-what-is-asked-for", detail)
+}
+
+/// Whether a reason is one: neither empty nor blank nor too long.
+fn reason(text: &str) -> Result<(), Problem> {
+    self::text("reason", text)?;
+    match text.chars().all(is_blank) {
+        true => Err(not_asked_for("reason: expected words, found nothing but blanks".to_owned())),
+        false => Ok(()),
     }
-    let detail = format!("{field}: expected {least} to {LONGEST_TEXT} characters");
-    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not-what-is-asked-for", detail))
+}
+
+fn text(field: &str, text: &str) -> Result<(), Problem> {
+    match text.chars().count() {
+        0..=LONGEST_TEXT => Ok(()),
+        found => Err(not_asked_for(format!("{field}: expected at most {LONGEST_TEXT} characters, found {found}"))),
+    }
 }
 
 async fn scope(service: &Service, patch: &str, customer: &Name) -> Result<Key, Problem> {
@@ -182,7 +195,7 @@ async fn revoke(
 ) -> Result<Response, Problem> {
     allowed(service, caller, role, "revoke").await?;
     let id = record(id)?;
-    text("reason", &request.reason, 1)?;
+    reason(&request.reason)?;
     once(service, caller, headers, &("revoke", id, request), async |task| {
         service.decisions.gate.must_be(id, kind).await?;
         let decision = service.decisions.revoke(id, caller.name.as_str(), &request.reason, task.again).await?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{ActReport, Filter, RevokeRequest, Said, allowed, once, said, scope, text};
+use super::{ActReport, Filter, ReasonText, RevokeRequest, Said, allowed, once, reason, said, scope};
 use crate::api::decisions::DecisionReport;
 use crate::api::extract::{Json, Query, TextPath};
 use crate::api::problem::{BodyRefusals, Conflicts, Problem};
@@ -27,7 +27,7 @@ pub struct RejectionRequest {
     patch: String,
     #[schema(value_type = NameText)]
     customer: Name,
-    #[schema(min_length = 1, max_length = 2000)]
+    #[schema(value_type = ReasonText)]
     reason: String,
 }
 
@@ -90,7 +90,7 @@ pub async fn reject(
     Json(request): Json<RejectionRequest>,
 ) -> Result<Response, Problem> {
     allowed(&service, &caller, Role::Approver, "reject").await?;
-    text("reason", &request.reason, 1)?;
+    reason(&request.reason)?;
     once(&service, &caller, &headers, &("rejections", &request), async |task| {
         let key = scope(&service, &request.patch, &request.customer).await?;
         let by = caller.name.as_str();

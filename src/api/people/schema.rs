@@ -2,11 +2,40 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
+use super::LONGEST_TEXT;
 use crate::api::decisions::DecisionReport;
 use crate::api::schema::TimeText;
 use crate::verdict::gate::Act;
+
+/// Whether a character says nothing: white space and control characters.
+pub fn is_blank(c: char) -> bool {
+    c.is_whitespace() || c.is_control() || c == '\u{feff}'
+}
+
+/// Why somebody does something, in words.
+pub struct ReasonText;
+
+impl ReasonText {
+    /// Something in it is not [blank](is_blank). What `\s` leaves out differs from dialect to dialect of regular expressions.
+    const PATTERN: &str = r"[^\s\u0000-\u001f\u007f-\u009f\ufeff]";
+}
+
+impl PartialSchema for ReasonText {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(LONGEST_TEXT));
+        text.pattern(Some(Self::PATTERN)).build().into()
+    }
+}
+
+impl ToSchema for ReasonText {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Reason".into()
+    }
+}
 
 /// Something that a person did.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{ActReport, Filter, Nothing, RevokeRequest, allowed, once, record, scope, text};
+use super::{ActReport, Filter, Nothing, ReasonText, RevokeRequest, allowed, once, reason, record, scope};
 use crate::api::decisions::DecisionReport;
 use crate::api::extract::{Json, MaybeJson, Query, TextPath};
 use crate::api::problem::{BodyRefusals, Conflicts, Problem};
@@ -41,7 +41,7 @@ pub struct WaiverRequest {
     /// From this moment on it counts no more; with a zone.
     #[schema(value_type = TimeText)]
     expires: Timestamp,
-    #[schema(min_length = 1, max_length = 2000)]
+    #[schema(value_type = ReasonText)]
     reason: String,
 }
 
@@ -129,7 +129,7 @@ pub async fn propose(
     Json(request): Json<WaiverRequest>,
 ) -> Result<Response, Problem> {
     allowed(&service, &caller, Role::Engineer, "waive").await?;
-    text("reason", &request.reason, 1)?;
+    reason(&request.reason)?;
     once(&service, &caller, &headers, &("waivers", &request), async |task| {
         let (patch, customer) = scope(&service, &request.patch, &request.customer).await?;
         let WaiverRequest { case, hardware, fingerprint, expires, reason, .. } = request.clone();

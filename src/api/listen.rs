@@ -10,12 +10,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::StatusCode;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use nix::sys::socket::{setsockopt, sockopt};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -25,9 +26,13 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tower::ServiceExt;
 
 use super::caller::Peer;
+use super::crowd::{Crowd, Held};
+use super::problem::{self, Problem};
 
 /// Connections at once; the others wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 512;
+/// How long one who has too many connections may take to read that.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the head of a request may take, and how long a connection may idle between two requests.
 const HEAD_DEADLINE: Duration = Duration::from_secs(15);
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -53,6 +58,7 @@ pub enum ListenError {
 pub struct Door {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
+    crowd: Crowd,
     pub address: SocketAddr,
 }
 
@@ -64,7 +70,7 @@ impl Door {
         let failed = |source| ListenError::Address { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, tls, address })
+        Ok(Self { listener, tls, crowd: Crowd::default(), address })
     }
 
     pub fn is_secure(&self) -> bool {
@@ -91,10 +97,19 @@ impl Door {
                 _ = stopping.wait_for(|stopping| *stopping) => break,
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    let watcher = graceful.watcher();
-                    tokio::spawn(connection(stream, Peer(peer), self.tls.clone(), router.clone(), watcher, place));
-                }
+                Ok((stream, peer)) => match self.crowd.admit(peer.ip()) {
+                    Some(held) => {
+                        let watcher = graceful.watcher();
+                        tokio::spawn(connection(stream, Peer(peer), self.tls.clone(), router.clone(), watcher, (place, held)));
+                    }
+                    None => {
+                        tracing::warn!(%peer, "too many connections from one address");
+                        // Where TLS is spoken nothing can be said before a handshake, which is what it is not to cost.
+                        if self.tls.is_none() {
+                            tokio::spawn(tokio::time::timeout(REFUSAL_DEADLINE, refuse(stream, place)));
+                        }
+                    }
+                },
                 Err(error) => {
                     // For example no file descriptors left: others have to end first.
                     tracing::warn!(%error, "a connection was not accepted");
@@ -115,7 +130,7 @@ async fn connection(
     tls: Option<TlsAcceptor>,
     router: Router,
     watcher: hyper_util::server::graceful::Watcher,
-    place: OwnedSemaphorePermit,
+    place: (OwnedSemaphorePermit, Held),
 ) {
     // Both are improvements only; without them it works too.
     let _ = stream.set_nodelay(true);
@@ -129,6 +144,24 @@ async fn connection(
         },
     }
     drop(place);
+}
+
+/// Says that there are too many connections, whatever is asked.
+async fn refuse(mut stream: TcpStream, place: OwnedSemaphorePermit) -> std::io::Result<()> {
+    let detail = "there are too many connections from this address at once; use those that there are, or come back";
+    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-connections", detail).retry_after(1);
+    let body = serde_json::to_string(&problem)?;
+    let head = format!(
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: {}\r\ncontent-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n",
+        problem::MEDIA_TYPE,
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).await?;
+    stream.shutdown().await?;
+    // What is closed with something unread is reset, and the answer with it.
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    drop(place);
+    Ok(())
 }
 
 async fn talk(
@@ -180,7 +213,7 @@ mod tests {
     use std::time::Instant as Real;
 
     use axum::routing::post;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::AsyncReadExt;
     use tokio::time::Instant;
 
     use super::*;
@@ -200,6 +233,44 @@ mod tests {
         let _ = stream.read_to_end(&mut answer).await;
         serving.abort();
         (String::from_utf8_lossy(&answer).into_owned(), started.elapsed())
+    }
+
+    #[tokio::test]
+    async fn who_has_too_many_connections_is_told_so_and_gets_in_when_one_ends() {
+        const ASKED: &str = "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 3\r\n\r\n[1]";
+        let mut door = Door::open("127.0.0.1:0".parse().expect("an address"), None).await.expect("open");
+        door.crowd = Crowd::of(1, 2);
+        let address = door.address;
+        let router = Router::new().route("/", post(async |Json(value): Json<serde_json::Value>| value.to_string()));
+        let (_stop, stopping) = watch::channel(false);
+        let serving = tokio::spawn(door.serve(router, stopping));
+        let connect = async || TcpStream::connect(address).await.expect("a connection");
+        let ask = async |stream: &mut TcpStream| {
+            stream.write_all(ASKED.as_bytes()).await.expect("sent");
+            let mut answer = vec![0; 4096];
+            let length = stream.read(&mut answer).await.expect("an answer");
+            String::from_utf8_lossy(&answer[..length]).into_owned()
+        };
+        let (mut first, mut second) = (connect().await, connect().await);
+        assert!(ask(&mut first).await.starts_with("HTTP/1.1 200"));
+        assert!(ask(&mut second).await.starts_with("HTTP/1.1 200"));
+        let mut third = connect().await;
+        let refused = ask(&mut third).await;
+        assert!(refused.starts_with("HTTP/1.1 429") && refused.contains("retry-after: 1\r\n"), "{refused}");
+        assert!(refused.ends_with('}') && refused.contains("urn:patchlab:problem:too-many-connections"), "{refused}");
+        assert!(ask(&mut first).await.starts_with("HTTP/1.1 200"), "those who are in stay");
+        drop(second);
+        // When the server has seen that it is gone is the kernel's to say.
+        let again = async {
+            loop {
+                let mut stream = connect().await;
+                if ask(&mut stream).await.starts_with("HTTP/1.1 200") {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), again).await.expect("in again");
+        serving.abort();
     }
 
     #[tokio::test(start_paused = true)]

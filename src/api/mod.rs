@@ -10,6 +10,7 @@
 
 mod attestation;
 pub mod caller;
+mod crowd;
 pub mod decisions;
 pub mod events;
 pub mod extract;

@@ -147,7 +147,7 @@ impl IntoResponses for Refusals {
             (404, "there is no such thing"),
             (408, "the request took too long to arrive"),
             (413, "the request is too large"),
-            (429, "too many bad tokens came from this address; see `Retry-After`"),
+            (429, "too many bad tokens, or connections at once, came from this address; see `Retry-After`"),
             (500, "the lab let the request down"),
             (503, "the server is stopping or can't work at the moment; see `Retry-After`"),
         ])

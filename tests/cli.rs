@@ -155,7 +155,7 @@ fn failed_machines_are_kept_looked_into_and_let_go() {
 #[test]
 fn lists_of_nothing_are_no_errors() {
     let lab = Lab::new();
-    for arguments in [["runs"].as_slice(), &["patch", "list"], &["gc"], &["verify-journal"], &["completions", "bash"], &["man"]] {
+    for arguments in [["runs"].as_slice(), &["patch", "list"], &["gc"], &["audit", "verify"], &["completions", "bash"], &["man"]] {
         let (code, text) = lab.run(arguments);
         assert!(code == 0 && !text.is_empty(), "{arguments:?}");
     }

@@ -41,7 +41,7 @@ fn from_the_first_question_to_yes_and_every_step_can_be_replayed() {
     assert_eq!(lab.decisions(approved.patch.sha256).len(), 3, "looking back writes nothing");
     let refused = lab.people(async |_, journal| journal.records_of_kind("refused").await.expect("records").len());
     assert_eq!(refused, 3, "refusals are on record");
-    assert_eq!(lab.code(&["verify-journal"]), 0);
+    assert_eq!(lab.code(&["audit", "verify"]), 0);
 }
 
 #[test]
@@ -388,5 +388,5 @@ fn many_who_ask_at_once_make_one_history() {
     }
     let patch = lab.gate().1.patch.sha256;
     assert_eq!(lab.decisions(patch).iter().map(|one| one.revision).collect::<Vec<_>>(), [1]);
-    assert_eq!(lab.code(&["verify-journal"]), 0);
+    assert_eq!(lab.code(&["audit", "verify"]), 0);
 }

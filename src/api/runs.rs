@@ -15,7 +15,8 @@ use super::problem::{BodyRefusals, Problem, Refusals};
 use super::schema::{DigestText, LONGEST_KEY, NameText, RunKey, RunReport, RunText, TimeText};
 use super::{Caller, Role, Service};
 use crate::id::{Digest, Name, RunId};
-use crate::journal::RunState;
+use crate::journal::projection::RunFilter;
+use crate::journal::{self, RunState};
 use crate::lab::desk::new_run;
 use crate::lab::desk::queue::{CallOff, Standing, Wish};
 use crate::plan::Request;
@@ -71,9 +72,13 @@ pub enum Phase {
 
 impl Phase {
     pub fn of(state: &RunState, standing: &Standing) -> Self {
+        Self::new(state.run, state.is_finished(), standing)
+    }
+
+    fn new(run: RunId, ended: bool, standing: &Standing) -> Self {
         match standing.current {
-            _ if state.is_finished() => Self::Ended,
-            Some((run, _)) if run == state.run => Self::Running,
+            _ if ended => Self::Ended,
+            Some((current, _)) if current == run => Self::Running,
             _ => Self::Queued,
         }
     }
@@ -148,6 +153,21 @@ impl RunRow {
             ended: state.ended.map(|(at, _)| at),
         }
     }
+
+    /// As the journal lists it.
+    fn listed(row: journal::RunRow, standing: &Standing) -> Self {
+        Self {
+            run: row.run,
+            state: Phase::new(row.run, row.ended.is_some(), standing),
+            verdict: row.ended.map(|(_, verdict)| verdict),
+            patch: PatchRow { id: row.patch_id, sha256: row.patch },
+            plan: PlanRow { digest: row.plan_digest, cells: row.cells },
+            customers: row.customers.into_iter().collect(),
+            by: row.by,
+            planned: row.planned,
+            ended: row.ended.map(|(at, _)| at),
+        }
+    }
 }
 
 /// Runs, the newest first.
@@ -183,12 +203,17 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn fits(&self, row: &RunRow) -> bool {
-        self.state.is_none_or(|state| row.state == state)
-            && self.verdict.is_none_or(|verdict| row.verdict == Some(verdict))
-            && self.patch.as_ref().is_none_or(|patch| row.patch.id.as_str() == patch || row.patch.sha256.to_string() == *patch)
-            && self.customer.as_ref().is_none_or(|customer| row.customers.contains(customer))
-            && self.by.as_ref().is_none_or(|by| row.by == *by)
+    /// What the journal is asked for; `None` where nothing can fit.
+    fn wanted(&self, standing: &Standing) -> Option<RunFilter> {
+        let current = standing.current.map(|(run, _)| run);
+        let (run, ended) = match self.state {
+            None => (None, None),
+            Some(Phase::Ended) => (None, Some(true)),
+            Some(Phase::Queued) => (None, Some(false)),
+            Some(Phase::Running) => (Some(current?), Some(false)),
+        };
+        let (named, customer, by, verdict) = (self.patch.clone(), self.customer.clone(), self.by.clone(), self.verdict);
+        Some(RunFilter { run, named, customer, by, ended, verdict, ..RunFilter::ALL })
     }
 }
 
@@ -313,26 +338,23 @@ pub async fn page(service: &Service, filter: &Filter) -> Result<RunPage, Problem
     if !(1..=LARGEST_PAGE).contains(&limit) {
         return Err(Problem::unreadable(format!("limit: expected 1 to {LARGEST_PAGE}, found {limit}")));
     }
-    let all = service.journal.runs().await?;
-    let from = match filter.cursor {
-        None => 0,
-        Some(cursor) => all.iter().position(|run| *run == cursor).ok_or_else(|| no_such_run(cursor))? + 1,
+    let before = match filter.cursor {
+        None => None,
+        Some(cursor) => {
+            let row = service.journal.page(&RunFilter { run: Some(cursor), ..RunFilter::ALL }, None, 1).await?;
+            Some(row.first().ok_or_else(|| no_such_run(cursor))?.seq)
+        }
     };
     let standing = service.queue.standing();
-    let (mut rows, mut next) = (Vec::new(), None);
-    for run in all.into_iter().skip(from) {
-        let Some(state) = service.journal.state(run).await? else { continue };
-        let row = RunRow::of(&state, &standing);
-        if !filter.fits(&row) {
-            continue;
-        }
-        if rows.len() >= limit as usize {
-            next = rows.last().map(|row: &RunRow| row.run);
-            break;
-        }
-        rows.push(row);
-    }
-    Ok(RunPage { runs: rows, next })
+    let Some(wanted) = filter.wanted(&standing) else { return Ok(RunPage { runs: Vec::new(), next: None }) };
+    // One more says whether there is a next page; the one that is worked on is no queued one.
+    let rows = service.journal.page(&wanted, before, limit + 2).await?;
+    let rows = rows.into_iter().map(|row| RunRow::listed(row, &standing));
+    let mut runs: Vec<_> = rows.filter(|row| filter.state.is_none_or(|state| row.state == state)).collect();
+    let more = runs.len() > limit as usize;
+    runs.truncate(limit as usize);
+    let next = runs.last().map(|row| row.run).filter(|_| more);
+    Ok(RunPage { runs, next })
 }
 
 /// A run's report (`patchlab.run/v1`), as far as it has come, with its `state`.

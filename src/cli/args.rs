@@ -109,8 +109,9 @@ pub enum Verb {
     /// Who may use the server.
     #[command(subcommand)]
     Token(TokenVerb),
-    /// Check the journal's chain of hashes.
-    VerifyJournal(Answer),
+    /// The journal: what was decided and done, and by whom.
+    #[command(subcommand)]
+    Audit(AuditVerb),
     /// Print a completion script for a shell.
     Completions { shell: clap_complete::Shell },
     /// Print the manual page.
@@ -127,6 +128,12 @@ pub enum Format {
 pub struct Answer {
     #[arg(long, value_enum, default_value = "human")]
     pub format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuditVerb {
+    /// Check that the journal is as it was written: every entry's hash, the chain of them, and the lists beside it.
+    Verify(Answer),
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod attest;
+mod audit;
 mod bars;
 mod check;
 mod client;
@@ -33,7 +34,7 @@ use std::io::Write;
 
 use clap::{CommandFactory, Parser};
 
-use args::{Cli, Format, Verb};
+use args::{Cli, Verb};
 use context::Target;
 use error::{Exit, Failure};
 
@@ -134,14 +135,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Shell(verb) => shell::shell(&context, verb).await,
         Verb::Release(verb) => shell::release(&context, verb).await,
         Verb::Gc(verb) => gc::gc(&context, verb).await,
-        Verb::VerifyJournal(answer) => {
-            let entries = context.journal().await?.verify().await?;
-            match answer.format {
-                Format::Human => print(&format!("the journal's {entries} entries are as they were written\n"))?,
-                Format::Json => print(&format!("{{\"entries\": {entries}}}\n"))?,
-            }
-            Ok(Exit::Pass)
-        }
+        Verb::Audit(verb) => audit::audit(&context, verb).await,
         Verb::Check(_) | Verb::Hardware(_) | Verb::Verify(_) | Verb::Completions { .. } | Verb::Man => Ok(Exit::Pass),
     }
 }

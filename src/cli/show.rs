@@ -11,6 +11,7 @@ use super::context::Context;
 use super::error::{Exit, Failure};
 use super::{output, print, print_styled, remote};
 use crate::journal::RunState;
+use crate::journal::projection::RunFilter;
 use crate::report::{self, Source, human};
 use crate::verdict::judge::judge;
 
@@ -20,30 +21,27 @@ pub async fn runs(context: &Context, answer: &Answer) -> Result<Exit, Failure> {
         return remote::runs(&client, answer);
     }
     let journal = context.journal().await?;
-    let runs = context.runs(&journal).await?;
-    let rows = runs.iter().map(|state| {
-        let verdict = if state.is_finished() { judge(state).verdict.as_str() } else { "unfinished" };
-        (state, verdict)
-    });
+    let runs = journal.page(&RunFilter::ALL, None, u32::MAX).await?;
+    let rows = runs.iter().map(|row| (row, row.ended.map_or("unfinished", |(_, verdict)| verdict.as_str())));
     match answer.format {
         Format::Human if runs.is_empty() => print("no runs yet\n")?,
         Format::Human => {
             let mut text = String::new();
-            for (state, verdict) in rows {
-                let planned = state.planned.strftime("%Y-%m-%d %H:%M").to_string();
+            for (row, verdict) in rows {
+                let planned = row.planned.strftime("%Y-%m-%d %H:%M").to_string();
                 text += &format!(
                     "{}  {planned}  {verdict:12}  {:2} cells  {}\n",
-                    state.run,
-                    state.plan.cells.len(),
-                    state.plan.patch.manifest.id
+                    row.run,
+                    row.cells,
+                    row.patch_id
                 );
             }
             print(&text)?;
         }
         Format::Json => {
-            let rows = rows.map(|(state, verdict)| {
-                json!({ "run": state.run, "planned": state.planned, "patch": { "id": state.plan.patch.manifest.id,
-                    "sha256": state.plan.patch.sha256 }, "plan": state.plan_digest, "verdict": verdict, "by": state.by })
+            let rows = rows.map(|(row, verdict)| {
+                json!({ "run": row.run, "planned": row.planned, "patch": { "id": row.patch_id, "sha256": row.patch },
+                    "plan": row.plan_digest, "verdict": verdict, "by": row.by })
             });
             print(&format!("{:#}\n", serde_json::Value::from_iter(rows)))?;
         }

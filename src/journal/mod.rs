@@ -13,4 +13,4 @@ pub use event::{Controller, Entry, Event, HostReport};
 pub use fold::{CalledOff, CellRecord, PassRecord, RunState, StageRecord};
 pub use projection::{Message, RunRow};
 pub use record::Record;
-pub use store::{Journal, JournalError};
+pub use store::{Chain, Journal, JournalError};

@@ -1,15 +1,15 @@
-//! Lists that the journal keeps beside its entries, so that nobody reads all of them to find some: the runs, the records by patch and
-//! customer, and the outbox.
+//! Lists that the journal keeps beside its entries, so that nobody reads all of them to find some: the runs, those that have kept a
+//! machine, the records by patch and customer, and the outbox.
 //!
-//! Invariant: runs and records follow from the entries alone, are written in the same transaction, and are made anew where they are
+//! Invariant: all but the outbox follow from the entries alone, are written in the same transaction, and are made anew where they are
 //! missing or behind. Nothing is decided by them: they only say which entries to read.
 
 use std::str::FromStr;
 
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
-use sqlx::sqlite::{SqlitePoolOptions, SqliteRow};
-use sqlx::{AssertSqlSafe, Row, SqliteConnection, SqlitePool};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection, SqlitePool};
 use uuid::Uuid;
 
 use super::event::{Entry, Event};
@@ -19,15 +19,17 @@ use crate::id::{Digest, Name, RunId};
 use crate::verdict::Verdict;
 
 /// The version of the lists' form. Another one in the file is made anew.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     create table if not exists projected (version integer not null, seq integer not null);
     create table if not exists runs (
         run text primary key, patch text not null, patch_id text not null, plan_digest text not null, customers text not null,
-        launched_by text not null, planned_at text not null, seq integer not null, ended_at text, verdict text);
+        launched_by text not null, planned_at text not null, seq integer not null, cells integer not null default 0, ended_at text,
+        verdict text);
     create index if not exists runs_by_patch on runs (patch, seq);
     create index if not exists runs_by_seq on runs (seq);
+    create table if not exists kept (seq integer primary key, run text not null, at text not null);
     create table if not exists records (seq integer primary key, kind text not null, patch text, customer text, id text, at text not null);
     create index if not exists records_by_patch on records (patch, customer, seq);
     create index if not exists records_by_id on records (id, seq);
@@ -37,6 +39,9 @@ const SCHEMA: &str = "
         attempts integer not null default 0, due integer not null default 0, told text, delivered text, dead text);
     create index if not exists outbox_waiting on outbox (target, id) where delivered is null and dead is null;
 ";
+
+/// What is made anew with every version.
+const FORGET: &str = "drop table projected; drop table runs; drop table kept; drop table records";
 
 /// How the events begin that a decision may change with. An event's tag is written first.
 const TELLING: [&str; 4] = ["run-planned", "cell-ended", "run-ended", "recorded"];
@@ -57,7 +62,9 @@ pub struct RunRow {
     pub patch: Digest,
     pub patch_id: Name,
     pub plan_digest: Digest,
-    /// Whose cells are in its plan.
+    /// How many cells are in its plan.
+    pub cells: usize,
+    /// Whose they are.
     pub customers: Vec<Name>,
     pub by: String,
     pub planned: Timestamp,
@@ -67,12 +74,32 @@ pub struct RunRow {
 }
 
 /// Which runs to list.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFilter {
+    pub run: Option<RunId>,
     pub patch: Option<Digest>,
+    /// A patch's id or digest.
+    pub named: Option<String>,
+    pub plan: Option<Digest>,
     pub customer: Option<Name>,
+    /// Who launched it.
+    pub by: Option<String>,
     /// `Some(false)`: those that have not ended.
     pub ended: Option<bool>,
+    pub verdict: Option<Verdict>,
+}
+
+impl RunFilter {
+    pub const ALL: Self =
+        Self { run: None, patch: None, named: None, plan: None, customer: None, by: None, ended: None, verdict: None };
+    /// Those that have not ended.
+    pub const OPEN: Self = Self { ended: Some(false), ..Self::ALL };
+}
+
+impl Default for RunFilter {
+    fn default() -> Self {
+        Self::ALL
+    }
 }
 
 impl Journal {
@@ -83,14 +110,21 @@ impl Journal {
     pub async fn page(&self, filter: &RunFilter, before: Option<u64>, limit: u32) -> Result<Vec<RunRow>, JournalError> {
         let query = sqlx::query(
             "select * from runs where (?1 is null or patch = ?1) and (?2 is null or instr(customers, ?2) > 0)
-             and (?3 is null or (ended_at is not null) = ?3) and (?4 is null or seq < ?4) order by seq desc limit ?5",
+             and (?3 is null or (ended_at is not null) = ?3) and (?4 is null or seq < ?4) and (?6 is null or run = ?6)
+             and (?7 is null or patch_id = ?7 or patch = ?7) and (?8 is null or plan_digest = ?8) and (?9 is null or launched_by = ?9)
+             and (?10 is null or verdict = ?10) order by seq desc limit ?5",
         );
         let query = query
             .bind(filter.patch.map(|patch| patch.to_string()))
             .bind(filter.customer.as_ref().map(|customer| format!(" {customer} ")))
             .bind(filter.ended)
             .bind(before.map(|before| before as i64))
-            .bind(limit);
+            .bind(limit)
+            .bind(filter.run.map(|run| run.to_string()))
+            .bind(filter.named.clone())
+            .bind(filter.plan.map(|plan| plan.to_string()))
+            .bind(filter.by.clone())
+            .bind(filter.verdict.map(Verdict::as_str));
         self.rows(query).await?.iter().map(|row| run_row(row).map_err(|source| self.unreadable(source))).collect()
     }
 
@@ -163,11 +197,13 @@ pub(super) async fn prepare(pool: &SqlitePool) -> Result<(), sqlx::Error> {
     let row = sqlx::query(behind).bind(VERSION).fetch_one(&mut *writing).await?;
     let mut done: i64 = row.try_get("seq")?;
     if done < 0 {
-        sqlx::raw_sql("delete from projected; delete from runs; delete from records").execute(&mut *writing).await?;
+        sqlx::raw_sql(FORGET).execute(&mut *writing).await?;
+        sqlx::raw_sql(SCHEMA).execute(&mut *writing).await?;
         sqlx::query("insert into projected (version, seq) values (?, 0)").bind(VERSION).execute(&mut *writing).await?;
         done = 0;
     }
-    let telling = format!("select * from entries where seq > ? and ({}) order by seq limit 500", tells());
+    let keeps = "event like '{\"event\":\"pass-ended\"%\"kept\":true%'";
+    let telling = format!("select * from entries where seq > ? and ({} or {keeps}) order by seq limit 500", tells());
     loop {
         let rows = sqlx::query(AssertSqlSafe(telling.clone())).bind(done).fetch_all(&mut *writing).await?;
         let Some(last) = rows.last() else { break };
@@ -180,41 +216,49 @@ pub(super) async fn prepare(pool: &SqlitePool) -> Result<(), sqlx::Error> {
     writing.commit().await
 }
 
-/// Whether an event is in one of the lists.
-pub(super) const fn is_listed(event: &Event) -> bool {
-    matches!(event, Event::RunPlanned { .. } | Event::RunEnded { .. } | Event::Recorded { .. })
+/// The lists as the entries make them, to hold those of a file to: a line that was taken out would hide its entry.
+pub(super) struct Afresh {
+    lists: SqliteConnection,
 }
 
-/// Which list is not what these entries make, if one is not: a line that was taken out would hide its entry.
-pub(super) async fn differs(pool: &SqlitePool, entries: &[Entry]) -> Result<Option<&'static str>, sqlx::Error> {
-    const LISTS: [(&str, &str); 2] = [
-        (
-            "runs",
-            "select run, patch, patch_id, plan_digest, customers, launched_by, planned_at, cast(seq as text), coalesce(ended_at, ''),
-             coalesce(verdict, '') from runs order by seq",
-        ),
-        (
-            "records",
-            "select cast(seq as text), kind, coalesce(patch, ''), coalesce(customer, ''), coalesce(id, ''), at from records order by seq",
-        ),
-    ];
-    let fresh = SqlitePoolOptions::new().max_connections(1).connect("sqlite::memory:").await?;
-    sqlx::raw_sql(SCHEMA).execute(&fresh).await?;
-    let mut writing = fresh.begin().await?;
-    for entry in entries {
-        apply(&mut writing, entry).await?;
+impl Afresh {
+    pub(super) async fn new() -> Result<Self, sqlx::Error> {
+        let mut lists = SqliteConnection::connect("sqlite::memory:").await?;
+        sqlx::raw_sql(SCHEMA).execute(&mut lists).await?;
+        Ok(Self { lists })
     }
-    writing.commit().await?;
-    for (list, query) in LISTS {
-        if texts(pool, query).await? != texts(&fresh, query).await? {
-            return Ok(Some(list));
+
+    pub(super) async fn take(&mut self, entry: &Entry) -> Result<(), sqlx::Error> {
+        let is_listed =
+            matches!(entry.event, Event::RunPlanned { .. } | Event::PassEnded { kept: true, .. } | Event::RunEnded { .. } | Event::Recorded { .. });
+        if is_listed { apply(&mut self.lists, entry).await } else { Ok(()) }
+    }
+
+    /// Which list of a file is another.
+    pub(super) async fn differs(&mut self, on: &mut SqliteConnection) -> Result<Option<&'static str>, sqlx::Error> {
+        const LISTS: [(&str, &str); 3] = [
+            (
+                "runs",
+                "select run, patch, patch_id, plan_digest, customers, launched_by, planned_at, cast(seq as text), cast(cells as text),
+                 coalesce(ended_at, ''), coalesce(verdict, '') from runs order by seq",
+            ),
+            ("kept machines", "select cast(seq as text), run, at from kept order by seq"),
+            (
+                "records",
+                "select cast(seq as text), kind, coalesce(patch, ''), coalesce(customer, ''), coalesce(id, ''), at from records order by seq",
+            ),
+        ];
+        for (list, query) in LISTS {
+            if texts(on, query).await? != texts(&mut self.lists, query).await? {
+                return Ok(Some(list));
+            }
         }
+        Ok(None)
     }
-    Ok(None)
 }
 
-async fn texts(pool: &SqlitePool, query: &'static str) -> Result<Vec<Vec<String>>, sqlx::Error> {
-    let rows = sqlx::query(query).fetch_all(pool).await?;
+async fn texts(on: &mut SqliteConnection, query: &'static str) -> Result<Vec<Vec<String>>, sqlx::Error> {
+    let rows = sqlx::query(query).fetch_all(on).await?;
     rows.iter().map(|row| (0..row.len()).map(|at| row.try_get(at)).collect()).collect()
 }
 
@@ -261,8 +305,8 @@ pub(super) async fn apply(on: &mut SqliteConnection, entry: &Entry) -> Result<()
             customers.dedup();
             let customers: String = customers.iter().map(|customer| format!(" {customer} ")).collect();
             sqlx::query(
-                "insert or ignore into runs (run, patch, patch_id, plan_digest, customers, launched_by, planned_at, seq)
-                 values (?, ?, ?, ?, ?, ?, ?, ?)",
+                "insert or ignore into runs (run, patch, patch_id, plan_digest, customers, launched_by, planned_at, seq, cells)
+                 values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .bind(run.to_string())
             .bind(plan.patch.sha256.to_string())
@@ -272,8 +316,17 @@ pub(super) async fn apply(on: &mut SqliteConnection, entry: &Entry) -> Result<()
             .bind(by)
             .bind(entry.at.to_string())
             .bind(entry.seq as i64)
+            .bind(u32::try_from(plan.cells.len()).unwrap_or(u32::MAX))
             .execute(&mut *on)
             .await?;
+        }
+        (Event::PassEnded { kept: true, .. }, Some(run)) => {
+            sqlx::query("insert or ignore into kept (seq, run, at) values (?, ?, ?)")
+                .bind(entry.seq as i64)
+                .bind(run.to_string())
+                .bind(entry.at.to_string())
+                .execute(&mut *on)
+                .await?;
         }
         (Event::RunEnded { verdict }, Some(run)) => {
             sqlx::query("update runs set ended_at = ?, verdict = ? where run = ?")
@@ -337,6 +390,7 @@ fn run_row(row: &SqliteRow) -> Result<RunRow, sqlx::Error> {
         patch: parsed(row, "patch")?,
         patch_id: parsed(row, "patch_id")?,
         plan_digest: parsed(row, "plan_digest")?,
+        cells: row.try_get::<u32, _>("cells")? as usize,
         customers: customers
             .split_whitespace()
             .map(str::parse)
@@ -359,6 +413,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use sqlx::sqlite::SqlitePoolOptions;
+
     use super::*;
     use crate::journal::Record;
 
@@ -418,9 +474,9 @@ mod tests {
         assert!(found.windows(2).all(|pair| pair[0].at < pair[1].at), "their moments only grow");
         assert_eq!(journal.records(Digest::of("other"), &acme).await.expect("records"), []);
         assert_eq!(journal.scope_of(Uuid::from_u128(1)).await.expect("a scope"), Some((Digest::of("patch"), acme.clone())));
-        assert_eq!(journal.verify().await.expect("sound"), 3);
+        assert_eq!(journal.verify().await.expect("sound").entries, 3);
         drop(journal);
-        altered(&folder, "drop table records; drop table runs; drop table projected").await;
+        altered(&folder, FORGET).await;
         let journal = Journal::open(&folder.path().join("journal.sqlite")).await.expect("a journal");
         assert_eq!(journal.records(Digest::of("patch"), &acme).await.expect("records"), found);
         // Written by a program that knows nothing of the lists.

@@ -1,9 +1,15 @@
 //! What overviews ask the journal for: whether anything about waivers is new, and which runs keep machines.
 //!
-//! Invariant: only what was written behind an entry that the asker knows is read, so that whoever remembers reads little.
+//! Invariant: only lists are read here, never all entries.
 
+use jiff::Timestamp;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::fold::KEEP;
+use super::projection::parsed;
 use super::store::{Journal, JournalError};
-use crate::id::{BadId, RunId};
+use crate::id::RunId;
 
 impl Journal {
     /// The last entry about a waiver; 0 when there is none.
@@ -14,23 +20,24 @@ impl Journal {
         let kinds = "'waiver-proposed', 'waiver-consented', 'waiver-revoked', 'approval-revoked', 'requirements-set'";
         let query = format!("select coalesce(max(seq), 0) as seq from records where kind in ({kinds})");
         let rows = self.rows(sqlx::query(sqlx::AssertSqlSafe(query))).await?;
-        let seq = rows.first().map_or(Ok(0), |row| sqlx::Row::try_get::<i64, _>(row, "seq")).map_err(|source| self.unreadable(source))?;
+        let seq = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("seq")).map_err(|source| self.unreadable(source))?;
         Ok(seq.unsigned_abs())
     }
 
-    /// The runs that have kept a machine behind this entry. Some may have let it go since.
+    /// The runs that have kept a machine whose lease has not run out at this moment, the oldest first. Some may have let it go since.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn kept_after(&self, seq: u64) -> Result<Vec<RunId>, JournalError> {
-        let query = sqlx::query(
-            "select distinct run from entries where seq > ? and event like '{\"event\":\"pass-ended\"%\"kept\":true%' order by seq",
-        );
-        let rows = self.rows(query.bind(seq as i64)).await?;
-        let run = |row| -> Result<RunId, sqlx::Error> {
-            let text: String = sqlx::Row::try_get(row, "run")?;
-            text.parse().map_err(|bad: BadId| sqlx::Error::Decode(Box::new(bad)))
-        };
-        rows.iter().map(|row| run(row).map_err(|source| self.unreadable(source))).collect()
+    pub async fn keepers(&self, now: Timestamp) -> Result<Vec<RunId>, JournalError> {
+        let rows = self.rows(sqlx::query("select run, at from kept order by seq")).await?;
+        let read = |row: &SqliteRow| -> Result<(RunId, Timestamp), sqlx::Error> { Ok((parsed(row, "run")?, parsed(row, "at")?)) };
+        let mut keepers = Vec::new();
+        for row in &rows {
+            let (run, at) = read(row).map_err(|source| self.unreadable(source))?;
+            if at.checked_add(KEEP).map_or(true, |until| now < until) && !keepers.contains(&run) {
+                keepers.push(run);
+            }
+        }
+        Ok(keepers)
     }
 }

@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 
 use super::event::{Entry, Event, VERSION};
 use super::fold::{BadHistory, RunState};
-use super::projection::{self, Message};
+use super::projection::{self, Afresh, Message};
 use super::record::Record;
 use crate::id::{Digest, RunId};
 
@@ -29,6 +29,17 @@ const SCHEMA: &str = "
     create trigger if not exists entries_stay before update on entries begin select raise(abort, 'the journal is append-only'); end;
     create trigger if not exists entries_remain before delete on entries begin select raise(abort, 'the journal is append-only'); end;
 ";
+
+/// Entries that are read at once where all are.
+const BATCH: u32 = 1000;
+
+/// A journal that is what was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain {
+    pub entries: u64,
+    /// The last one's hash. Whoever has written it down elsewhere knows later that nothing was cut off.
+    pub last: Digest,
+}
 
 /// The journal could not be read or written, or is not what it was when it was written.
 #[derive(Debug, Error)]
@@ -199,35 +210,49 @@ impl Journal {
             .collect()
     }
 
-    /// Reads every entry, checks the chain, and that the lists beside it follow from it. Returns how many entries there are.
+    /// Reads every entry, checks the chain, and that the lists beside it follow from it.
     ///
     /// # Errors
     /// At the first entry that is missing, was altered or does not follow from the one before.
-    pub async fn verify(&self) -> Result<u64, JournalError> {
-        let rows = self.rows(sqlx::query("select * from entries order by seq")).await?;
-        let mut previous = Digest::from_bytes([0; 32]);
-        let mut listed = Vec::new();
-        for (expected, row) in (1..).zip(&rows) {
-            let entry = self.entry(row)?;
-            let altered = |found: String| JournalError::Altered { path: self.path.clone(), seq: entry.seq, found };
-            if entry.seq != expected {
-                return Err(altered(format!("expected entry {expected} here")));
+    pub async fn verify(&self) -> Result<Chain, JournalError> {
+        let journal = self.clone();
+        let verified = apart(async move {
+            // What others write meanwhile is not seen: it is looked at one moment's journal.
+            let mut reading = journal.pool.begin().await?;
+            journal.follow(&mut reading).await
+        });
+        verified.await.map_err(|source| self.unreadable(source))?
+    }
+
+    async fn follow(&self, on: &mut SqliteConnection) -> Result<Result<Chain, JournalError>, sqlx::Error> {
+        let mut chain = Chain { entries: 0, last: Digest::from_bytes([0; 32]) };
+        let mut lists = Afresh::new().await?;
+        let altered = |seq: u64, found: String| Ok(Err(JournalError::Altered { path: self.path.clone(), seq, found }));
+        loop {
+            let query = sqlx::query("select * from entries where seq > ? order by seq limit ?").bind(chain.entries as i64).bind(BATCH);
+            let rows = query.fetch_all(&mut *on).await?;
+            if rows.is_empty() {
+                break;
             }
-            if entry.previous != previous {
-                return Err(altered("it does not follow from the entry before it".to_owned()));
-            }
-            previous = entry.hash;
-            if projection::is_listed(&entry.event) {
-                listed.push(entry);
+            for row in &rows {
+                let entry = match self.entry(row) {
+                    Ok(entry) => entry,
+                    Err(error) => return Ok(Err(error)),
+                };
+                if entry.seq != chain.entries + 1 {
+                    return altered(entry.seq, format!("expected entry {} here", chain.entries + 1));
+                }
+                if entry.previous != chain.last {
+                    return altered(entry.seq, "it does not follow from the entry before it".to_owned());
+                }
+                chain = Chain { entries: entry.seq, last: entry.hash };
+                lists.take(&entry).await?;
             }
         }
-        let pool = self.pool.clone();
-        let differs = apart(async move { projection::differs(&pool, &listed).await }).await.map_err(|source| self.unreadable(source))?;
-        if let Some(list) = differs {
-            let found = format!("the list of {list} does not follow from the entries");
-            return Err(JournalError::Altered { path: self.path.clone(), seq: rows.len() as u64, found });
+        match lists.differs(on).await? {
+            Some(list) => altered(chain.entries, format!("the list of {list} does not follow from the entries")),
+            None => Ok(Ok(chain)),
         }
-        Ok(rows.len() as u64)
     }
 
     pub(super) async fn rows(&self, query: Query<'static, Sqlite, SqliteArguments>) -> Result<Vec<SqliteRow>, JournalError> {
@@ -363,7 +388,7 @@ mod tests {
         assert_eq!(again.entries(run(1)).await.expect("entries"), before);
         assert_eq!(before.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(again.runs().await.expect("runs"), [run(2), run(1)]);
-        assert_eq!(again.verify().await.expect("a sound chain"), 4);
+        assert_eq!(again.verify().await.expect("a sound chain").entries, 4);
     }
 
     #[tokio::test]

@@ -39,9 +39,9 @@ pub async fn orphans(lab: &Lab) -> Result<Vec<Owned>, ReapError> {
 /// When the journal cannot be read.
 pub async fn kept(lab: &Lab) -> Result<BTreeSet<String>, JournalError> {
     let mut kept = BTreeSet::new();
-    for run in lab.journal.kept_after(0).await? {
+    let now = lab.clock.now();
+    for run in lab.journal.keepers(now).await? {
         if let Some(state) = lab.journal.state(run).await? {
-            let now = lab.clock.now();
             let held = |machine: &String| state.leases.get(machine).is_some_and(|until| now < *until);
             kept.extend(state.kept.iter().filter(|machine| held(machine)).cloned());
         }

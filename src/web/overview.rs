@@ -120,7 +120,6 @@ async fn made_board(web: &Web, visitor: &Visitor, query: Option<String>) -> Resu
     }
     let (decisions, older) = page_of(lines, before);
     let wanted = decisions.iter().map(|row| row.sha256).collect();
-    let open = RunFilter { ended: Some(false), ..RunFilter::default() };
     let carry = |older: u64| {
         let customer = filter.customer.as_ref().map(|name| format!("&customer={name}")).unwrap_or_default();
         let status = filter.status.map(|status| format!("&status={status}")).unwrap_or_default();
@@ -131,7 +130,7 @@ async fn made_board(web: &Web, visitor: &Visitor, query: Option<String>) -> Resu
         facts: &web.patch_facts(wanted).await?,
         counts: &counts,
         customers: &customers.into_iter().collect::<Vec<_>>(),
-        under_way: web.run_lines(&open, None, UNDER_WAY, now).await?,
+        under_way: web.run_lines(&RunFilter::OPEN, None, UNDER_WAY, now).await?,
         filter: &filter,
         paging: Paging { newer: before.map(|_| "/".to_owned()), older: older.map(carry) },
         now,
@@ -162,7 +161,7 @@ fn page_of(lines: Vec<Row>, before: Option<u64>) -> (Vec<Row>, Option<u64>) {
 pub async fn runs(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(query): RawQuery) -> Result<Response, Trouble> {
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
     let before = fields.maybe("before").map_err(Trouble::from).map_err(|trouble| trouble.for_visitor(&visitor))?;
-    let rows = web.rows(&RunFilter::default(), before, RUNS).await?;
+    let rows = web.rows(&RunFilter::ALL, before, RUNS).await?;
     let older = rows.last().filter(|_| rows.len() == RUNS as usize).map(|row| format!("/runs?before={}", row.seq));
     let runs = rows.iter().map(|row| web.line(row, visitor.now)).collect();
     let paging = Paging { newer: before.map(|_| "/runs".to_owned()), older };
@@ -215,15 +214,11 @@ pub async fn lab(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Respon
     let now = visitor.now;
     let journal = &web.service.journal;
     let mut keepers = Vec::new();
-    for run in web.shelf.keepers(journal).await? {
-        match journal.state(run).await?.filter(|state| !state.kept.is_empty()) {
-            Some(state) => keepers.push(state),
-            None => web.shelf.let_go(run).await,
-        }
+    for run in journal.keepers(now).await? {
+        keepers.extend(journal.state(run).await?);
     }
     let standing = web.service.queue.standing();
-    let open = RunFilter { ended: Some(false), ..RunFilter::default() };
-    let mut rows = web.rows(&open, None, RUNS).await?;
+    let mut rows = web.rows(&RunFilter::OPEN, None, RUNS).await?;
     rows.reverse();
     let (under_way, queued): (Vec<_>, Vec<_>) = rows.iter().partition(|row| standing.current.is_some_and(|(run, _)| run == row.run));
     let hosts = host(&web, standing.current.map(|(_, slots)| slots)).await?;
@@ -241,7 +236,7 @@ pub async fn lab(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Respon
 /// The host, as the last controller found it. Nobody has looked at it before the first run.
 async fn host(web: &Web, slots: Option<usize>) -> Result<Option<HostCard>, Trouble> {
     let mut last: Option<HostReport> = None;
-    for row in web.rows(&RunFilter::default(), None, 5).await? {
+    for row in web.rows(&RunFilter::ALL, None, 5).await? {
         let state = web.service.journal.state(row.run).await?;
         last = state.and_then(|state| state.controllers.last().map(|controller| controller.host.clone()));
         if last.is_some() {

@@ -1,5 +1,5 @@
-//! What overviews show besides decisions, remembered, so that no page reads the whole journal: the waivers, who can't approve what waits,
-//! the runs that keep machines. The decisions are on the [`Board`].
+//! What overviews show besides decisions, remembered, so that no page reads the whole journal: the waivers, who can't approve what
+//! waits. The decisions are on the [`Board`].
 //!
 //! Invariant: before it is looked at it is brought up to the journal's last entry. It decides nothing.
 
@@ -11,7 +11,6 @@ use tokio::sync::Mutex;
 
 use crate::api::decisions::Row;
 use crate::api::decisions::board::{Board, Key};
-use crate::id::RunId;
 use crate::journal::projection::RunFilter;
 use crate::journal::{Journal, JournalError};
 use crate::lab::gate::{Gate, GateError, WaiverView};
@@ -24,8 +23,6 @@ struct Inner {
     waivers_at: Option<u64>,
     /// Of each decision that waits for an approval: the entry that it is from, and the people who can't give it.
     barred: BTreeMap<Key, (u64, BTreeSet<String>)>,
-    keepers: BTreeSet<RunId>,
-    keepers_at: u64,
 }
 
 #[derive(Default)]
@@ -71,23 +68,6 @@ impl Shelf {
         Ok(approvable)
     }
 
-    /// The runs that keep machines, or did.
-    ///
-    /// # Errors
-    /// When the journal can't be read.
-    pub async fn keepers(&self, journal: &Journal) -> Result<Vec<RunId>, JournalError> {
-        let mut inner = self.inner.lock().await;
-        let head = journal.head().await?;
-        let news = journal.kept_after(inner.keepers_at).await?;
-        inner.keepers.extend(news);
-        inner.keepers_at = head;
-        Ok(inner.keepers.iter().copied().collect())
-    }
-
-    /// Forgets a run that keeps nothing any more.
-    pub async fn let_go(&self, run: RunId) {
-        self.inner.lock().await.keepers.remove(&run);
-    }
 }
 
 /// People who can't approve the last decision: they launched a run that it rests on, or have approved it.

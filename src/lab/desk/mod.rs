@@ -213,22 +213,19 @@ impl Desk {
     /// The state of every run, the newest first.
     pub async fn runs(&self, journal: &Journal) -> Result<Vec<RunState>, DeskError> {
         let mut runs = Vec::new();
-        for run in journal.runs().await? {
-            runs.extend(journal.state(run).await?);
+        for row in journal.page(&RunFilter::ALL, None, u32::MAX).await? {
+            runs.extend(journal.state(row.run).await?);
         }
         Ok(runs)
     }
 
     /// The run that a text names: an id, the start or end of one, or `last`.
     pub async fn run(&self, journal: &Journal, text: &str) -> Result<RunState, DeskError> {
-        let runs = journal.runs().await?;
-        let named: Vec<RunId> = match text {
-            "last" => runs.first().copied().into_iter().collect(),
-            _ => runs.iter().copied().filter(|run| matches(*run, text)).collect(),
-        };
+        let rows = journal.page(&RunFilter::ALL, None, if text == "last" { 1 } else { u32::MAX }).await?;
+        let named: Vec<RunId> = rows.iter().map(|row| row.run).filter(|run| text == "last" || matches(*run, text)).collect();
         match named.as_slice() {
             [run] => journal.state(*run).await?.ok_or_else(|| DeskError::Asked(format!("run {run} has no plan"))),
-            [] if runs.is_empty() => Err(DeskError::asked("there is no run yet; start one: patchlab run PATCH")),
+            [] if rows.is_empty() => Err(DeskError::asked("there is no run yet; start one: patchlab run PATCH")),
             [] => Err(DeskError::Asked(format!("there is no run {text:?}; list them: patchlab runs"))),
             several => Err(DeskError::Asked(format!("{text:?} names {} runs; give more of the id", several.len()))),
         }

@@ -87,7 +87,7 @@ impl Queue {
     /// The queue of the journal's unfinished runs. Nothing is worked on before [`Queue::work`].
     pub async fn open(desk: Arc<Desk>, journal: Journal, wishes: BTreeMap<RunId, Wish>, workers: Option<u16>) -> Result<Self, DeskError> {
         let mut waiting: VecDeque<RunId> = VecDeque::new();
-        for row in journal.page(&RunFilter { ended: Some(false), ..RunFilter::default() }, None, u32::MAX).await? {
+        for row in journal.page(&RunFilter::OPEN, None, u32::MAX).await? {
             waiting.push_front(row.run);
         }
         let inner = Mutex::new(Inner { waiting, wishes, ..Inner::default() });

@@ -16,8 +16,6 @@ use crate::plan::Plan;
 use crate::verdict::Verdict;
 use crate::verdict::judge::judge;
 
-const UNFINISHED: RunFilter = RunFilter { patch: None, customer: None, ended: Some(false) };
-
 impl Desk {
     /// The files behind the plan's digests: images verified, suites and payload on one disk.
     pub async fn files(&self, plan: &Plan, patch: &StoredPatch, catalog: &Catalog) -> Result<RunFiles, DeskError> {
@@ -61,7 +59,7 @@ impl Desk {
 
     /// Ends what earlier controllers left: their stages as faults, their machines removed. The caller holds the state lock.
     pub async fn clean_up(&self, lab: &Lab) -> Result<(), DeskError> {
-        for row in lab.journal.page(&UNFINISHED, None, u32::MAX).await? {
+        for row in lab.journal.page(&RunFilter::OPEN, None, u32::MAX).await? {
             if let Some(state) = lab.journal.state(row.run).await? {
                 reaper::take_over(lab, &state).await?;
             }
@@ -83,21 +81,25 @@ impl Desk {
 
     /// The newest ended run of this very plan with a verdict that speaks for or against the patch.
     pub async fn earlier(&self, journal: &Journal, plan: &Plan) -> Result<Option<RunState>, DeskError> {
-        let digest = plan.digest();
         // Another patchlab may check more, and another hypervisor give other machines.
         let alike = |state: &RunState| {
             let mut controllers = state.controllers.iter();
             controllers.all(|one| one.patchlab == env!("CARGO_PKG_VERSION") && one.hypervisor == self.workshop.name())
         };
         let speaks = |state: &RunState| state.is_finished() && alike(state) && judge(state).verdict != Verdict::Inconclusive;
-        Ok(self.runs(journal).await?.into_iter().find(|state| state.plan_digest == digest && speaks(state)))
+        let filter = RunFilter { plan: Some(plan.digest()), ended: Some(true), ..RunFilter::ALL };
+        for row in journal.page(&filter, None, u32::MAX).await? {
+            if let Some(state) = journal.state(row.run).await?.filter(speaks) {
+                return Ok(Some(state));
+            }
+        }
+        Ok(None)
     }
 
     /// The unfinished run of this very plan.
     pub async fn unfinished(&self, journal: &Journal, plan: &Plan) -> Result<Option<RunState>, DeskError> {
-        let digest = plan.digest();
-        let waiting = journal.page(&UNFINISHED, None, u32::MAX).await?;
-        match waiting.into_iter().find(|row| row.plan_digest == digest) {
+        let filter = RunFilter { plan: Some(plan.digest()), ..RunFilter::OPEN };
+        match journal.page(&filter, None, 1).await?.first() {
             Some(row) => Ok(journal.state(row.run).await?.filter(|state| !state.is_finished())),
             None => Ok(None),
         }

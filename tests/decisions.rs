@@ -71,15 +71,15 @@ fn a_decision_is_polled_by_its_tag_and_waited_for() {
     let first = server.get(DECISION, &engineer);
     assert_eq!((first.status, &first.json()["status"]), (200, &json!("pending")), "{first:?}");
     assert!(first.headers.contains_key("retry-after") && tag(&first).starts_with('"'), "{first:?}");
-    let before = metric(&server, &engineer, "patchlab_decision_answers{from=\"gate\"} ");
+    let before = metric(&server, &engineer, "patchlab_decision_answers_total{from=\"gate\"} ");
     for known in [tag(&first), format!("W/{}", tag(&first)), format!("\"other\", {}", tag(&first)), "*".to_owned()] {
         let again = conditional(&server, DECISION, &engineer, &known);
         assert_eq!((again.status, again.text.as_str(), tag(&again)), (304, "", tag(&first)), "{known}");
     }
     let again = conditional(&server, DECISION, &engineer, "\"other\"");
     assert_eq!((again.status, &again.text), (200, &first.text), "the same tag means the same bytes");
-    assert_eq!(metric(&server, &engineer, "patchlab_decision_answers{from=\"gate\"} "), before, "nobody asked the gate again");
-    assert!(metric(&server, &engineer, "patchlab_decision_answers{from=\"memory\"} ") >= 5);
+    assert_eq!(metric(&server, &engineer, "patchlab_decision_answers_total{from=\"gate\"} "), before, "nobody asked the gate again");
+    assert!(metric(&server, &engineer, "patchlab_decision_answers_total{from=\"memory\"} ") >= 5);
 
     // Nothing happens: what is waited for comes to its end.
     let asked = Instant::now();

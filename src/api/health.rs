@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::metrics::GateStanding;
+use super::metrics::{Form, GateStanding};
 use super::problem::{Problem, Refusals};
 use super::{Caller, Role, Service};
 use crate::journal::outbox::Piles;
@@ -48,10 +48,12 @@ pub async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, 
 
 /// Counters and gauges for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses(
-    (status = 200, description = "in the OpenMetrics text form", body = String, content_type = "application/openmetrics-text"),
+    (status = 200, description = "as `Accept` asks: in the OpenMetrics text form, else in the older one of Prometheus", content(
+        (String = "text/plain"), (String = "application/openmetrics-text"),
+    )),
     Refusals,
 ))]
-pub async fn metrics(State(service): State<Arc<Service>>, caller: Caller) -> Result<impl IntoResponse, Problem> {
+pub async fn metrics(State(service): State<Arc<Service>>, caller: Caller, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
     caller.require(Role::Viewer)?;
     let board = &service.decisions;
     board.sync().await?;
@@ -65,8 +67,10 @@ pub async fn metrics(State(service): State<Arc<Service>>, caller: Caller) -> Res
         sound: board.grounds.generation().is_some(),
         piles,
     };
-    let text = service.metrics.render(&service.queue.standing(), gate);
-    Ok(([(header::CONTENT_TYPE, super::metrics::MEDIA_TYPE)], text))
+    let accepted: Vec<_> = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    let form = Form::accepted(&accepted.join(","));
+    let text = service.metrics.render(form, &service.queue.standing(), gate);
+    Ok(([(header::CONTENT_TYPE, form.media_type()), (header::VARY, "accept")], text))
 }
 
 /// This description.

@@ -4,7 +4,7 @@ mod gate;
 
 pub use gate::{Delivered, GateMetrics, GateStanding};
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +21,28 @@ use crate::id::{CellId, RunId};
 use crate::journal::{Entry, Event};
 use crate::lab::desk::queue::Standing;
 
-pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The two forms that Prometheus reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    OpenMetrics,
+    /// What Prometheus read before, and everybody who does not say what he reads.
+    Plain,
+}
+
+impl Form {
+    /// The form that somebody who accepts this can read.
+    pub fn accepted(accept: &str) -> Self {
+        let named = |kind: &str| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/openmetrics-text"));
+        if accept.split(',').any(named) { Self::OpenMetrics } else { Self::Plain }
+    }
+
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Plain => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByState {
@@ -146,7 +167,7 @@ impl Metrics {
     }
 
     /// The text form, with how things stand now.
-    pub fn render(&self, standing: &Standing, gate: GateStanding) -> String {
+    pub fn render(&self, form: Form, standing: &Standing, gate: GateStanding) -> String {
         self.gate.stand(gate);
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         self.runs.get_or_create(&ByState { state: "queued" }).set(count(standing.waiting.len()));
@@ -156,6 +177,74 @@ impl Metrics {
         let mut text = String::new();
         // Writing to a text does not fail.
         let _ = text::encode(&mut text, &self.registry);
-        text
+        match form {
+            Form::OpenMetrics => text,
+            Form::Plain => plain(&text),
+        }
+    }
+}
+
+/// OpenMetrics in the older form, which calls a counter by the name of its samples, and knows neither units nor an end.
+fn plain(text: &str) -> String {
+    let counters: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut plain = String::with_capacity(text.len());
+    for line in text.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("UNIT" | "EOF"), ..) => continue,
+            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+                plain += &format!("# {what} {name}_total {rest}");
+            }
+            _ => plain += line,
+        }
+        plain.push('\n');
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn every_sample_has_a_type_and_a_word_about_it_in_both_forms() {
+        let metrics = Metrics::default();
+        metrics.request("GET", "/metrics", 200, Duration::from_millis(3));
+        metrics.ended.get_or_create(&ByVerdict { verdict: "pass" }).inc();
+        metrics.stages.get_or_create(&ByStage { stage: "boot", outcome: "passed" }).observe(1.0);
+        metrics.gate.delivery("hook", Delivered::Failed);
+        let statuses = BTreeMap::from([(crate::verdict::gate::Status::Pending, 1)]);
+        let piles = BTreeMap::from([("hook".to_owned(), crate::journal::outbox::Piles::default())]);
+        let gate = || GateStanding { statuses: statuses.clone(), answers: (7, 3), sound: true, piles: piles.clone() };
+        let open = metrics.render(Form::OpenMetrics, &Standing::default(), gate());
+        assert!(open.ends_with("# EOF\n") && open.contains("# TYPE patchlab_decision_answers counter\n"), "{open}");
+        let plain = metrics.render(Form::Plain, &Standing::default(), gate());
+        assert!(plain.contains("\npatchlab_decision_answers_total{from=\"memory\"} 7\n"), "{plain}");
+        let about = |kind: &str| -> BTreeMap<&str, &str> {
+            plain.lines().filter_map(|line| line.strip_prefix("# ")?.strip_prefix(kind)?.trim_start().split_once(' ')).collect()
+        };
+        let (types, words) = (about("TYPE"), about("HELP"));
+        let mut samples = 0;
+        for sample in plain.lines().filter(|line| !line.starts_with('#')) {
+            let name = sample.split(['{', ' ']).next().expect("a name");
+            let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).filter(|one| types.contains_key(one));
+            let family = family.unwrap_or(name);
+            let kind = types.get(family).unwrap_or_else(|| panic!("{name} has no type: {plain}"));
+            assert!(words.get(family).is_some_and(|word| word.len() > 10), "nothing is said of {name}: {plain}");
+            assert_eq!(*kind == "counter", family.ends_with("_total"), "{name} is a {kind}");
+            samples += 1;
+        }
+        assert!(samples > 20 && !plain.contains("# UNIT") && !plain.contains("# EOF"), "{plain}");
+    }
+
+    #[test]
+    fn who_reads_both_forms_gets_the_newer() {
+        let scraper = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        for (accept, form) in [(scraper, Form::OpenMetrics), ("*/*", Form::Plain), ("", Form::Plain), ("text/plain", Form::Plain)] {
+            assert_eq!(Form::accepted(accept), form, "{accept}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! What an operator watches of the gate: decisions, and whether the outside hears of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -46,7 +47,7 @@ pub enum Delivered {
 pub struct GateMetrics {
     decisions: Family<ByStatus, Gauge>,
     changes: Family<ByStatus, Counter>,
-    answers: Family<BySource, Gauge>,
+    answers: Family<BySource, Counter>,
     unsound: Gauge,
     deliveries: Family<ByOutcome, Counter>,
     messages: Family<ByPile, Gauge>,
@@ -94,8 +95,9 @@ impl GateMetrics {
             self.decisions.get_or_create(&ByStatus { status: status.as_str() }).set(gauge(count as u64));
         }
         let (memory, gate) = standing.answers;
-        self.answers.get_or_create(&BySource { from: "memory" }).set(gauge(memory));
-        self.answers.get_or_create(&BySource { from: "gate" }).set(gauge(gate));
+        for (from, count) in [("memory", memory), ("gate", gate)] {
+            self.answers.get_or_create(&BySource { from }).inner().store(count, Ordering::Relaxed);
+        }
         self.unsound.set(i64::from(!standing.sound));
         for (webhook, piles) in standing.piles {
             let pile = |state| ByPile { webhook: webhook.clone(), state };

@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::HeaderValue;
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::ground::{Candidates, Grounds};
+use super::ground::{Candidates, Ground, Grounds};
 use super::row::Row;
 use super::stamp::Stamp;
 use crate::api::Problem;
@@ -55,6 +57,10 @@ struct Place {
     touched: u64,
     /// The entry up to which the journal was read when it was decided last, or tried to be.
     settled: u64,
+    /// The catalog that it was held to last; 0 for none since the start.
+    generation: u64,
+    /// By that catalog the gate gives no decision, so that there is none to show.
+    refused: bool,
 }
 
 #[derive(Default)]
@@ -201,14 +207,19 @@ impl Board {
         Ok(())
     }
 
-    /// Asks the gate, by what catalog and images are now.
-    async fn decide(&self, key: &Key, by: &str) -> Result<Arc<Answer>, Problem> {
+    /// Whoever decides about this is alone with it.
+    async fn lane(&self, key: &Key) -> Result<tokio::sync::MutexGuard<'_, ()>, Problem> {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
-        let _one_at_a_time = match self.lanes.get((hasher.finish() % LANES as u64) as usize) {
-            Some(lane) => lane.lock().await,
-            None => return Err(Problem::fault("there is no lane for this decision")),
-        };
+        match self.lanes.get((hasher.finish() % LANES as u64) as usize) {
+            Some(lane) => Ok(lane.lock().await),
+            None => Err(Problem::fault("there is no lane for this decision")),
+        }
+    }
+
+    /// Asks the gate, by what catalog and images are now.
+    async fn decide(&self, key: &Key, by: &str) -> Result<Arc<Answer>, Problem> {
+        let _one_at_a_time = self.lane(key).await?;
         // Somebody else may have asked meanwhile.
         if let Some(answer) = self.remembered(key) {
             return Ok(answer);
@@ -235,6 +246,7 @@ impl Board {
         let before = inner.forget(key);
         let place = inner.places.entry(key.clone()).or_default();
         place.settled = place.settled.max(read);
+        (place.generation, place.refused) = (ground.generation, false);
         let seq = place.row.as_ref().map_or(read + 1, |row| row.seq);
         place.row = Some(Row::of(&decision, seq));
         let news = before.is_none_or(|before| before.tag != answer.tag);
@@ -249,10 +261,50 @@ impl Board {
         Ok(answer)
     }
 
-    async fn put(&self, (patch, customer): &Key, ground: &super::ground::Ground, by: &str) -> Result<Decision, Problem> {
+    async fn put(&self, key: &Key, ground: &Ground, by: &str) -> Result<Decision, Problem> {
+        self.hold(key, ground, by).await?;
+        let (patch, customer) = key;
+        Ok(self.gate.stand(*patch, customer, Timestamp::now()).await?)
+    }
+
+    /// Holds a patch to what the catalog asks for.
+    async fn hold(&self, (patch, customer): &Key, ground: &Ground, by: &str) -> Result<(), Problem> {
         let patch = self.candidates.planned(&self.desk, *patch).await?;
-        self.desk.require(&self.gate, &patch, customer, (&ground.catalog, &ground.images), by).await?;
-        Ok(self.gate.stand(patch.sha256, customer, Timestamp::now()).await?)
+        Ok(self.desk.require(&self.gate, &patch, customer, (&ground.catalog, &ground.images), by).await?)
+    }
+
+    /// Holds the patches to the catalog as it is now, as if somebody asked, for about so long: what was held to another is left behind until
+    /// its turn comes. Where something else is required than before, that is news, and [`Board::settle`] decides.
+    pub async fn adapt(&self, within: Duration) {
+        let Ok(ground) = self.grounds.get() else { return };
+        let end = Instant::now() + within;
+        while let Some(key) = self.behind(ground.generation) {
+            let Ok(_one_at_a_time) = self.lane(&key).await else { return };
+            let held = self.hold(&key, &ground, "server").await;
+            let refused = match &held {
+                Ok(()) => false,
+                // What lets the lab down now may not do so the next time.
+                Err(problem) if problem.status().is_server_error() => return,
+                Err(problem) => {
+                    tracing::debug!(patch = %key.0, customer = %key.1, problem = problem.detail(), "no decision by this catalog");
+                    true
+                }
+            };
+            if let Some(place) = self.inner().places.get_mut(&key) {
+                (place.generation, place.refused) = (ground.generation, refused);
+            }
+            if Instant::now() >= end {
+                return;
+            }
+        }
+    }
+
+    /// One that was held to an older catalog than this. What is over does not come back by a catalog alone.
+    fn behind(&self, generation: u64) -> Option<Key> {
+        let inner = self.inner();
+        let live = |row: &Row| !matches!(row.status, Status::Superseded | Status::Expired);
+        let behind = |place: &Place| place.generation < generation && place.row.as_ref().is_some_and(live);
+        inner.places.iter().find(|(_, place)| behind(place)).map(|(key, _)| key.clone())
     }
 
     /// What has to be decided anew although nobody asks: the journal or the time has moved on.
@@ -288,7 +340,7 @@ impl Board {
     /// Rows for which `fits` says so, the newest first.
     pub fn rows(&self, fits: impl Fn(&Row) -> bool) -> Vec<Row> {
         let inner = self.inner();
-        let rows = inner.places.values().filter_map(|place| place.row.as_ref());
+        let rows = inner.shown();
         let mut rows: Vec<_> = rows.filter(|row| fits(row)).cloned().collect();
         rows.sort_by(|one, other| (other.seq, one.sha256, &one.customer).cmp(&(one.seq, other.sha256, &other.customer)));
         rows
@@ -297,7 +349,7 @@ impl Board {
     /// How many decisions there are of each status.
     pub fn statuses(&self) -> BTreeMap<Status, usize> {
         let mut counts: BTreeMap<Status, usize> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
-        for row in self.inner().places.values().filter_map(|place| place.row.as_ref()) {
+        for row in self.inner().shown() {
             *counts.entry(row.status).or_default() += 1;
         }
         counts
@@ -305,6 +357,10 @@ impl Board {
 }
 
 impl Inner {
+    fn shown(&self) -> impl Iterator<Item = &Row> {
+        self.places.values().filter(|place| !place.refused).filter_map(|place| place.row.as_ref())
+    }
+
     fn take(&mut self, News { seq, about }: News) {
         match about {
             About::Scope(patch, customer) => {

@@ -13,6 +13,8 @@ use super::board::Board;
 const LOOK: Duration = Duration::from_millis(250);
 /// How old what is known of the catalog may get.
 const REFRESH: Duration = Duration::from_secs(10);
+/// How long at once patches are held to a new catalog, between two looks.
+const SLICE: Duration = Duration::from_millis(100);
 /// Entries that come within it are looked at together.
 const TOGETHER: Duration = Duration::from_millis(30);
 
@@ -52,6 +54,7 @@ impl Board {
             if let Err(error) = self.settle().await {
                 tracing::error!(%error, "the journal can't be followed");
             }
+            self.adapt(SLICE).await;
         }
     }
 

@@ -1,7 +1,9 @@
 //! Decisions for those who poll, from a journal of 10,000 runs and a million case results, against a bare axum handler that returns the
-//! same bytes.
+//! same bytes; and the pages of the dashboard on the same journal.
 //!
 //! The server is the program itself; the bare handler is this program again. One client drives both in turn, over as many connections.
+
+mod pages;
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -10,7 +12,9 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use patchlab::id::{Digest, RunId};
-use patchlab::journal::{Entry, Event, Journal};
+use patchlab::journal::{Entry, Event, Journal, Record};
+use patchlab::lab::patches::PatchStore;
+use patchlab::verdict::gate::Waiver;
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -21,12 +25,18 @@ use tokio::time::{Instant, sleep_until, timeout};
 const LEAST: f64 = 0.6;
 const LONGEST: Duration = Duration::from_millis(5);
 const MOST: f64 = 150.0;
+/// The longest that a page may take.
+const LONGEST_PAGE: Duration = Duration::from_millis(100);
 
 const RUNS: u64 = 10_000;
 const RESULTS: u64 = 1_000_000;
-/// Patches that the runs are of, and those of them that are asked about.
+/// Patches that the runs are of, those of them that are in the store, and those of these that are asked about.
 const PATCHES: u64 = 1000;
+const STORED: usize = 300;
 const ASKED: usize = 50;
+/// Waivers on record, and runs that keep a machine.
+const WAIVERS: u128 = 100;
+const KEEPERS: u64 = 10;
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(1500);
@@ -38,6 +48,10 @@ const BATCH: u64 = 500;
 
 const POLICY: &str = "title = \"Acme\"\n[policy]\nvalid-for = \"14d\"\n[policy.require]\nbuilds = [\"web\"]\nenvironments = []\n\
                       hardware = [\"virtio-bios\"]\n";
+/// It takes the others' word and wants an approval on top.
+const OTHER: &str = "title = \"Berta\"\n[policy]\nvalid-for = \"14d\"\naccept-from = [\"acme\"]\n[policy.require]\nbuilds = [\"web\"]\n\
+                     environments = []\nhardware = [\"virtio-bios\"]\n[[policy.approval]]\nrole = \"approver\"\ncount = 1\n\
+                     [policy.waiver]\ncases = [\"*\"]\nlongest = \"30d\"\n";
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
@@ -114,7 +128,28 @@ async fn measure() -> ExitCode {
     say(format!("gate-p99 {:.2} ms at half load, less than {:.0} ms", millis(p99), millis(LONGEST)), p99 < LONGEST);
     say(format!("gate-memory {memory:.0} MB, less than {MOST:.0} MB"), memory < MOST);
     say(format!("gate-made {made} decisions made anew while nothing changed, at most 0"), made == 0);
+    let slowest = slowest_page(folder.path(), server.address, &asked).await;
+    let text = format!("gate-pages {:.1} ms for the slowest, {}, less than {:.0} ms", millis(slowest.median), slowest.page, millis(LONGEST_PAGE));
+    say(text, slowest.median < LONGEST_PAGE);
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The page that takes the longest, with decisions that wait for an approval besides.
+async fn slowest_page(folder: &Path, address: SocketAddr, asked: &[String]) -> pages::Opened {
+    let token = patchlab(folder, &["token", "add", "approver", "--role", "approver"]).trim().to_owned();
+    let (mut client, mut digest) = (Client::connect(address).await, String::new());
+    for patch in asked {
+        let path = format!("/api/v1/decisions/{patch}?customer=berta");
+        let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n");
+        let decision: serde_json::Value = serde_json::from_slice(&client.ask(head.as_bytes()).await).expect("JSON");
+        assert_eq!(decision["status"], "pending", "{decision}");
+        digest = decision["patch"]["sha256"].as_str().expect("a digest").to_owned();
+    }
+    let opened = tokio::task::spawn_blocking(move || pages::open(&format!("http://{address}"), &token, &digest)).await.expect("pages");
+    for one in &opened {
+        eprintln!("{:9.1?} at first, {:9.1?} then  {}", one.first, one.median, one.page);
+    }
+    opened.into_iter().max_by_key(|one| one.median).expect("a page")
 }
 
 fn median(mut rates: Vec<f64>) -> f64 {
@@ -138,33 +173,53 @@ fn patchlab(folder: &Path, arguments: &[&str]) -> String {
 /// A lab with a journal that is full. Returns the patches to ask about.
 async fn fill(folder: &Path, state: &Path) -> Vec<String> {
     let (lab, shipped) = (folder.join("lab"), Path::new(env!("CARGO_MANIFEST_DIR")));
-    std::fs::create_dir_all(lab.join("builds/acme")).expect("a folder");
+    std::fs::create_dir_all(lab.join("builds")).expect("a folder");
     for shared in ["images", "test-suites", "builds/hardware"] {
         std::os::unix::fs::symlink(shipped.join(shared), lab.join(shared)).expect("a link");
     }
-    std::fs::copy(shipped.join("builds/acme/web.toml"), lab.join("builds/acme/web.toml")).expect("copied");
-    std::fs::write(lab.join("builds/acme/customer.toml"), POLICY).expect("written");
+    for (customer, policy) in [("acme", POLICY), ("berta", OTHER)] {
+        let builds = lab.join("builds").join(customer);
+        std::fs::create_dir(&builds).expect("a folder");
+        std::fs::copy(shipped.join("builds/acme/web.toml"), builds.join("web.toml")).expect("copied");
+        std::fs::write(builds.join("customer.toml"), policy).expect("written");
+    }
     let sample = shipped.join("tests/patches/good-motd");
     let manifest = std::fs::read_to_string(sample.join("patch.toml")).expect("a manifest");
     let candidate = folder.join("candidate");
     std::fs::create_dir(&candidate).expect("a folder");
-    let mut ids = Vec::new();
-    for number in 0..ASKED {
+    let store = PatchStore::open(state).expect("a store");
+    let (mut ids, mut stored) = (Vec::new(), std::collections::BTreeMap::new());
+    for number in 0..STORED {
         let id = format!("bench-{number}");
         std::fs::write(candidate.join("patch.toml"), manifest.replace("good-motd", &id)).expect("written");
         std::fs::copy(sample.join("motd"), candidate.join("motd")).expect("copied");
-        patchlab(folder, &["patch", "add", candidate.to_str().expect("UTF-8")]);
+        stored.insert(id.clone(), store.add(&candidate).unwrap_or_else(|problems| panic!("{problems}")).sha256);
         ids.push(id);
-    }
-    let listed: serde_json::Value = serde_json::from_str(&patchlab(folder, &["patch", "list", "--format", "json"])).expect("JSON");
-    let mut stored = std::collections::BTreeMap::new();
-    for one in listed.as_array().expect("patches") {
-        let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
-        stored.insert(text(&one["manifest"]["id"]), text(&one["sha256"]).parse::<Digest>().expect("a digest"));
     }
     patchlab(folder, &["run", &ids[0], "--customer", "acme", "--hardware", "virtio-bios"]);
     repeat(&state.join("journal.sqlite"), &ids, &stored).await;
+    waive(&state.join("journal.sqlite"), &stored[&ids[0]]).await;
+    ids.truncate(ASKED);
     ids
+}
+
+/// Puts waivers on record.
+async fn waive(path: &Path, patch: &Digest) {
+    let journal = Journal::open(path).await.expect("a journal");
+    let now = jiff::Timestamp::now();
+    let expires = now.checked_add(jiff::SignedDuration::from_hours(24)).expect("a moment");
+    let waiver = |number: u128| Waiver {
+        patch: *patch,
+        customer: "berta".parse().expect("a name"),
+        case: format!("web-server/case-{number}"),
+        hardware: None,
+        fingerprint: Digest::of(number.to_le_bytes()),
+        expires,
+        reason: "it is known and harmless".to_owned(),
+    };
+    let id = uuid::Uuid::from_u128;
+    let proposed = |number| Record::WaiverProposed { id: id(number), waiver: waiver(number), by: "somebody".to_owned() };
+    journal.append_with(None, now, (1..=WAIVERS).map(proposed).collect(), Vec::new()).await.expect("written");
 }
 
 /// Writes the one run that the journal has again and again, of other patches.
@@ -192,6 +247,8 @@ async fn repeat(path: &Path, ids: &[String], stored: &std::collections::BTreeMap
         let planned = planned(&entries[0], id, id.map_or_else(|| Digest::of(patch.to_le_bytes()), |id| stored[id]));
         for (at, entry) in entries.iter().enumerate() {
             let text = if at == 0 { &planned } else { &texts[at] };
+            let kept = matches!(entry.event, Event::PassEnded { .. }) && number % (RUNS / KEEPERS) == 0;
+            let text = &if kept { text.replace("\"kept\":false", "\"kept\":true") } else { text.clone() };
             let again = if matches!(entry.event, Event::CaseObserved { .. }) { passes } else { 1 };
             for _ in 0..again {
                 seq += 1;
@@ -365,6 +422,6 @@ async fn paced(address: SocketAddr, requests: &[Vec<u8>], rate: f64) -> Duration
 async fn made(address: SocketAddr, token: &str) -> u64 {
     let request = format!("GET /metrics HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n");
     let text = String::from_utf8(Client::connect(address).await.ask(request.as_bytes()).await).expect("UTF-8");
-    let line = text.lines().find_map(|line| line.strip_prefix("patchlab_decision_answers{from=\"gate\"} "));
+    let line = text.lines().find_map(|line| line.strip_prefix("patchlab_decision_answers_total{from=\"gate\"} "));
     line.expect("the metric").trim().parse().expect("a number")
 }

@@ -203,6 +203,8 @@ fn people_are_who_their_tokens_say_and_agree_by_two() {
         ("case", json!("web-server/other"), 409, "refused"),
         ("fingerprint", json!(format!("sha256:{}", "0".repeat(64))), 409, "refused"),
         ("reason", json!(" "), 422, "not-what-is-asked-for"),
+        ("reason", json!("\t\u{1f}\u{feff}\u{85}"), 422, "not-what-is-asked-for"),
+        ("reason", json!("x".repeat(2001)), 422, "not-what-is-asked-for"),
         ("patch", json!("nosuch"), 404, "no-such-patch"),
         ("customer", json!("other"), 409, "no-policy"),
     ] {
@@ -232,8 +234,12 @@ fn people_are_who_their_tokens_say_and_agree_by_two() {
     assert!(code(&own) == (409, "own-run".to_owned()) && own.text.contains("launched"), "{own:?}");
     let forged = json!({ "patch": "good-motd", "customer": "acme", "revision": tested["revision"], "by": "somebody" });
     assert_eq!(server.post("/api/v1/approvals", &administrator, &[], &forged).status, 422);
-    let approved = approve(&server, &administrator, &tested["revision"]);
+    // To JSON `3.0` is the number 3.
+    assert_eq!(code(&approve(&server, &administrator, &json!(old as f64 + 1.5))), (422, "not-what-is-asked-for".to_owned()));
+    let approved = approve(&server, &administrator, &json!(old as f64 + 1.0));
     assert_eq!((approved.status, &approved.json()["decision"]["status"]), (201, &json!("approved-with-waivers")), "{approved:?}");
+    assert_eq!(server.get("/api/v1/decisions?cursor=9007199254740991", &viewer).status, 200);
+    assert_eq!(code(&server.get("/api/v1/decisions?cursor=9007199254740992", &viewer)), (400, "unreadable".to_owned()));
     let listed = server.get("/api/v1/approvals?patch=good-motd", &viewer).json();
     assert_eq!(
         (&listed["approvals"][0]["id"], &listed["approvals"][0]["by"], &listed["approvals"][0]["holds"]),

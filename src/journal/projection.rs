@@ -41,7 +41,8 @@ const SCHEMA: &str = "
 ";
 
 /// What is made anew with every version.
-const FORGET: &str = "drop table projected; drop table runs; drop table kept; drop table records";
+const FORGET: &str =
+    "drop table if exists projected; drop table if exists runs; drop table if exists kept; drop table if exists records";
 
 /// How the events begin that a decision may change with. An event's tag is written first.
 const TELLING: [&str; 4] = ["run-planned", "cell-ended", "run-ended", "recorded"];
@@ -483,6 +484,29 @@ mod tests {
         altered(&folder, "delete from records where seq = 3; update projected set seq = 2").await;
         let journal = Journal::open(&folder.path().join("journal.sqlite")).await.expect("a journal");
         assert_eq!(journal.records(Digest::of("patch"), &acme).await.expect("records"), found);
+    }
+
+    #[tokio::test]
+    async fn runs_that_keep_machines_are_known_until_their_leases_are_over() {
+        let (folder, journal) = journal().await;
+        let run = |number| RunId::from_parts(number, [7; 10]);
+        let cell: crate::id::CellId = "acme.web@virtio-bios".parse().expect("a cell");
+        let at = |hours: i64| Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(hours);
+        for (number, hours, kept) in [(1, 0, true), (2, 1, false), (3, 20, true), (3, 21, true)] {
+            journal.append(run(number), at(hours), Event::PassEnded { cell: cell.clone(), kept }).await.expect("appended");
+        }
+        let expected = [(23, vec![run(1), run(3)]), (24, vec![run(3)]), (44, vec![run(3)]), (45, vec![])];
+        for (hours, keepers) in &expected {
+            assert_eq!(journal.keepers(at(*hours)).await.expect("runs"), *keepers, "after {hours} h");
+        }
+        drop(journal);
+        // The form that the lists had before.
+        altered(&folder, "drop table kept; update projected set version = 1").await;
+        let journal = Journal::open(&folder.path().join("journal.sqlite")).await.expect("a journal");
+        assert_eq!(journal.keepers(at(0)).await.expect("runs"), [run(1), run(3)]);
+        journal.verify().await.expect("sound");
+        altered(&folder, "delete from kept where seq = 1").await;
+        assert!(matches!(journal.verify().await, Err(JournalError::Altered { .. })), "a machine that was hidden is missed");
     }
 
     #[tokio::test]

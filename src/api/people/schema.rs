@@ -61,3 +61,18 @@ pub struct Said {
     id: uuid::Uuid,
     decision: DecisionReport,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_blank_is_what_the_description_says() {
+        let schema = serde_json::to_value(ReasonText::schema()).expect("JSON");
+        let described = jsonschema::validator_for(&schema).expect("a schema");
+        for c in ('\0'..'\u{3100}').chain(['\u{feff}', '\u{1f600}']) {
+            assert_eq!(described.is_valid(&c.to_string().into()), !is_blank(c), "{:?}", c);
+        }
+        assert!(described.is_valid(&" it is known\n".into()) && !described.is_valid(&"".into()));
+    }
+}

@@ -21,7 +21,7 @@ fn nobody_does_what_their_role_may_not() {
     let server = lab.serve(&[]);
     let (run, cancel) = (format!("/api/v1/runs/{SOME_RUN}"), format!("/api/v1/runs/{SOME_RUN}/cancel"));
     let (junit, html, text) = (format!("{run}/junit.xml"), format!("{run}/report.html"), format!("{run}/report.txt"));
-    let (events, attestation) = (format!("{run}/events"), format!("{run}/attestation"));
+    let (events, attestation, release) = (format!("{run}/events"), format!("{run}/attestation"), format!("{run}/release"));
     let nothing = json!({ "patch": "no-such-patch" });
     // Method, path, the least role, and what those who have it are answered.
     for (method, path, least, allowed) in [
@@ -36,6 +36,7 @@ fn nobody_does_what_their_role_may_not() {
         ("GET", "/openapi.json", 0, 200),
         ("POST", "/api/v1/runs", 1, 404),
         ("POST", &cancel, 1, 404),
+        ("POST", &release, 1, 404),
     ] {
         let body = if path == "/api/v1/runs" { &nothing } else { &json!({}) };
         for (at, token) in tokens.iter().enumerate() {

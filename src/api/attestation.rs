@@ -11,6 +11,7 @@ use super::extract::RunPath;
 use super::problem::{Conflicts, Problem};
 use super::runs::found;
 use super::{Role, Service};
+use crate::journal::RunState;
 use crate::lab::{keys, policy};
 use crate::report::statement::{self, MEDIA_TYPE, Signer};
 use crate::verdict::judge::judge;
@@ -21,7 +22,15 @@ use crate::verdict::judge::judge;
     responses((status = 200, description = "the statements, the summary last", body = String, content_type = MEDIA_TYPE), Conflicts))]
 pub async fn attestation(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
     caller.require(Role::Viewer)?;
-    let state = found(&service, run).await?;
+    let text = attested(&service, found(&service, run).await?).await?;
+    Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], text))
+}
+
+/// The statements about a run; for whoever has seen to the caller.
+///
+/// # Errors
+/// When the run has not ended, or the lab's key can't be read.
+pub async fn attested(service: &Service, state: RunState) -> Result<String, Problem> {
     let policy = policy::applied(&service.journal, &state).await?;
     let desk = service.desk.clone();
     let attested = tokio::task::spawn_blocking(move || {
@@ -30,6 +39,5 @@ pub async fn attestation(State(service): State<Arc<Service>>, caller: Caller, Ru
         let unfinished = |unfinished: statement::Unfinished| Problem::conflict("not-ended", unfinished.to_string());
         statement::attest(&state, &judge(&state), &signer).map_err(unfinished)
     });
-    let text = attested.await.map_err(Problem::fault)??;
-    Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], text))
+    attested.await.map_err(Problem::fault)?
 }

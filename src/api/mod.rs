@@ -8,7 +8,7 @@
 //! `application/problem+json`; every body has a limit and a deadline; what a handler needs of the lab it has by the [`Service`], which knows
 //! no hypervisor.
 
-mod attestation;
+pub mod attestation;
 pub mod caller;
 mod crowd;
 pub mod decisions;
@@ -152,6 +152,7 @@ fn described() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .routes(routes!(runs::text))
         .routes(routes!(attestation::attestation))
         .routes(routes!(runs::cancel))
+        .routes(routes!(runs::release))
         .routes(routes!(events::events))
         .routes(routes!(decisions::list))
         .routes(routes!(decisions::show))

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Json, MaybeJson, Query, RunPath, no_such_run};
-use super::problem::{BodyRefusals, Problem, Refusals};
+use super::problem::{BodyRefusals, Conflicts, Problem, Refusals};
 use super::schema::{DigestText, LONGEST_KEY, NameText, RunKey, RunReport, RunText, TimeText};
 use super::{Caller, Role, Service};
 use crate::id::{Digest, Name, RunId};
@@ -469,4 +469,30 @@ pub async fn cancel(
         CallOff::TooLate => Err(Problem::conflict("run-ended", format!("run {run} has ended already"))),
         CallOff::Ended | CallOff::UnderWay => Ok(accepted(&service, &found(&service, run).await?)),
     }
+}
+
+/// What was let go.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Released {
+    #[schema(value_type = RunText)]
+    pub run: RunId,
+    /// The machines' names.
+    pub released: Vec<String>,
+}
+
+/// Let the machines go that a run keeps.
+///
+/// They are removed, with everything on them. Where none is kept any more nothing is done.
+#[utoipa::path(post, path = "/api/v1/runs/{run}/release", tag = "runs",
+    params(("run" = String, Path, description = "a run id", format = Uuid)),
+    responses((status = 200, description = "they are gone", body = Released), Conflicts))]
+pub async fn release(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    RunPath(run): RunPath,
+) -> Result<axum::Json<Released>, Problem> {
+    caller.require(Role::Engineer)?;
+    found(&service, run).await?;
+    let released = service.queue.release(run, caller.name.as_str()).await?;
+    Ok(axum::Json(Released { run, released }))
 }

@@ -41,7 +41,7 @@ impl Cli {
 
 const GLOBAL: &str = "Which lab";
 
-const AFTER: &str = "While a server works with the lab, run, runs, show and cancel go through it: set PATCHLAB_TOKEN. PATCHLAB_SERVER names \
+const AFTER: &str = "While a server works with the lab, run, runs, show, cancel and release go through it: set PATCHLAB_TOKEN. PATCHLAB_SERVER names \
                      another server (a URL), PATCHLAB_CERTIFICATE a PEM file of certificates to trust.\n\n\
                      Exit codes: 0 pass or approved, 1 fail or rejected, 2 usage or configuration error, 3 inconclusive (the lab's fault), \
                      4 not decided yet, 130 interrupted.";

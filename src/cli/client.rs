@@ -11,7 +11,7 @@ use ureq::{Agent, Body, http::Response};
 use super::context::Context;
 use super::error::Failure;
 use super::serve::Whereabouts;
-use crate::api::runs::{RunPage, RunRequest, RunRow};
+use crate::api::runs::{Released, RunPage, RunRequest, RunRow};
 use crate::id::RunId;
 use crate::journal::{Entry, Event};
 use crate::lab::state::StateError;
@@ -129,6 +129,13 @@ impl Client {
         let mut response = self.post(&path, &run.to_string(), &serde_json::json!({}))?;
         let text = response.body_mut().read_to_string().map_err(Failure::lab)?;
         self.json(&path, &text)
+    }
+
+    pub fn release(&self, run: RunId) -> Result<Vec<String>, Failure> {
+        let path = format!("/api/v1/runs/{run}/release");
+        let mut response = self.post(&path, &run.to_string(), &serde_json::json!({}))?;
+        let text = response.body_mut().read_to_string().map_err(Failure::lab)?;
+        Ok(self.json::<Released>(&path, &text)?.released)
     }
 
     /// Runs, the newest first, until `enough` says so.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::args::{Format, Release, Shell};
+use super::client::Client;
 use super::context::Context;
 use super::error::{Exit, Failure};
+use super::person::user;
 use super::print;
 use crate::catalog::image::Os;
 use crate::guest::{Guest, Job, JobState, JobStep, StepEnd, StepReport};
-use crate::journal::{Event, PassRecord, RunState};
+use crate::journal::{PassRecord, RunState};
 use crate::lab::Settings;
 use crate::plan::PlannedCell;
 
@@ -118,22 +120,24 @@ fn os_of(state: &RunState, machine: &str) -> Os {
     found.unwrap_or(Os::Debian)
 }
 
-/// Removes a run's kept machines.
+/// Lets a run's kept machines go.
 pub async fn release(context: &Context, verb: &Release) -> Result<Exit, Failure> {
-    let _lock = context.state.lock()?;
-    let (lab, _cancel) = context.lab(Settings::default()).await?;
-    let state = context.run(&lab.journal, &verb.run).await?;
-    for machine in &state.kept {
-        lab.hypervisor.destroy(machine).await?;
-        lab.journal.append(state.run, lab.clock.now(), Event::MachineReleased { machine: machine.clone() }).await?;
-        if verb.answer.format == Format::Human {
-            print(&format!("released {machine}\n"))?;
+    let (run, released) = match Client::needed(context)? {
+        Some(client) => {
+            let run = client.named(&verb.run)?.run;
+            (run, client.release(run)?)
         }
-    }
-    if verb.answer.format == Format::Json {
-        print(&format!("{:#}\n", serde_json::json!({ "released": state.kept })))?;
-    } else if state.kept.is_empty() {
-        super::say(format_args!("run {} keeps no machine", state.run));
+        None => {
+            let _lock = context.state.lock()?;
+            let (lab, _cancel) = context.lab(Settings::default()).await?;
+            let run = context.run(&lab.journal, &verb.run).await?.run;
+            (run, context.release(&lab, run, &user()).await?)
+        }
+    };
+    match verb.answer.format {
+        Format::Json => print(&format!("{:#}\n", serde_json::json!({ "released": released })))?,
+        Format::Human if released.is_empty() => super::say(format_args!("run {run} keeps no machine")),
+        Format::Human => print(&released.iter().map(|machine| format!("released {machine}\n")).collect::<String>())?,
     }
     Ok(Exit::Pass)
 }

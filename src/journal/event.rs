@@ -114,6 +114,9 @@ pub enum Event {
     /// A kept machine was let go.
     MachineReleased {
         machine: String,
+        /// Who let it go; older entries do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// Something about a patch and a customer, beside the runs.
     Recorded {

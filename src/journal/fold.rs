@@ -139,7 +139,7 @@ impl RunState {
                 self.called_off.get_or_insert_with(|| CalledOff { by: by.clone(), reason: reason.clone() });
             }
             Event::RunEnded { verdict } => self.ended = Some((entry.at, *verdict)),
-            Event::MachineReleased { machine } => self.kept.retain(|kept| kept != machine),
+            Event::MachineReleased { machine, .. } => self.kept.retain(|kept| kept != machine),
             Event::PassStarted { cell, .. }
             | Event::CellEnded { cell }
             | Event::MachineDefined { cell, .. }

@@ -18,6 +18,7 @@ use crate::lab::desk::queue::CallOff;
 use crate::lab::gate::Yes;
 use crate::plan::Request;
 use crate::report::html::Sign;
+use crate::report::text::count;
 use crate::verdict::gate::{Decision, Waiver};
 
 type Done = Result<Redirect, Trouble>;
@@ -83,6 +84,19 @@ pub async fn cancel(State(web): State<Arc<Web>>, Path(run): Path<String>, sent: 
             CallOff::TooLate => (Sign::Odd, "The run had ended before."),
         };
         Ok(sent.visitor.go(&web, &format!("/runs/{run}"), sign, told))
+    })
+}
+
+/// Lets the machines go that a run keeps.
+pub async fn release(State(web): State<Arc<Web>>, Path(run): Path<String>, sent: Sent) -> Done {
+    form!(sent, Role::Engineer, {
+        let run: RunId = part(&run, "run")?;
+        let released = web.service.queue.release(run, sent.visitor.caller.name.as_str()).await?;
+        let (sign, told) = match released.len() {
+            0 => (Sign::Odd, "The run keeps no machine any more.".to_owned()),
+            machines => (Sign::Good, format!("{} let go.", count(machines, "machine"))),
+        };
+        Ok(sent.visitor.go(&web, "/lab#kept", sign, told))
     })
 }
 

@@ -73,6 +73,7 @@ fn routes(service: Arc<Service>) -> Router<Arc<Service>> {
         .route("/runs/{run}/part", get(pages::run_part))
         .route("/runs/{run}/changes", get(live::changes))
         .route("/runs/{run}/cancel", post(forms::cancel))
+        .route("/runs/{run}/release", post(forms::release))
         .route("/runs/{run}/cells/{cell}", get(pages::cell))
         .route("/runs/{run}/files/{digest}", get(pages::file))
         .route("/runs/{run}/report/{format}", get(pages::report))

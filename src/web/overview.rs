@@ -173,8 +173,7 @@ pub async fn runs(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(query)
 pub async fn patches(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(query): RawQuery) -> Result<Response, Trouble> {
     let fields = Fields::parse(query.unwrap_or_default().as_bytes());
     let from: usize = fields.maybe("from").map_err(Trouble::from).map_err(|trouble| trouble.for_visitor(&visitor))?.unwrap_or(0);
-    let desk = web.service.desk.clone();
-    let listing = tokio::task::spawn_blocking(move || Ok::<_, Problem>(desk.patches()?.listing())).await.map_err(Problem::fault)??;
+    let listing = web.service.decisions.candidates.listing().await?;
     let all = listing.candidates.len();
     let shown: Vec<_> = listing.candidates.iter().rev().skip(from).take(PATCHES).collect();
     let wanted: BTreeSet<Digest> = shown.iter().map(|patch| patch.sha256).collect();

@@ -18,6 +18,7 @@ use super::view::run::{RunPage, RunPart, RunView};
 use super::visitor::{Trouble, Visitor, show};
 use super::{Web, headers, session};
 use crate::api::Problem;
+use crate::api::attestation::attested;
 use crate::api::extract::{RunPath, no_such_run};
 use crate::catalog::load::load;
 use crate::id::{CellId, Digest, Name, RunId};
@@ -28,6 +29,7 @@ use crate::lab::gate::Gate;
 use crate::lab::history::History;
 use crate::lab::patches::StoredPatch;
 use crate::plan::Request;
+use crate::report::statement::MEDIA_TYPE;
 use crate::report::{self, Format, Source, files};
 use crate::verdict::gate::{Decision, Records};
 use crate::verdict::judge::judge;
@@ -127,6 +129,10 @@ pub async fn report(
 ) -> Result<Response, Trouble> {
     page!(visitor, {
         let state = web.state(part(&run, "run")?).await?;
+        if format == "attestation" {
+            let name = format!("{}-{}.intoto.jsonl", state.plan.patch.manifest.id, state.run);
+            return Ok(handed_out(attested(&web.service, state).await?.into_bytes(), MEDIA_TYPE, Some(name)));
+        }
         let (format, ending) = match format.as_str() {
             "html" => (Format::Html, "html"),
             "junit" => (Format::Junit, "xml"),
@@ -245,21 +251,21 @@ pub async fn launch(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(quer
             }
         }
         let key = session::secret().map_err(Problem::fault)?;
-        let desk = web.service.desk.clone();
+        let (desk, listing) = (web.service.desk.clone(), web.service.decisions.candidates.listing().await?);
         let made = tokio::task::spawn_blocking(move || {
             let loading = load(&desk.folder);
             let told = loading.diagnostics.iter().filter(|one| one.is_error()).map(|one| report::printable(&one.to_string())).collect();
-            let store = desk.patches()?;
-            let listing = store.listing();
             let candidates: Vec<_> =
                 listing.candidates.iter().rev().map(|one| (one.sha256, &one.manifest.id, one.manifest.title.as_str())).collect();
             let Some(catalog) = loading.catalog else { return Ok(LaunchView::nothing(told)) };
             let mut view = LaunchView::of(&catalog, &candidates, Some(&patch), &wanted, keep);
             if !patch.is_empty() {
-                let planned = store
-                    .get(&patch)
-                    .map_err(|unknown| unknown.problem.clone())
-                    .and_then(|stored| desk.plan(stored, &wanted).map_err(|error| error.to_string()));
+                let store = desk.patches()?;
+                let stored = match patch.parse().ok().and_then(|sha256| store.find(sha256)) {
+                    Some(stored) => Ok(stored),
+                    None => store.get(&patch).map_err(|unknown| unknown.problem.clone()),
+                };
+                let planned = stored.and_then(|stored| desk.plan_by(catalog, stored, &wanted).map_err(|error| error.to_string()));
                 match planned {
                     Ok(planned) => {
                         let time = history.plan(&planned.plan.cells, slots(None, &planned.plan));

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use patchlab::id::Name;
-use patchlab::journal::{Journal, Record};
+use patchlab::journal::{Event, Journal, Record};
 use patchlab::verdict::gate::Rejection;
 
-use super::server::{Lab, POLICY, Server};
+use super::server::{Lab, POLICY, Server, one_cell};
 
 const PAGES: [&str; 8] =
     ["/", "/runs", "/patches", "/approvals", "/waivers", "/lab", "/launch", "/runs/01a20168-5e49-7615-ac41-017ca710af21"];
@@ -283,6 +283,65 @@ fn a_run_is_launched_followed_and_looked_into() {
     assert_eq!(late.status, 303);
     assert!(browser.get(&run).body.contains("had ended before"));
     assert_eq!(browser.get(&format!("{run}/part")).status, 200);
+}
+
+#[test]
+fn kept_machines_are_let_go_by_page_by_program_and_by_command() {
+    let scenario = "[[step]]\non = { case = \"web-server/large-file\" }\nwhen = { side = \"after\" }\nends = { exit = 1 }\n";
+    let lab = Lab::new().scenario(scenario);
+    let (engineer, viewer) = (lab.token("engineer"), lab.token("viewer"));
+    let server = lab.serve(&[]);
+    let runs = ["virtio-bios", "virtio-uefi", "virtio-bios"].map(|hardware| {
+        let mut body = one_cell();
+        (body["hardware"], body["keep-failed"]) = (serde_json::json!([hardware]), true.into());
+        let launched = server.post("/api/v1/runs", &engineer, &[], &body);
+        assert_eq!(launched.status, 202, "{launched:?}");
+        let run = launched.json()["run"].as_str().expect("a run").to_owned();
+        assert_eq!(server.ended(&run, &viewer)["verdict"], "fail");
+        run
+    });
+    let machines = |run: &str| server.get(&format!("/api/v1/runs/{run}"), &viewer).json()["kept"].as_array().expect("machines").clone();
+    let [first, second, third] = &runs;
+    let machine = machines(first)[0].as_str().expect("a name").to_owned();
+    let mut browser = Browser::signed_in(&server, &engineer);
+    let place = format!("/runs/{first}/release");
+    assert!(browser.get("/lab").body.contains(&machine) && browser.get("/lab").body.contains(&place));
+    let mut other = Browser::signed_in(&server, &viewer);
+    let seen = other.get("/lab").body;
+    assert!(seen.contains(&machine) && !seen.contains(&place), "who may not let it go is offered nothing: {seen}");
+    assert_eq!(other.send(&place, &[]).status, 403);
+    assert_eq!(browser.post(&place, &[("csrf", "x")]).status, 403, "no form of this session");
+    let count = machines(first).len();
+    assert!(count > 0, "nothing was let go");
+    let gone = browser.send(&place, &[]);
+    assert_eq!((gone.status, gone.header("location")), (303, "/lab#kept"));
+    let page = browser.get("/lab").body;
+    assert!(page.contains(&format!("{count} machines let go.")) && !page.contains(&machine), "{page}");
+    assert!(machines(first).is_empty());
+    let kept = machines(second);
+    let released = server.post(&format!("/api/v1/runs/{second}/release"), &engineer, &[], &serde_json::json!({}));
+    assert_eq!((released.status, released.json()["released"].as_array()), (200, Some(&kept)), "{released:?}");
+    let again = server.post(&format!("/api/v1/runs/{second}/release"), &engineer, &[], &serde_json::json!({}));
+    assert_eq!((again.status, again.json()["released"].as_array().map(Vec::len)), (200, Some(0)), "{again:?}");
+    let told = server.lab().patchlab(&["release", third], Some(&engineer));
+    assert!(told.status.success() && String::from_utf8_lossy(&told.stdout).starts_with("released patchlab-"), "{told:?}");
+    // Who did it is on record, and what a run found is taken away signed.
+    let signed = browser.get(&format!("/runs/{first}/report/attestation"));
+    assert!(signed.header("content-disposition").ends_with(".intoto.jsonl\"") && signed.body.contains("\"payloadType\""), "{signed:?}");
+    let (lab, _, _) = server.end(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(String::from_utf8_lossy(&lab.patchlab(&["gc"], None).stdout), "nothing is left over\n");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let journal = Journal::open(&lab.state.path().join("journal.sqlite")).await.expect("a journal");
+        for run in &runs {
+            let entries = journal.entries(run.parse().expect("an id")).await.expect("entries");
+            let by = entries.iter().rev().find_map(|entry| match &entry.event {
+                Event::MachineReleased { by, .. } => by.clone(),
+                _ => None,
+            });
+            assert_eq!(by.as_deref(), Some("engineer"));
+        }
+    });
 }
 
 #[test]

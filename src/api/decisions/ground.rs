@@ -17,7 +17,7 @@ use crate::catalog::diagnostic::Diagnostic;
 use crate::catalog::load::load;
 use crate::id::{Digest, Name};
 use crate::lab::desk::Desk;
-use crate::lab::patches::PatchStore;
+use crate::lab::patches::{Listing, PatchStore};
 use crate::plan::{PlannedPatch, SealedImage};
 
 /// Candidates that are remembered.
@@ -120,6 +120,7 @@ pub struct Candidates {
 /// What the store holds.
 #[derive(Default)]
 struct Known {
+    listing: Arc<Listing>,
     ids: HashMap<String, Vec<Digest>>,
     all: BTreeSet<Digest>,
 }
@@ -178,6 +179,14 @@ impl Candidates {
         Ok(planned)
     }
 
+    /// Everything in the store, as it was when a candidate came in or went last.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub async fn listing(&self) -> Result<Arc<Listing>, Problem> {
+        Ok(self.all().await?.listing.clone())
+    }
+
     async fn all(&self) -> Result<Arc<Known>, Problem> {
         let now = Stamp::of(&self.folder.join("patches"));
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -189,8 +198,8 @@ impl Candidates {
         let folder = self.folder.clone();
         let listing = tokio::task::spawn_blocking(move || PatchStore::open(&folder).map(|store| store.listing()));
         let listing = listing.await.map_err(Problem::fault)?.map_err(Problem::fault)?;
-        let mut all = Known::default();
-        for one in listing.candidates {
+        let mut all = Known { listing: Arc::new(listing), ..Known::default() };
+        for one in &all.listing.candidates {
             all.ids.entry(one.manifest.id.to_string()).or_default().push(one.sha256);
             all.all.insert(one.sha256);
         }

@@ -175,7 +175,11 @@ impl Desk {
 
     /// The plan for a candidate.
     pub fn plan(&self, patch: StoredPatch, request: &Request) -> Result<Planned, DeskError> {
-        let catalog = self.catalog()?;
+        self.plan_by(self.catalog()?, patch, request)
+    }
+
+    /// The plan for a candidate by this catalog.
+    pub fn plan_by(&self, catalog: Catalog, patch: StoredPatch, request: &Request) -> Result<Planned, DeskError> {
         let plan = plan(request, &catalog, &self.sealed(&catalog)?, &patch.planned())
             .map_err(|problems| DeskError::asked(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
         Ok(Planned { plan, patch, catalog })

@@ -64,6 +64,8 @@ pub struct Queue {
     workers: Option<u16>,
     inner: Mutex<Inner>,
     wake: Notify,
+    /// One at a time lets machines go.
+    releasing: tokio::sync::Mutex<()>,
     stopping: watch::Sender<bool>,
     activity: broadcast::Sender<Activity>,
 }
@@ -92,7 +94,7 @@ impl Queue {
         }
         let inner = Mutex::new(Inner { waiting, wishes, ..Inner::default() });
         let (stopping, activity) = (watch::channel(false).0, broadcast::channel(1024).0);
-        Ok(Self { desk, journal, workers, inner, wake: Notify::new(), stopping, activity })
+        Ok(Self { desk, journal, workers, inner, wake: Notify::new(), releasing: tokio::sync::Mutex::default(), stopping, activity })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -170,6 +172,24 @@ impl Queue {
                 Ok(CallOff::Ended)
             }
         }
+    }
+
+    /// Lets the machines go that a run keeps, whatever else is being worked on, and returns them.
+    ///
+    /// # Errors
+    /// When a machine can't be removed, or the journal can't be written.
+    pub async fn release(self: &Arc<Self>, run: RunId, by: &str) -> Result<Vec<String>, DeskError> {
+        let _one_at_a_time = self.releasing.lock().await;
+        if self.journal.state(run).await?.is_none_or(|state| state.kept.is_empty()) {
+            return Ok(Vec::new());
+        }
+        let by = by.to_owned();
+        self.perform(move |queue| async move {
+            let never = watch::channel(false).1;
+            let lab = queue.desk.lab_with(queue.journal.clone(), Settings::default(), queue.activity.clone(), never).await?;
+            queue.desk.release(&lab, run, &by).await
+        })
+        .await
     }
 
     /// Works until it is stopped.
@@ -262,9 +282,10 @@ impl Queue {
     }
 
     /// Does something where the machines' time goes by.
-    async fn perform<F>(self: &Arc<Self>, what: impl FnOnce(Arc<Self>) -> F + Send + 'static) -> Result<(), DeskError>
+    async fn perform<T, F>(self: &Arc<Self>, what: impl FnOnce(Arc<Self>) -> F + Send + 'static) -> Result<T, DeskError>
     where
-        F: Future<Output = Result<(), DeskError>> + Send,
+        T: Send + 'static,
+        F: Future<Output = Result<T, DeskError>> + Send,
     {
         let (tell, told) = oneshot::channel();
         let queue = self.clone();

@@ -79,6 +79,17 @@ impl Desk {
         Ok(())
     }
 
+    /// Lets the machines go that a run keeps, and returns them.
+    pub async fn release(&self, lab: &Lab, run: RunId, by: &str) -> Result<Vec<String>, DeskError> {
+        let kept = lab.journal.state(run).await?.map(|state| state.kept).unwrap_or_default();
+        for machine in &kept {
+            lab.hypervisor.destroy(machine).await?;
+            let event = Event::MachineReleased { machine: machine.clone(), by: Some(by.to_owned()) };
+            lab.journal.append(run, lab.clock.now(), event).await?;
+        }
+        Ok(kept)
+    }
+
     /// The newest ended run of this very plan with a verdict that speaks for or against the patch.
     pub async fn earlier(&self, journal: &Journal, plan: &Plan) -> Result<Option<RunState>, DeskError> {
         // Another patchlab may check more, and another hypervisor give other machines.

@@ -19,7 +19,7 @@ pub struct LabPage {
     pub trouble: Option<String>,
     pub under_way: Vec<RunLine>,
     pub queued: Vec<RunLine>,
-    pub kept: Vec<KeptMachine>,
+    pub kept: Vec<KeptRun>,
     pub as_of: String,
 }
 
@@ -40,15 +40,21 @@ pub struct Gauge {
     pub told: String,
 }
 
-/// A machine that was left for a person to look at.
+/// A run whose machines were left for a person to look at.
+pub struct KeptRun {
+    pub run: String,
+    pub patch: String,
+    /// Who launched it.
+    pub by: String,
+    pub machines: Vec<KeptMachine>,
+    pub release: String,
+}
+
 pub struct KeptMachine {
     pub machine: String,
     pub cell: String,
-    pub run: String,
-    pub by: String,
     pub until: String,
     pub look: String,
-    pub release: String,
 }
 
 impl HostCard {
@@ -82,10 +88,19 @@ fn gib(bytes: u64) -> String {
     format!("{}.{} GiB", tenths / 10, tenths % 10)
 }
 
-/// Every machine that one of these runs keeps.
-pub fn kept(runs: &[RunState], now: Timestamp) -> Vec<KeptMachine> {
-    let of = |run: &RunState| run.kept.iter().map(|machine| kept_machine(run, machine, now)).collect::<Vec<_>>();
-    runs.iter().flat_map(of).collect()
+/// Those of these runs that keep machines. One whose time is over is kept no more: it is anybody's to remove.
+pub fn kept(runs: &[RunState], now: Timestamp) -> Vec<KeptRun> {
+    let of = |run: &RunState| {
+        let lasts = |machine: &&String| run.leases.get(*machine).is_none_or(|until| now < *until);
+        KeptRun {
+            run: run.run.to_string(),
+            patch: run.plan.patch.manifest.id.to_string(),
+            by: text::one_line(&run.by, 80),
+            machines: run.kept.iter().filter(lasts).map(|machine| kept_machine(run, machine, now)).collect(),
+            release: format!("patchlab release {}", run.run),
+        }
+    };
+    runs.iter().map(of).filter(|run| !run.machines.is_empty()).collect()
 }
 
 fn kept_machine(run: &RunState, machine: &str, now: Timestamp) -> KeptMachine {
@@ -96,10 +111,7 @@ fn kept_machine(run: &RunState, machine: &str, now: Timestamp) -> KeptMachine {
     KeptMachine {
         machine: text::one_line(machine, 80),
         cell: cells.map(|cell| cell.id.to_string()).next().unwrap_or_default(),
-        run: run.run.to_string(),
-        by: text::one_line(&run.by, 80),
         until: run.leases.get(machine).map(|at| moment(now, *at)).unwrap_or_default(),
         look: format!("patchlab shell {} {}", run.run, text::one_line(machine, 80)),
-        release: format!("patchlab release {}", run.run),
     }
 }

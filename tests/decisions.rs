@@ -19,7 +19,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use labs::{NO_APPROVAL, POLICY, SECRET, hook, lab};
 use nix::sys::signal::Signal;
-use receiver::{Manner, Receiver};
+use receiver::{Authority, Manner, Receiver};
 use serde_json::{Value, json};
 use server::{Answer, IN_REAL_TIME, Lab, Server};
 

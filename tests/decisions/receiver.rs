@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::mpsc::{Receiver as Channel, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 /// What is done with a delivery.
 #[derive(Clone, Copy, Debug)]
@@ -46,18 +49,60 @@ pub struct Receiver {
     manners: Arc<Mutex<Vec<Manner>>>,
 }
 
+/// An authority of one's own: who it certifies.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub pem: String,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut about = CertificateParams::new(Vec::new()).expect("a certificate");
+        about.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let pem = about.self_signed(&key).expect("signed").pem();
+        Self { issuer: Issuer::new(about, key), pem }
+    }
+
+    /// What somebody of this name speaks TLS by.
+    fn certify(&self, name: &str) -> rustls::ServerConfig {
+        let key = KeyPair::generate().expect("a key");
+        let certificate = CertificateParams::new(vec![name.to_owned()]).expect("a name").signed_by(&key, &self.issuer).expect("signed");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+        let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+        config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).expect("they belong together")
+    }
+}
+
 impl Receiver {
     /// Behaves in these manners one after the other, and well from then on.
     pub fn new(manners: &[Manner]) -> Self {
+        Self::open(manners, None)
+    }
+
+    /// The same under TLS, with a certificate for this name.
+    pub fn secure(authority: &Authority, name: &str) -> Self {
+        Self::open(&[], Some(Arc::new(authority.certify(name))))
+    }
+
+    fn open(manners: &[Manner], tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}/hook", listener.local_addr().expect("an address"));
         let (tell, deliveries) = channel();
         let manners = Arc::new(Mutex::new(manners.iter().rev().copied().collect::<Vec<_>>()));
         let next = manners.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (tell, next) = (tell.clone(), next.clone());
-                std::thread::spawn(move || one(stream.expect("a connection"), &tell, &next));
+                let (tell, next, tls, stream) = (tell.clone(), next.clone(), tls.clone(), stream.expect("a connection"));
+                std::thread::spawn(move || match tls {
+                    None => one(stream, &tell, &next),
+                    Some(tls) => {
+                        let talk = rustls::ServerConnection::new(tls).expect("a configuration");
+                        one(rustls::StreamOwned::new(talk, stream), &tell, &next);
+                    }
+                });
             }
         });
         Self { url, deliveries, manners }
@@ -78,10 +123,13 @@ impl Receiver {
     }
 }
 
-fn one(stream: TcpStream, tell: &Sender<Delivery>, manners: &Mutex<Vec<Manner>>) {
-    let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
+fn one(stream: impl Read + Write, tell: &Sender<Delivery>, manners: &Mutex<Vec<Manner>>) {
+    let mut reader = BufReader::new(stream);
     let mut line = String::new();
-    reader.read_line(&mut line).expect("a request");
+    // Whoever does not trust the certificate says nothing.
+    if reader.read_line(&mut line).is_err() {
+        return;
+    }
     let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
     let mut headers = BTreeMap::new();
     loop {
@@ -108,6 +156,6 @@ fn one(stream: TcpStream, tell: &Sender<Delivery>, manners: &Mutex<Vec<Manner>>)
             String::new()
         }
     };
-    let mut stream = stream;
-    let _ = stream.write_all(text.as_bytes());
+    let _ = reader.get_mut().write_all(text.as_bytes());
+    let _ = reader.get_mut().flush();
 }

@@ -56,6 +56,36 @@ fn final_decisions_are_told_until_somebody_has_heard() {
 }
 
 #[test]
+fn over_tls_only_who_is_certified_is_told() {
+    let (own, foreign) = (Authority::new(), Authority::new());
+    let good = Receiver::secure(&own, "127.0.0.1");
+    let (stranger, misnamed) = (Receiver::secure(&foreign, "127.0.0.1"), Receiver::secure(&own, "pipeline.example"));
+    let trust = "certificate-file = \"ca.pem\"";
+    let settings = hook("good", &good, trust) + &hook("stranger", &stranger, trust) + &hook("misnamed", &misnamed, trust);
+    // The public authorities know nothing of this one.
+    let settings = settings + &hook("public", &good, "");
+    let lab = lab(&POLICY.replace(NO_APPROVAL, ""), &settings);
+    std::fs::write(lab.state.path().join("ca.pem"), &own.pem).expect("written");
+    let engineer = lab.token("engineer");
+    let server = lab.serve(&[]);
+    run(&server, &engineer);
+    let told = good.next();
+    signed(&told);
+    assert_eq!(told.json()["data"]["status"], "approved");
+    let end = Instant::now() + Duration::from_secs(60);
+    for name in ["stranger", "misnamed", "public"] {
+        let failed = format!("patchlab_webhook_deliveries_total{{webhook=\"{name}\",outcome=\"failed\"}} ");
+        while !server.get("/metrics", &engineer).text.contains(&failed) {
+            assert!(Instant::now() < end, "{name} is never tried");
+        }
+        assert_eq!(metric(&server, &engineer, &format!("patchlab_webhook_messages{{webhook=\"{name}\",state=\"waiting\"}} ")), 1);
+    }
+    for receiver in [&good, &stranger, &misnamed] {
+        receiver.nothing_for(Duration::ZERO);
+    }
+}
+
+#[test]
 fn what_was_decided_is_told_though_the_server_was_killed() {
     let receiver = Receiver::new(&[Manner::Close, Manner::Hang]);
     let lab = lab(&POLICY.replace(NO_APPROVAL, ""), &hook("pipeline", &receiver, "timeout = \"60s\""));

@@ -32,7 +32,8 @@ pub enum Form {
 impl Form {
     /// The form that somebody who accepts this can read.
     pub fn accepted(accept: &str) -> Self {
-        let named = |kind: &str| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/openmetrics-text"));
+        let named =
+            |kind: &str| kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/openmetrics-text"));
         if accept.split(',').any(named) { Self::OpenMetrics } else { Self::Plain }
     }
 
@@ -186,8 +187,7 @@ impl Metrics {
 
 /// OpenMetrics in the older form, which calls a counter by the name of its samples, and knows neither units nor an end.
 fn plain(text: &str) -> String {
-    let counters: BTreeSet<&str> =
-        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let counters: BTreeSet<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
     let mut plain = String::with_capacity(text.len());
     for line in text.lines() {
         let mut words = line.splitn(4, ' ');

@@ -486,11 +486,7 @@ pub struct Released {
 #[utoipa::path(post, path = "/api/v1/runs/{run}/release", tag = "runs",
     params(("run" = String, Path, description = "a run id", format = Uuid)),
     responses((status = 200, description = "they are gone", body = Released), Conflicts))]
-pub async fn release(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    RunPath(run): RunPath,
-) -> Result<axum::Json<Released>, Problem> {
+pub async fn release(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<axum::Json<Released>, Problem> {
     caller.require(Role::Engineer)?;
     found(&service, run).await?;
     let released = service.queue.release(run, caller.name.as_str()).await?;

@@ -13,7 +13,9 @@ pub async fn audit(context: &Context, verb: &AuditVerb) -> Result<Exit, Failure>
     let AuditVerb::Verify(answer) = verb;
     let (told, exit) = match context.journal().await?.verify().await {
         Ok(Chain { entries, last }) => match answer.format {
-            Format::Human => (format!("the journal's {entries} entries are as they were written; the last has the hash {last}\n"), Exit::Pass),
+            Format::Human => {
+                (format!("the journal's {entries} entries are as they were written; the last has the hash {last}\n"), Exit::Pass)
+            }
             Format::Json => (format!("{:#}\n", json!({ "verified": true, "entries": entries, "last": last })), Exit::Pass),
         },
         Err(JournalError::Altered { seq, found, .. }) if answer.format == Format::Json => {

@@ -29,12 +29,7 @@ pub async fn runs(context: &Context, answer: &Answer) -> Result<Exit, Failure> {
             let mut text = String::new();
             for (row, verdict) in rows {
                 let planned = row.planned.strftime("%Y-%m-%d %H:%M").to_string();
-                text += &format!(
-                    "{}  {planned}  {verdict:12}  {:2} cells  {}\n",
-                    row.run,
-                    row.cells,
-                    row.patch_id
-                );
+                text += &format!("{}  {planned}  {verdict:12}  {:2} cells  {}\n", row.run, row.cells, row.patch_id);
             }
             print(&text)?;
         }

@@ -41,8 +41,7 @@ const SCHEMA: &str = "
 ";
 
 /// What is made anew with every version.
-const FORGET: &str =
-    "drop table if exists projected; drop table if exists runs; drop table if exists kept; drop table if exists records";
+const FORGET: &str = "drop table if exists projected; drop table if exists runs; drop table if exists kept; drop table if exists records";
 
 /// How the events begin that a decision may change with. An event's tag is written first.
 const TELLING: [&str; 4] = ["run-planned", "cell-ended", "run-ended", "recorded"];
@@ -91,8 +90,7 @@ pub struct RunFilter {
 }
 
 impl RunFilter {
-    pub const ALL: Self =
-        Self { run: None, patch: None, named: None, plan: None, customer: None, by: None, ended: None, verdict: None };
+    pub const ALL: Self = Self { run: None, patch: None, named: None, plan: None, customer: None, by: None, ended: None, verdict: None };
     /// Those that have not ended.
     pub const OPEN: Self = Self { ended: Some(false), ..Self::ALL };
 }
@@ -230,8 +228,10 @@ impl Afresh {
     }
 
     pub(super) async fn take(&mut self, entry: &Entry) -> Result<(), sqlx::Error> {
-        let is_listed =
-            matches!(entry.event, Event::RunPlanned { .. } | Event::PassEnded { kept: true, .. } | Event::RunEnded { .. } | Event::Recorded { .. });
+        let is_listed = matches!(
+            entry.event,
+            Event::RunPlanned { .. } | Event::PassEnded { kept: true, .. } | Event::RunEnded { .. } | Event::Recorded { .. }
+        );
         if is_listed { apply(&mut self.lists, entry).await } else { Ok(()) }
     }
 

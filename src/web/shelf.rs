@@ -67,7 +67,6 @@ impl Shelf {
         }
         Ok(approvable)
     }
-
 }
 
 /// People who can't approve the last decision: they launched a run that it rests on, or have approved it.

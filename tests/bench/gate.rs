@@ -129,7 +129,8 @@ async fn measure() -> ExitCode {
     say(format!("gate-memory {memory:.0} MB, less than {MOST:.0} MB"), memory < MOST);
     say(format!("gate-made {made} decisions made anew while nothing changed, at most 0"), made == 0);
     let slowest = slowest_page(folder.path(), server.address, &asked).await;
-    let text = format!("gate-pages {:.1} ms for the slowest, {}, less than {:.0} ms", millis(slowest.median), slowest.page, millis(LONGEST_PAGE));
+    let text =
+        format!("gate-pages {:.1} ms for the slowest, {}, less than {:.0} ms", millis(slowest.median), slowest.page, millis(LONGEST_PAGE));
     say(text, slowest.median < LONGEST_PAGE);
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use self::schema::{ReasonText, is_blank};
 pub use self::schema::{ActReport, Said};
+use self::schema::{ReasonText, is_blank};
 use super::decisions::board::Key;
 use super::ledger::Answered;
 use super::problem::Problem;

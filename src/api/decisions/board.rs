@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::ground::{Candidates, Ground, Grounds};
 use super::row::Row;
-use super::stamp::Stamp;
+use super::stamp::{Stamp, Watched};
 use crate::api::Problem;
 use crate::id::{Digest, Name};
 use crate::journal::news::{About, News};
@@ -87,6 +87,8 @@ pub struct Board {
     pub grounds: Grounds,
     pub candidates: Candidates,
     pub counts: Counts,
+    /// The file that every commit writes to.
+    commits: Watched,
     inner: Mutex<Inner>,
     reading: tokio::sync::Mutex<()>,
     lanes: [tokio::sync::Mutex<()>; LANES],
@@ -132,6 +134,7 @@ impl Board {
             grounds: Grounds::default(),
             candidates: Candidates::of(&desk),
             counts: Counts::default(),
+            commits: Watched::new(&journal.commits()),
             inner: Mutex::new(inner),
             reading: tokio::sync::Mutex::default(),
             lanes: Default::default(),
@@ -144,6 +147,12 @@ impl Board {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at its files by their names again.
+    pub(super) fn look_again(&self) {
+        self.commits.again();
+        self.candidates.folder.again();
     }
 
     /// Turns to another number whenever a decision becomes another.
@@ -187,8 +196,7 @@ impl Board {
     /// # Errors
     /// When the journal can't be read.
     pub async fn sync(&self) -> Result<(), JournalError> {
-        let file = self.journal.commits();
-        let unchanged = || self.inner().stamp.is_some_and(|known| Stamp::of(&file) == Some(known));
+        let unchanged = || self.inner().stamp.is_some_and(|known| self.commits.stamp() == Some(known));
         if unchanged() {
             return Ok(());
         }
@@ -197,7 +205,7 @@ impl Board {
             return Ok(());
         }
         // First the stamp, then the reading: what is written between is read twice rather than never.
-        let stamp = Stamp::of(&file).and_then(Stamp::settled);
+        let stamp = self.commits.stamp().and_then(Stamp::settled);
         let seq = self.inner().seq;
         let (last, news) = self.journal.news_after(seq).await?;
         let mut inner = self.inner();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
 
-use super::stamp::Stamp;
+use super::stamp::{Stamp, Watched};
 use crate::api::Problem;
 use crate::catalog::Catalog;
 use crate::catalog::diagnostic::Diagnostic;
@@ -112,7 +112,8 @@ impl Grounds {
 
 /// The candidates of the store, remembered as long as its folder is not written to.
 pub struct Candidates {
-    folder: PathBuf,
+    state: PathBuf,
+    pub(super) folder: Watched,
     planned: Mutex<BTreeMap<Digest, Arc<PlannedPatch>>>,
     known: Mutex<Option<(Stamp, Arc<Known>)>>,
 }
@@ -127,7 +128,12 @@ struct Known {
 
 impl Candidates {
     pub fn of(desk: &Desk) -> Self {
-        Self { folder: desk.state.folder.clone(), planned: Mutex::default(), known: Mutex::default() }
+        Self {
+            state: desk.state.folder.clone(),
+            folder: Watched::new(&desk.state.folder.join("patches")),
+            planned: Mutex::default(),
+            known: Mutex::default(),
+        }
     }
 
     /// The candidate with this id, digest, or unique start of a digest.
@@ -188,15 +194,15 @@ impl Candidates {
     }
 
     async fn all(&self) -> Result<Arc<Known>, Problem> {
-        let now = Stamp::of(&self.folder.join("patches"));
+        let now = self.folder.stamp();
         let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((stamp, all)) = &*known()
             && Some(*stamp) == now
         {
             return Ok(all.clone());
         }
-        let folder = self.folder.clone();
-        let listing = tokio::task::spawn_blocking(move || PatchStore::open(&folder).map(|store| store.listing()));
+        let state = self.state.clone();
+        let listing = tokio::task::spawn_blocking(move || PatchStore::open(&state).map(|store| store.listing()));
         let listing = listing.await.map_err(Problem::fault)?.map_err(Problem::fault)?;
         let mut all = Known { listing: Arc::new(listing), ..Known::default() };
         for one in &all.listing.candidates {

@@ -45,7 +45,7 @@ impl Board {
             };
             match woken {
                 Woken::Catalog => self.refresh().await,
-                Woken::Time => {}
+                Woken::Time => self.look_again(),
                 Woken::Journal => {
                     tokio::time::sleep(TOGETHER).await;
                     while !matches!(entries.try_recv(), Err(TryRecvError::Empty | TryRecvError::Closed)) {}

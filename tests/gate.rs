@@ -390,3 +390,21 @@ fn many_who_ask_at_once_make_one_history() {
     assert_eq!(lab.decisions(patch).iter().map(|one| one.revision).collect::<Vec<_>>(), [1]);
     assert_eq!(lab.code(&["audit", "verify"]), 0);
 }
+
+#[test]
+fn an_audit_finds_what_was_altered_and_says_what_was_last() {
+    let lab = Lab::new(PLAIN);
+    assert_eq!(lab.gate().0, 4);
+    let audit = || {
+        let output = lab.patchlab(&["audit", "verify", "--format", "json"]);
+        (output.status.code(), serde_json::from_slice::<Value>(&output.stdout).expect("JSON"))
+    };
+    let (code, sound) = audit();
+    assert!(code == Some(0) && sound["verified"] == true && sound["entries"].as_u64() >= Some(3), "{sound}");
+    assert!(sound["last"].as_str().is_some_and(|last| last.starts_with("sha256:")), "{sound}");
+    lab.alter("drop trigger entries_stay; update entries set event = replace(event, 'virtio-bios', 'virtio-uefi') where seq = 2");
+    let (code, altered) = audit();
+    assert_eq!((code, &altered["verified"], &altered["entry"]), (Some(1), &false.into(), &2.into()), "{altered}");
+    let told = lab.patchlab(&["audit", "verify"]);
+    assert!(told.status.code() == Some(1) && told.stdout.starts_with(b"NOT VERIFIED  "), "{told:?}");
+}

@@ -56,6 +56,8 @@ pub struct PreparedSuite {
 pub enum NoPlan {
     #[error("there is no {kind} {name}; there is: {known}")]
     Unknown { kind: &'static str, name: String, known: String },
+    #[error("nothing that was chosen has the {kind} {name}; it has: {had}")]
+    Unused { kind: &'static str, name: Name, had: String },
     #[error("image {image} of build {customer}/{build} is not there yet; run: patchlab image {verb} {image}")]
     NoImage { image: Name, customer: Name, build: Name, verb: &'static str },
     #[error("nothing is left to validate{}", reasons(.excluded))]
@@ -69,11 +71,12 @@ fn reasons(excluded: &[Exclusion]) -> String {
 /// Makes the plan.
 ///
 /// # Errors
-/// All reasons at once: names that do not exist, images that are not built; or that nothing is left.
+/// All reasons at once: names that do not exist or that nothing chosen has, images that are not built; or that nothing is left.
 pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, SealedImage>, patch: &PlannedPatch) -> Result<Plan, Vec<NoPlan>> {
     let mut problems = unknown(request, catalog);
     let patch = PlannedPatch { brings: brings(patch, images), ..patch.clone() };
     let mut plan = Plan { version: VERSION, patch, cells: Vec::new(), excluded: Vec::new(), lint: Vec::new() };
+    let mut had = Had::default();
     for (customer, entry) in &catalog.customers {
         if !wanted(&request.customers, customer) {
             continue;
@@ -81,6 +84,7 @@ pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, Sealed
         let only_environments = request.builds.is_empty() && !request.environments.is_empty();
         for (name, build) in &entry.builds {
             if wanted(&request.builds, name) && !only_environments {
+                had.add(&build.hardware, &build.suites);
                 let place = Place { catalog, request, images, customer, entry, name, build };
                 place.plan(&mut plan, &mut problems);
             }
@@ -88,10 +92,17 @@ pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, Sealed
         let only_builds = request.environments.is_empty() && !request.builds.is_empty();
         for (name, environment) in &entry.environments {
             if wanted(&request.environments, name) && !only_builds {
+                for member in environment.roles.values() {
+                    let build = entry.builds.get(&member.build).map(|build| build.hardware.as_slice()).unwrap_or_default();
+                    had.add(if member.hardware.is_empty() { build } else { &member.hardware }, &environment.suites);
+                }
                 let place = Surroundings { catalog, request, images, customer, entry, name, environment };
                 place.plan(&mut plan, &mut problems);
             }
         }
+    }
+    if problems.is_empty() {
+        problems = had.unused(request);
     }
     if problems.is_empty() && plan.cells.is_empty() {
         problems.push(NoPlan::Nothing { excluded: plan.excluded.clone() });
@@ -105,6 +116,34 @@ pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, Sealed
 
 pub(super) fn wanted(list: &[Name], name: &Name) -> bool {
     list.is_empty() || list.contains(name)
+}
+
+/// What the builds and environments that were chosen have between them.
+#[derive(Default)]
+struct Had<'a> {
+    hardware: BTreeSet<&'a Name>,
+    suites: BTreeSet<&'a Name>,
+}
+
+impl<'a> Had<'a> {
+    fn add(&mut self, hardware: &'a [Name], suites: &'a [Name]) {
+        self.hardware.extend(hardware);
+        self.suites.extend(suites);
+    }
+
+    /// What was asked for in vain: a request that tries less than its words say is refused.
+    fn unused(&self, request: &Request) -> Vec<NoPlan> {
+        let kinds = [("hardware profile", &request.hardware, &self.hardware), ("suite", &request.suites, &self.suites)];
+        let unused = |(kind, asked, had): (&'static str, &Vec<Name>, &BTreeSet<&Name>)| -> Vec<NoPlan> {
+            let list = had.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            asked
+                .iter()
+                .filter(|name| !had.contains(name))
+                .map(|name| NoPlan::Unused { kind, name: name.clone(), had: list.clone() })
+                .collect()
+        };
+        kinds.into_iter().flat_map(unused).collect()
+    }
 }
 
 fn unknown(request: &Request, catalog: &Catalog) -> Vec<NoPlan> {

@@ -128,6 +128,21 @@ fn what_cannot_be_planned_is_said_all_at_once() {
 }
 
 #[test]
+fn what_nothing_chosen_has_is_not_asked_for_in_vain() {
+    let mut catalog = catalog();
+    let suite = catalog.suites.values().next().cloned().expect("a suite");
+    catalog.suites.insert(name("unused"), suite);
+    let profile = catalog.hardware.values().next().cloned().expect("a profile");
+    catalog.hardware.insert(name("spare"), profile);
+    let request = Request { hardware: names(&["bios", "spare"]), suites: names(&["suite", "unused"]), ..Request::default() };
+    let problems = plan(&request, &catalog, &sealed(None), &planned("script")).expect_err("no plan");
+    let said = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let expected = "nothing that was chosen has the hardware profile spare; it has: bios, uefi\n\
+                    nothing that was chosen has the suite unused; it has: suite";
+    assert_eq!(said, expected);
+}
+
+#[test]
 fn a_package_that_is_not_in_the_image_concerns_nobody() {
     let deb = planned("deb");
     let fits = plan(&Request::default(), &catalog(), &sealed(Some(&[("nginx", "1.0")])), &deb).expect("a plan");

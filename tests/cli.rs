@@ -77,7 +77,6 @@ fn usage_and_configuration_errors_are_2_and_say_what_to_do() {
             vec!["plan", PATCH, "--environment", "office", "--level", "nobody"],
             "there is no patch level nobody; there is: all, client, server",
         ),
-        (vec!["--hypervisor", "sim:/nonexistent", "run", PATCH], "scenario"),
         (vec!["patch", "add", empty], "patch.toml"),
         (vec!["shell", "last"], "no run"),
     ] {
@@ -85,7 +84,12 @@ fn usage_and_configuration_errors_are_2_and_say_what_to_do() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
         assert!(said.contains(word) && output.stdout.is_empty(), "{arguments:?}: {said}");
+        let stored = lab.json(&["patch", "list"]).1;
+        assert_eq!(stored, serde_json::json!([]), "{arguments:?} left a candidate in the store");
     }
+    let output = lab.patchlab(&["--hypervisor", "sim:/nonexistent", "run", PATCH]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("scenario"));
     assert_eq!(lab.run(&["runs"]), (0, "no runs yet\n".to_owned()), "nothing was half done");
 }
 

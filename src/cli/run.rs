@@ -30,7 +30,7 @@ fn make_plan(context: &Context, patch: &str, selection: &Selection) -> Result<Pl
         hardware: selection.hardware.clone(),
         suites: selection.suite.clone(),
     };
-    Ok(context.plan(context.patch(patch)?, &request)?)
+    Ok(context.plan_for(patch, &request)?)
 }
 
 /// Prints what a run would do.

@@ -146,7 +146,8 @@ impl<'a> Had<'a> {
     }
 }
 
-fn unknown(request: &Request, catalog: &Catalog) -> Vec<NoPlan> {
+/// What a request names and the catalog has not, which can be told before there is a candidate.
+pub fn unknown(request: &Request, catalog: &Catalog) -> Vec<NoPlan> {
     let builds: BTreeSet<&Name> = catalog.customers.values().flat_map(|entry| entry.builds.keys()).collect();
     let environments: BTreeSet<&Name> = catalog.customers.values().flat_map(|entry| entry.environments.keys()).collect();
     let kinds: [(&'static str, &[Name], Vec<&Name>); 5] = [

@@ -12,7 +12,7 @@ pub mod lint;
 pub mod pairwise;
 pub mod required;
 
-pub use build::{NoPlan, PreparedSuite, Request, SealedImage, plan};
+pub use build::{NoPlan, PreparedSuite, Request, SealedImage, plan, unknown};
 pub use required::required;
 
 use std::collections::BTreeMap;

@@ -35,7 +35,7 @@ use crate::hypervisor::Hypervisor;
 use crate::id::{Digest, Name, RunId};
 use crate::journal::projection::RunFilter;
 use crate::journal::{Journal, RunState};
-use crate::plan::{Plan, PlannedPatch, PreparedSuite, Request, SealedImage, plan};
+use crate::plan::{NoPlan, Plan, PlannedPatch, PreparedSuite, Request, SealedImage, plan, unknown};
 
 /// Runs from which the usual times are learnt.
 const REMEMBERED: u32 = 50;
@@ -84,6 +84,10 @@ pub struct Planned {
     pub plan: Plan,
     pub patch: StoredPatch,
     pub catalog: Catalog,
+}
+
+fn no_plan(problems: &[NoPlan]) -> DeskError {
+    DeskError::asked(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
 impl Desk {
@@ -173,6 +177,15 @@ impl Desk {
         Ok(stored)
     }
 
+    /// The plan for the candidate that PATCH names. A folder is added to the store only if the catalog knows what is asked for.
+    pub fn plan_for(&self, patch: &str, request: &Request) -> Result<Planned, DeskError> {
+        let catalog = self.catalog()?;
+        match unknown(request, &catalog).as_slice() {
+            [] => self.plan_by(catalog, self.patch(patch)?, request),
+            problems => Err(no_plan(problems)),
+        }
+    }
+
     /// The plan for a candidate.
     pub fn plan(&self, patch: StoredPatch, request: &Request) -> Result<Planned, DeskError> {
         self.plan_by(self.catalog()?, patch, request)
@@ -180,8 +193,7 @@ impl Desk {
 
     /// The plan for a candidate by this catalog.
     pub fn plan_by(&self, catalog: Catalog, patch: StoredPatch, request: &Request) -> Result<Planned, DeskError> {
-        let plan = plan(request, &catalog, &self.sealed(&catalog)?, &patch.planned())
-            .map_err(|problems| DeskError::asked(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+        let plan = plan(request, &catalog, &self.sealed(&catalog)?, &patch.planned()).map_err(|problems| no_plan(&problems))?;
         Ok(Planned { plan, patch, catalog })
     }
 

@@ -2,6 +2,7 @@
 # looked at: from then on the system has to bring the network up by itself at every boot. Environment:
 #   nics     a line each: MAC ADDRESS/PREFIX
 #   hosts    lines for /etc/hosts
+#   interfaces   interfaces.awk
 device_of() {
     for device in /sys/class/net/*; do
         read -r found <"$device/address" || continue
@@ -37,26 +38,44 @@ by_networkmanager() {
 
 by_ifupdown() {
     ifdown --force "$device" >/dev/null 2>&1
-    sed -i "/^[[:space:]]*\(auto\|allow-hotplug\|iface\)[[:space:]]*$device\([[:space:]]\|\$\)/,/^\$/d" /etc/network/interfaces
     mkdir -p /etc/network/interfaces.d
+    for file in /etc/network/interfaces /etc/network/interfaces.d/*; do
+        [ -f "$file" ] || continue
+        rest=$(awk -v device="$device" "$interfaces" "$file") || return
+        printf '%s\n' "$rest" >"$file"
+    done
     printf 'auto %s\niface %s inet static\n    address %s\n' "$device" "$device" "$address" >"/etc/network/interfaces.d/patchlab-$number"
-    grep -qE '^source(-directory)? .*interfaces\.d' /etc/network/interfaces || echo 'source /etc/network/interfaces.d/*' >>/etc/network/interfaces
+    grep -qsE '^[[:space:]]*source(-directory)? .*interfaces\.d' /etc/network/interfaces || echo 'source /etc/network/interfaces.d/*' >>/etc/network/interfaces
     ifup "$device"
 }
 
-if systemctl --quiet is-active systemd-networkd.service; then
-    way=by_networkd
-elif systemctl --quiet is-active NetworkManager.service; then
-    way=by_networkmanager
-elif command -v ifup >/dev/null; then
-    way=by_ifupdown
-else
-    end $cannot "nothing keeps this system's network: expected systemd-networkd, NetworkManager or ifupdown"
-fi
+# keeps UNIT STATE: whether a service that runs has a hand on the device; STATE is what it says of it.
+keeps() { systemctl --quiet is-active "$1" && [ -n "$2" ] && [ "${2#*unmanaged}" = "$2" ]; }
+
+# way: what keeps this device, or else what could.
+find_way() {
+    if keeps systemd-networkd.service "$(networkctl --no-legend list "$device" 2>/dev/null)"; then
+        way=by_networkd
+    elif keeps NetworkManager.service "$(nmcli --get-values GENERAL.STATE device show "$device" 2>/dev/null)"; then
+        way=by_networkmanager
+    elif command -v ifup >/dev/null &&
+        grep -qsE "^[[:space:]]*iface[[:space:]]+$device([[:space:]]|\$)" /etc/network/interfaces /etc/network/interfaces.d/*; then
+        way=by_ifupdown
+    elif systemctl --quiet is-active systemd-networkd.service; then
+        way=by_networkd
+    elif systemctl --quiet is-active NetworkManager.service; then
+        way=by_networkmanager
+    elif command -v ifup >/dev/null; then
+        way=by_ifupdown
+    else
+        end $cannot "nothing keeps this system's network: expected systemd-networkd, NetworkManager or ifupdown"
+    fi
+}
 number=0
 while read -r mac address; do
     device_of "$mac" || end $cannot "there is no network device with the address $mac"
-    $way || end $cannot "could not give $device the address $address ($way)"
+    find_way
+    $way </dev/null || end $cannot "could not give $device the address $address ($way)"
     number=$((number + 1))
 done <<END
 $nics

@@ -66,6 +66,9 @@ impl CellRunner {
             let at = CaseAt { suite: suite.name.clone(), case: case.name.clone(), point };
             let mut scene = Scene { timeline: Timeline::begin(at, &self.lab.clock), outcome: None };
             played = self.play_case(&suite, case, stage, &mut scene).await;
+            if let Err(Stop::Trouble(trouble)) = &played {
+                scene.timeline.add(&self.lab.clock, &format!("{}/{} is cut short: {}", suite.name, case.name, trouble.message));
+            }
             scene.timeline.end(&self.lab.clock);
             scenes.push(scene);
             if played.is_err() {

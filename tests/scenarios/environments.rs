@@ -209,6 +209,7 @@ fn a_case_that_a_machine_did_not_survive_has_a_timeline_too() {
     let (path, text) = told.files.iter().find(|(path, _)| path.ends_with("timeline-of-http-page")).expect("a timeline");
     assert!(path.contains("server") && text.contains("server runs own-page.sh"), "{path}\n{text}");
     assert!(text.contains("server        [it could not be asked:"), "{text}");
+    assert!(text.contains("lab           http/page is cut short: server: the machine switched itself off"), "{text}");
 }
 
 #[test]

@@ -19,7 +19,8 @@ pub(super) fn changes<'a>(change: &Change<'_>, before: &Tree<'a>, now: &Tree<'a>
     let Files { expected, unlisted: skip, .. } = change.files;
     let mut found = Vec::new();
     let unseen = |path: &str| skip.iter().any(|root| path.strip_prefix(root.as_str()).is_some_and(|rest| rest.starts_with('/')));
-    let exempt = |path: &str| unseen(path) || expected.is_volatile(path) || (!change.strict() && expected.is_patched(path));
+    let own = |path: &str| if change.strict() { expected.is_remade(path) } else { expected.is_patched(path) };
+    let exempt = |path: &str| unseen(path) || expected.is_volatile(path) || own(path);
     for (path, old) in before {
         let difference = match now.get(path) {
             None => Some(Difference::Gone),

@@ -232,6 +232,11 @@ fn declared_changes_are_the_patchs_own_until_it_is_taken_back() {
     assert_eq!(failures(&script.results(&more)), vec![]);
     script.point = Point::Reapplied;
     assert_eq!(failures(&script.results(&more)).len(), 2, "the second time nothing may change");
+
+    let packed = ["f 600 0:0 9980431 1.0 /boot/initrd.img-6.1.0-50-amd64 => f 600 0:0 9980999 9.0 /boot/initrd.img-6.1.0-50-amd64"];
+    assert_eq!(failures(&script.results(&packed)).len(), 1, "it never said that it makes one");
+    script.patch.manifest.changes.push("/boot".to_owned());
+    assert_eq!(failures(&script.results(&packed)), vec![], "the same contents packed again");
 }
 
 #[test]

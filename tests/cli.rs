@@ -106,6 +106,17 @@ fn an_environment_has_all_its_machines_at_once_however_few_were_asked_for() {
 }
 
 #[test]
+fn the_longest_cells_are_begun_first() {
+    let lab = Lab::new();
+    let output = lab.patchlab(&["run", PATCH, "--build", "web", "--build", "desktop", "--workers", "1"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ended: Vec<&str> = said.lines().filter(|line| line.contains("ended (")).collect();
+    // The profile with UEFI asks for a second cold boot.
+    let second_boot: Vec<bool> = ended.iter().map(|line| line.contains("@virtio-uefi")).collect();
+    assert_eq!(second_boot, [true, true, false, false], "{said}");
+}
+
+#[test]
 fn every_report_is_written_whole_and_names_the_run() {
     let lab = Lab::new();
     let junit = lab.state.path().join("out.xml");

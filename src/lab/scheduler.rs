@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::runner::CellRunner;
 use super::{Lab, RunFiles};
@@ -36,30 +36,44 @@ pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<(), J
     let slots = u32::try_from(lab.settings.slots.max(1)).unwrap_or(u32::MAX);
     let free = Arc::new(Semaphore::new(slots as usize));
     let mut workers: JoinSet<Result<(), JournalError>> = JoinSet::new();
-    for cell in open {
-        let machines = u32::try_from(cell.machines.len()).unwrap_or(u32::MAX).clamp(1, slots);
-        let (lab, plan, files, free, cell) = (lab.clone(), plan.clone(), files.clone(), free.clone(), cell.clone());
-        let record: CellRecord = state.cells.get(&cell.id).cloned().unwrap_or_default();
-        workers.spawn(async move {
-            // All of the cell's machines at once, in the order of the queue. A closed semaphore does not happen: nobody closes it.
-            let Ok(_held) = free.acquire_many_owned(machines).await else { return Ok(()) };
+    let worked = async {
+        for cell in open {
+            let machines = u32::try_from(cell.machines.len()).unwrap_or(u32::MAX).clamp(1, slots);
+            // All of the cell's machines at once, and no cell before those ahead of it.
+            let held = loop {
+                tokio::select! {
+                    held = free.clone().acquire_many_owned(machines) => break held,
+                    Some(ended) = workers.join_next() => outcome(ended)?,
+                }
+            };
+            // A closed semaphore does not happen: nobody closes it.
+            let Ok(held) = held else { break };
             if *lab.cancelled.borrow() {
-                return Ok(());
+                break;
             }
-            CellRunner::new(lab, run, plan, cell, files, record).run().await
-        });
-    }
-    while let Some(ended) = workers.join_next().await {
-        let failed = match ended {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => error,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        };
+            let record: CellRecord = state.cells.get(&cell.id).cloned().unwrap_or_default();
+            let runner = CellRunner::new(lab.clone(), run, plan.clone(), cell.clone(), files.clone(), record);
+            workers.spawn(async move {
+                let _held = held;
+                runner.run().await
+            });
+        }
+        while let Some(ended) = workers.join_next().await {
+            outcome(ended)?;
+        }
+        Ok(())
+    };
+    let worked = worked.await;
+    if worked.is_err() {
         // Nothing can be recorded any more: the other workers must not go on.
         workers.shutdown().await;
-        return Err(failed);
     }
-    Ok(())
+    worked
+}
+
+/// What became of a worker; its panic goes on here.
+fn outcome(ended: Result<Result<(), JournalError>, JoinError>) -> Result<(), JournalError> {
+    ended.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 
 /// Ends a run with the verdict that its observations give.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -242,6 +243,38 @@ async fn a_machine_lives_and_leaves_nothing() {
     libvirt.destroy(name).await.expect("removed already");
     assert!(!state.join("machines").join(name).exists());
     assert_eq!(libvirt.vitals(name).await.expect_err("gone").kind, HypervisorErrorKind::NoMachine);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_firmware_and_tpm_remember_outlives_a_power_cut() {
+    let (_turn, libvirt, state) = lab().await;
+    let name = "t-memory";
+    libvirt.destroy(name).await.expect("nothing left of the last time");
+    let plain = hardware(Chipset::Q35, Firmware::UefiSecureBoot, DiskBus::Virtio, NicModel::Virtio);
+    let spec = machine(name, Hardware { tpm: Tpm::V2_0, ..plain }, &empty_image(state), None);
+    let xml = libvirt.create(&spec).await.expect("made");
+    let between = |from: &str, to: &str| xml.split_once(from).and_then(|(_, rest)| rest.split_once(to)).expect("there").0.to_owned();
+    let uuid = between("<uuid>", "</uuid>");
+    let variables = PathBuf::from(between("<nvram", "</nvram>").split_once('>').expect("an element").1);
+    libvirt.start(name).await.expect("started");
+    libvirt.power_off(name).await.expect("off");
+
+    // Another name keeps the file's number from being given to its successor.
+    let same = tempfile::tempdir_in(state).expect("a folder");
+    fs::hard_link(&variables, same.path().join("variables")).expect("a link");
+    let of_tpm = || -> Vec<PathBuf> {
+        let all = [state, Path::new("/var/lib/libvirt/swtpm")].into_iter().flat_map(files);
+        all.filter(|file| file.to_string_lossy().contains(&uuid) && file.ends_with("tpm2-00.permall")).collect()
+    };
+    let [permanent] = of_tpm().try_into().expect("one TPM's state");
+    let mark = permanent.with_file_name("mark");
+    fs::write(&mark, "").expect("written");
+    libvirt.start(name).await.expect("started again");
+    let number = |path: &Path| fs::metadata(path).expect("a file").ino();
+    let kept = (number(&variables) == number(&same.path().join("variables")), mark.exists());
+    libvirt.destroy(name).await.expect("removed");
+    assert_eq!(kept, (true, true), "variables, TPM");
+    assert_eq!((of_tpm(), mark.exists()), (vec![], false));
 }
 
 /// Kills the machine's own QEMU, known by its command line.

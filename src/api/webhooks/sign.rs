@@ -72,6 +72,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("secret");
         let write = |text: &str, mode: u32| {
+            // One that may only be read cannot be written again.
+            let _ = std::fs::remove_file(&file);
             std::fs::write(&file, text).expect("written");
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("set");
         };

@@ -18,8 +18,8 @@ UUID=$ROOT_UUID	/	ext4	errors=remount-ro	0	1
 UUID=$ESP_UUID	/boot/efi	vfat	umask=0077,nofail	0	0
 FSTAB
 
-# --- Network: whatever card the machine has; nothing waits for it.
-systemctl enable --quiet systemd-networkd.service
+# --- Network: whatever card the machine has; nothing waits for it. A recipe that masks the service has another keep its cards.
+if [ "$(systemctl is-enabled systemd-networkd.service)" != masked ]; then systemctl enable --quiet systemd-networkd.service; fi
 systemctl disable --quiet systemd-networkd-wait-online.service
 
 # --- Boot loader for BIOS, to be embedded by disk.sh. UEFI gets the signed one from its package.

@@ -5,11 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::caller::network;
-
-/// Connections at once from one address.
-const MOST: usize = 128;
-/// From this very host, where many pipelines or a proxy are behind one address.
-const MOST_LOCAL: usize = 448;
+use crate::catalog::settings::Server;
 
 /// The connections of each address.
 #[derive(Clone)]
@@ -25,15 +21,10 @@ pub struct Held {
     address: IpAddr,
 }
 
-impl Default for Crowd {
-    fn default() -> Self {
-        Self::of(MOST, MOST_LOCAL)
-    }
-}
-
 impl Crowd {
-    pub fn of(most: usize, most_local: usize) -> Self {
-        Self { held: Arc::default(), most, most_local }
+    pub fn new(limits: &Server) -> Self {
+        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        Self { held: Arc::default(), most: size(limits.connections_per_address), most_local: size(limits.connections_from_this_host) }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -74,7 +65,7 @@ mod tests {
 
     #[test]
     fn one_address_has_its_share_and_the_others_theirs() {
-        let crowd = Crowd::of(2, 3);
+        let crowd = Crowd::new(&Server { connections_per_address: 2, connections_from_this_host: 3, ..Server::default() });
         let mut held: Vec<_> = (0..2).map(|_| crowd.admit(address("192.0.2.1")).expect("room")).collect();
         assert!(crowd.admit(address("192.0.2.1")).is_none());
         assert!(crowd.admit(address("::ffff:192.0.2.1")).is_none(), "the same address");

@@ -11,12 +11,13 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use nix::sys::socket::{setsockopt, sockopt};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -27,11 +28,11 @@ use tower::ServiceExt;
 
 use super::caller::Peer;
 use super::crowd::{Crowd, Held};
-use super::problem::{self, Problem};
+use super::leftover;
+use super::problem::Problem;
+use crate::catalog::settings::Server;
 
-/// Connections at once; the others wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 512;
-/// How long one who has too many connections may take to read that.
+/// How long one who has too many connections may take to ask and to read that.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
 /// How long the head of a request may take, and how long a connection may idle between two requests.
 const HEAD_DEADLINE: Duration = Duration::from_secs(15);
@@ -58,6 +59,8 @@ pub enum ListenError {
 pub struct Door {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
+    /// Those who come when all are taken wait in the kernel's queue.
+    places: Arc<Semaphore>,
     crowd: Crowd,
     pub address: SocketAddr,
 }
@@ -65,12 +68,13 @@ pub struct Door {
 impl Door {
     /// # Errors
     /// When the address is taken, or a file can't be used.
-    pub async fn open(address: SocketAddr, identity: Option<(&Path, &Path)>) -> Result<Self, ListenError> {
+    pub async fn open(address: SocketAddr, identity: Option<(&Path, &Path)>, limits: &Server) -> Result<Self, ListenError> {
         let tls = identity.map(|(certificate, key)| acceptor(certificate, key)).transpose()?;
         let failed = |source| ListenError::Address { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, tls, crowd: Crowd::default(), address })
+        let places = usize::try_from(limits.connections).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
+        Ok(Self { listener, tls, places: Arc::new(Semaphore::new(places)), crowd: Crowd::new(limits), address })
     }
 
     pub fn is_secure(&self) -> bool {
@@ -84,11 +88,10 @@ impl Door {
 
     /// Serves until told to stop; then requests under way may end, and nobody new comes in.
     pub async fn serve(self, router: Router, mut stopping: watch::Receiver<bool>) {
-        let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
         let graceful = GracefulShutdown::new();
         loop {
             let place = tokio::select! {
-                place = places.clone().acquire_owned() => place,
+                place = self.places.clone().acquire_owned() => place,
                 _ = stopping.wait_for(|stopping| *stopping) => break,
             };
             let Ok(place) = place else { break };
@@ -106,7 +109,7 @@ impl Door {
                         tracing::warn!(%peer, "too many connections from one address");
                         // Where TLS is spoken nothing can be said before a handshake, which is what it is not to cost.
                         if self.tls.is_none() {
-                            tokio::spawn(tokio::time::timeout(REFUSAL_DEADLINE, refuse(stream, place)));
+                            tokio::spawn(refuse(stream, place));
                         }
                     }
                 },
@@ -147,21 +150,22 @@ async fn connection(
 }
 
 /// Says that there are too many connections, whatever is asked.
-async fn refuse(mut stream: TcpStream, place: OwnedSemaphorePermit) -> std::io::Result<()> {
-    let detail = "there are too many connections from this address at once; use those that there are, or come back";
-    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-connections", detail).retry_after(1);
-    let body = serde_json::to_string(&problem)?;
-    let head = format!(
-        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: {}\r\ncontent-length: {}\r\nretry-after: 1\r\nconnection: close\r\n\r\n",
-        problem::MEDIA_TYPE,
-        body.len()
-    );
-    stream.write_all((head + &body).as_bytes()).await?;
-    stream.shutdown().await?;
-    // What is closed with something unread is reset, and the answer with it.
-    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+async fn refuse(stream: TcpStream, place: OwnedSemaphorePermit) {
+    let service = hyper::service::service_fn(|request: hyper::Request<Incoming>| async {
+        // What is closed with something unread is reset, and the answer with it.
+        let (body, leftover) = leftover::lend(Body::new(request.into_body()));
+        drop(body);
+        leftover.discard().await;
+        let detail = "there are too many connections from this address at once; use those that there are, or come back";
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-connections", detail).retry_after(1);
+        Ok::<_, Infallible>(problem.into_response())
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(LARGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = tokio::time::timeout(REFUSAL_DEADLINE, connection).await;
     drop(place);
-    Ok(())
 }
 
 async fn talk(
@@ -213,7 +217,7 @@ mod tests {
     use std::time::Instant as Real;
 
     use axum::routing::post;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::Instant;
 
     use super::*;
@@ -221,7 +225,7 @@ mod tests {
 
     /// On a paused clock: it jumps to the next deadline when both ends wait.
     async fn answered(sent: &str) -> (String, Duration) {
-        let door = Door::open("127.0.0.1:0".parse().expect("an address"), None).await.expect("open");
+        let door = Door::open("127.0.0.1:0".parse().expect("an address"), None, &Server::default()).await.expect("open");
         let address = door.address;
         let router = Router::new().route("/", post(async |Json(value): Json<serde_json::Value>| value.to_string()));
         let (_stop, stopping) = watch::channel(false);
@@ -238,8 +242,8 @@ mod tests {
     #[tokio::test]
     async fn who_has_too_many_connections_is_told_so_and_gets_in_when_one_ends() {
         const ASKED: &str = "POST / HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 3\r\n\r\n[1]";
-        let mut door = Door::open("127.0.0.1:0".parse().expect("an address"), None).await.expect("open");
-        door.crowd = Crowd::of(1, 2);
+        let limits = Server { connections_from_this_host: 2, ..Server::default() };
+        let door = Door::open("127.0.0.1:0".parse().expect("an address"), None, &limits).await.expect("open");
         let address = door.address;
         let router = Router::new().route("/", post(async |Json(value): Json<serde_json::Value>| value.to_string()));
         let (_stop, stopping) = watch::channel(false);

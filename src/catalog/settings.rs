@@ -21,6 +21,9 @@ pub struct Settings {
     /// Which frozen machines are kept for later clones to go on from.
     #[serde(default)]
     pub templates: Templates,
+    /// How many may speak to the server at once.
+    #[serde(default)]
+    pub server: Server,
     #[serde(default, rename = "webhook", skip_serializing_if = "Vec::is_empty")]
     pub webhooks: Vec<Webhook>,
 }
@@ -41,6 +44,27 @@ pub struct Templates {
 impl Default for Templates {
     fn default() -> Self {
         Self { at_most: 16, size: Size::mib(8 << 10), age: Span::secs(24 * 3600) }
+    }
+}
+
+/// How many connections the server takes at once; it reads them at its start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Server {
+    /// From everywhere together; more wait to be taken.
+    #[schemars(range(min = 8, max = 16384))]
+    pub connections: u32,
+    /// From one address, which for IPv6 is a /64 network; one more is refused.
+    #[schemars(range(min = 1, max = 16384))]
+    pub connections_per_address: u32,
+    /// From the server's own host, where a proxy or many pipelines may be behind one address; one more is refused.
+    #[schemars(range(min = 1, max = 16384))]
+    pub connections_from_this_host: u32,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { connections: 512, connections_per_address: 128, connections_from_this_host: 448 }
     }
 }
 

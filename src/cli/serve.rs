@@ -13,6 +13,7 @@ use super::context::Context;
 use super::error::{Exit, Failure};
 use crate::api::listen::{Door, ListenError};
 use crate::api::{self, Service};
+use crate::catalog::settings;
 use crate::journal::Journal;
 use crate::web;
 
@@ -46,7 +47,7 @@ pub async fn serve(context: Context, verb: &Serve) -> Result<Exit, Failure> {
     let _lock = context.state.lock()?;
     let context = Arc::new(context);
     let identity = verb.certificate.as_deref().zip(verb.private_key.as_deref());
-    let door = Door::open(verb.listen, identity).await?;
+    let door = Door::open(verb.listen, identity, &settings::read(&context.folder)?.server).await?;
     let service = Arc::new(Service::open(context.clone(), verb.workers, door.is_secure()).await?);
     let watch = tokio::spawn(remember(service.clone(), service.journal.clone()));
     let worker = tokio::spawn(service.queue.clone().work());

@@ -1,6 +1,6 @@
 //! `patchlab.toml`: what holds for the lab as a whole.
 
-use patchlab::catalog::settings::{FILE, Settings, Templates, read};
+use patchlab::catalog::settings::{FILE, Server, Settings, Templates, read};
 
 use super::Lab;
 
@@ -39,5 +39,32 @@ fn what_a_lab_can_not_want_of_templates_is_told_with_its_place() {
         assert!(brief.len() == 1 && brief[0].starts_with(&format!("{FILE}:2 [{key}]")), "{line}: {brief:?}");
         assert!(said.contains(told), "{line}: no {told:?} in {said}");
         assert!(lab.load().catalog.is_none(), "{line}: nothing is done with it");
+    }
+}
+
+#[test]
+fn no_address_may_have_all_connections() {
+    let lab = Lab::good();
+    lab.write(FILE, "[server]\nconnections = 512\nconnections-per-address = 128\nconnections-from-this-host = 448\n");
+    assert_eq!(read(lab.path()).expect("no mistake"), Settings::default());
+    lab.write(FILE, "[server]\nconnections = 2000\nconnections-per-address = 1500\n");
+    let wanted = Server { connections: 2000, connections_per_address: 1500, ..Server::default() };
+    assert_eq!(read(lab.path()).expect("no mistake").server, wanted);
+    assert_eq!(lab.brief(), Vec::<String>::new());
+    for (lines, place, told) in [
+        ("connections = 7", "2 [server.connections]", "a whole number from 8 to 16384"),
+        ("connections = 16385", "2 [server.connections]", "a whole number from 8 to 16384"),
+        ("connections-per-address = 0", "2 [server.connections-per-address]", "a whole number from 1 to 16384"),
+        ("connections-from-this-host = \"all\"", "2 [server.connections-from-this-host]", "a whole number from 1 to 16384"),
+        ("connections-per-address = 512", "2 [server.connections-per-address]", "less than connections, which are 512"),
+        ("connections = 600\nconnections-from-this-host = 600", "3 [server.connections-from-this-host]", "which are 600"),
+        ("connections = 400", "1 [server.connections-from-this-host]", "found: 448"),
+        ("connections-per-adress = 3", "2 [server.connections-per-adress]", "connections-per-address"),
+    ] {
+        lab.write(FILE, format!("[server]\n{lines}\n"));
+        let (brief, said) = (lab.brief(), lab.said());
+        assert!(brief.len() == 1 && brief[0].starts_with(&format!("{FILE}:{place}")), "{lines}: {brief:?}");
+        assert!(said.contains(told), "{lines}: no {told:?} in {said}");
+        assert!(lab.load().catalog.is_none(), "{lines}: nothing is done with it");
     }
 }

@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::metrics::{Form, GateStanding};
-use super::problem::{Problem, Refusals};
+use super::problem::{Limits, Problem, Refusals};
 use super::{Caller, Role, Service};
 use crate::journal::outbox::Piles;
 
@@ -24,6 +24,7 @@ pub fn free() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
 /// Whether the process answers.
 #[utoipa::path(get, path = "/healthz", tag = "operation", security(()), responses(
     (status = 200, description = "it does", body = String, content_type = "text/plain"),
+    Limits,
 ))]
 pub async fn alive() -> &'static str {
     "ok\n"
@@ -34,6 +35,7 @@ pub async fn alive() -> &'static str {
     (status = 200, description = "they are", body = String, content_type = "text/plain"),
     (status = 503, description = "the server is stopping, or the lab can't work at the moment", body = Problem,
         content_type = "application/problem+json"),
+    Limits,
 ))]
 pub async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Problem> {
     let not_ready = |detail: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", detail).retry_after(10);

@@ -135,12 +135,28 @@ fn documented(problems: &[(u16, &str)]) -> BTreeMap<String, RefOr<utoipa::openap
     problems.iter().map(|(status, told)| (status.to_string(), RefOr::T(response(told)))).collect()
 }
 
+/// What any route may answer, whoever asks.
+pub struct Limits;
+
+impl IntoResponses for Limits {
+    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+        let mut all = documented(&[
+            (413, "the request announces a body that is too large"),
+            (429, "too many connections at once came from this address; see `Retry-After`"),
+        ]);
+        let bare = ResponseBuilder::new().description("the head of the request is too large; without a body").build();
+        all.insert("431".to_owned(), RefOr::T(bare));
+        all
+    }
+}
+
 /// What any route that wants a token may answer.
 pub struct Refusals;
 
 impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
-        documented(&[
+        let mut all = Limits::responses();
+        all.extend(documented(&[
             (400, "a header, the query or the path can't be read"),
             (401, "there is no token, or one that is unknown, revoked or expired"),
             (403, "the token's role may not do this"),
@@ -150,7 +166,8 @@ impl IntoResponses for Refusals {
             (429, "too many bad tokens, or connections at once, came from this address; see `Retry-After`"),
             (500, "the lab let the request down"),
             (503, "the server is stopping or can't work at the moment; see `Retry-After`"),
-        ])
+        ]));
+        all
     }
 }
 

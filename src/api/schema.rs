@@ -265,4 +265,17 @@ mod tests {
         }
         assert_eq!(described, 8, "the runs, and seven words to the gate");
     }
+    #[test]
+    fn every_route_says_what_anybody_may_be_answered() {
+        let document = serde_json::to_value(crate::api::document()).expect("JSON");
+        for (path, item) in document["paths"].as_object().expect("paths") {
+            let free = ["/healthz", "/readyz"].contains(&path.as_str());
+            let behind = if free { &[][..] } else { &["400", "401", "403", "404", "408", "500", "503"] };
+            for (method, operation) in item.as_object().expect("operations") {
+                let missing: Vec<_> =
+                    ["413", "429", "431"].iter().chain(behind).filter(|status| operation["responses"].get(status).is_none()).collect();
+                assert!(missing.is_empty(), "{method} {path}: {missing:?}");
+            }
+        }
+    }
 }

@@ -4,6 +4,8 @@
 mod keeper;
 #[path = "decisions/labs.rs"]
 mod labs;
+#[path = "decisions/memory.rs"]
+mod memory;
 #[path = "decisions/receiver.rs"]
 mod receiver;
 #[expect(dead_code, reason = "shared with tests/serve.rs")]

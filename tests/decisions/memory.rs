@@ -1,0 +1,70 @@
+//! What is answered while the database says nothing.
+
+use std::fs::{File, OpenOptions};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use super::*;
+
+/// The locks that every reader and writer of a SQLite file in WAL mode takes, held against all of them.
+struct Locked(File);
+
+impl Locked {
+    /// Where they are in the file that readers share (https://www.sqlite.org/walformat.html).
+    const FIRST: libc::off_t = 120;
+    const COUNT: libc::off_t = 8;
+
+    fn new(lab: &Lab) -> Self {
+        let file = OpenOptions::new().read(true).write(true).open(lab.state.path().join("journal.sqlite-shm")).expect("it is open");
+        let locked = Self(file);
+        locked.set(libc::F_WRLCK);
+        locked
+    }
+
+    fn set(&self, kind: libc::c_int) {
+        let lock = libc::flock {
+            l_type: libc::c_short::try_from(kind).expect("a kind"),
+            l_whence: libc::c_short::try_from(libc::SEEK_SET).expect("the start"),
+            l_start: Self::FIRST,
+            l_len: Self::COUNT,
+            l_pid: 0,
+        };
+        // It waits for those who read at this moment.
+        fcntl(&self.0, FcntlArg::F_SETLKW(&lock)).expect("locked");
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.set(libc::F_UNLCK);
+    }
+}
+
+#[test]
+fn what_has_not_changed_is_answered_without_the_database() {
+    let lab = lab(POLICY, "");
+    let engineer = lab.token("engineer");
+    let server = lab.serve(&[]);
+    run(&server, &engineer);
+    let known = server.get(DECISION, &engineer);
+    assert_eq!(known.json()["status"], "pending", "{known:?}");
+    let read = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let locked = Locked::new(server.lab());
+        let reading = scope.spawn(|| {
+            let answer = server.get("/api/v1/runs", &engineer);
+            read.store(true, Ordering::SeqCst);
+            answer.status
+        });
+        for _ in 0..100 {
+            assert_eq!(conditional(&server, DECISION, &engineer, &tag(&known)).status, 304);
+            let again = server.get(DECISION, &engineer);
+            assert_eq!((again.status, &again.text), (200, &known.text));
+        }
+        assert!(!read.load(Ordering::SeqCst), "what has to be read waits for the lock");
+        drop(locked);
+        assert_eq!(reading.join().expect("an answer"), 200);
+    });
+}

@@ -12,7 +12,7 @@ use super::problem::{Conflicts, Problem};
 use super::runs::found;
 use super::{Role, Service};
 use crate::journal::RunState;
-use crate::lab::{keys, policy};
+use crate::lab::policy;
 use crate::report::statement::{self, MEDIA_TYPE, Signer};
 use crate::verdict::judge::judge;
 
@@ -22,7 +22,7 @@ use crate::verdict::judge::judge;
     responses((status = 200, description = "the statements, the summary last", body = String, content_type = MEDIA_TYPE), Conflicts))]
 pub async fn attestation(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
     caller.require(Role::Viewer)?;
-    let text = attested(&service, found(&service, run).await?).await?;
+    let text = attested(&service, Arc::new(found(&service, run).await?)).await?;
     Ok(([(header::CONTENT_TYPE, MEDIA_TYPE)], text))
 }
 
@@ -30,11 +30,10 @@ pub async fn attestation(State(service): State<Arc<Service>>, caller: Caller, Ru
 ///
 /// # Errors
 /// When the run has not ended, or the lab's key can't be read.
-pub async fn attested(service: &Service, state: RunState) -> Result<String, Problem> {
+pub async fn attested(service: &Service, state: Arc<RunState>) -> Result<String, Problem> {
     let policy = policy::applied(&service.journal, &state).await?;
-    let desk = service.desk.clone();
+    let (desk, key) = (service.desk.clone(), service.signer()?);
     let attested = tokio::task::spawn_blocking(move || {
-        let key = keys::own(&desk.state.folder).map_err(Problem::fault)?;
         let signer = Signer { lab: &desk.state.lab, key: &key, policy: policy.as_ref() };
         let unfinished = |unfinished: statement::Unfinished| Problem::conflict("not-ended", unfinished.to_string());
         statement::attest(&state, &judge(&state), &signer).map_err(unfinished)

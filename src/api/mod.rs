@@ -13,6 +13,7 @@ pub mod caller;
 mod crowd;
 pub mod decisions;
 pub mod events;
+pub mod evidence;
 pub mod extract;
 pub mod health;
 pub mod ledger;
@@ -26,6 +27,7 @@ pub mod schema;
 pub mod tokens;
 pub mod webhooks;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,6 +36,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use ed25519_dalek::SigningKey;
 use tokio::sync::{Notify, Semaphore, watch};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
@@ -55,6 +58,7 @@ use crate::journal::Journal;
 use crate::lab::desk::queue::Queue;
 use crate::lab::desk::{Desk, DeskError};
 use crate::lab::evidence::EvidenceStore;
+use crate::lab::keys;
 
 /// What the handlers share.
 pub struct Service {
@@ -66,6 +70,8 @@ pub struct Service {
     pub ledger: Ledger,
     pub metrics: Metrics,
     pub guesses: Guesses,
+    /// The key that was given to sign with, instead of the lab's own.
+    pub signing_key: Option<PathBuf>,
     /// Whether it is spoken to by TLS.
     pub secure: bool,
     /// One request at a time begins a run.
@@ -79,6 +85,8 @@ pub struct Service {
     pub(crate) acting: tokio::sync::Mutex<()>,
     /// Places for those who wait for a decision.
     pub(crate) waiting: Semaphore,
+    /// Places for those who have an archive packed.
+    packing: Arc<Semaphore>,
 }
 
 impl Service {
@@ -101,6 +109,7 @@ impl Service {
             refresh: Arc::default(),
             acting: tokio::sync::Mutex::default(),
             waiting: Semaphore::new(decisions::MOST_WAITING),
+            packing: Arc::new(Semaphore::new(evidence::MOST_PACKED)),
             evidence: desk.evidence()?,
             tokens: Tokens::of(&desk.state.folder),
             metrics: Metrics::default(),
@@ -110,6 +119,7 @@ impl Service {
             journal,
             queue,
             ledger,
+            signing_key: None,
             secure,
         })
     }
@@ -118,6 +128,15 @@ impl Service {
     pub async fn keep(self: Arc<Self>) {
         let keeping = self.decisions.clone().keep(self.refresh.clone(), self.stopping());
         tokio::join!(keeping, webhooks::deliver(self));
+    }
+
+    /// What evidence is signed with.
+    fn signer(&self) -> Result<SigningKey, Problem> {
+        let key = match &self.signing_key {
+            Some(file) => keys::signing(file),
+            None => keys::own(&self.desk.state.folder),
+        };
+        key.map_err(Problem::fault)
     }
 
     /// Turns true when the server is to stop; streams end then.
@@ -151,6 +170,7 @@ fn described() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .routes(routes!(runs::html))
         .routes(routes!(runs::text))
         .routes(routes!(attestation::attestation))
+        .routes(routes!(evidence::evidence))
         .routes(routes!(runs::cancel))
         .routes(routes!(runs::release))
         .routes(routes!(events::events))

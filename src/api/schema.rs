@@ -68,6 +68,8 @@ texts! {
     DigestText => |text: ObjectBuilder| text.pattern(Some(Digest::PATTERN)).build();
     /// [`crate::id::RunId`].
     RunText => |text: ObjectBuilder| text.format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid))).build();
+    /// Bytes of no text.
+    BinaryText => |text: ObjectBuilder| text.format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary))).build();
     /// [`jiff::Timestamp`].
     TimeText => |text: ObjectBuilder| text.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))).build();
 }

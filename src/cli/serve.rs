@@ -11,6 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::args::Serve;
 use super::context::Context;
 use super::error::{Exit, Failure};
+use super::key;
 use crate::api::listen::{Door, ListenError};
 use crate::api::{self, Service};
 use crate::catalog::settings;
@@ -48,7 +49,11 @@ pub async fn serve(context: Context, verb: &Serve) -> Result<Exit, Failure> {
     let context = Arc::new(context);
     let identity = verb.certificate.as_deref().zip(verb.private_key.as_deref());
     let door = Door::open(verb.listen, identity, &settings::read(&context.folder)?.server).await?;
-    let service = Arc::new(Service::open(context.clone(), verb.workers, door.is_secure()).await?);
+    // Made at the first start, so that who verifies can be given its public half before there is anything to verify.
+    key::signing(&context, &verb.key)?;
+    let mut service = Service::open(context.clone(), verb.workers, door.is_secure()).await?;
+    service.signing_key.clone_from(&verb.key.signing_key);
+    let service = Arc::new(service);
     let watch = tokio::spawn(remember(service.clone(), service.journal.clone()));
     let worker = tokio::spawn(service.queue.clone().work());
     let keeper = tokio::spawn(service.clone().keep());

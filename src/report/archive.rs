@@ -9,16 +9,68 @@ use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
-use super::Source;
+use super::files::kept_files;
 use super::statement::key_id;
+use super::{Format, Source, human, render};
 use crate::id::{Digest, RunId};
+use crate::journal::Entry;
 
-pub const ATTESTATION: &str = "attestation.intoto.jsonl";
-pub const PUBLIC_KEY: &str = "public-key.pem";
+pub const MEDIA_TYPE: &str = "application/gzip";
+/// The file of an archive that lists what should be in it and is gone.
+pub const MISSING: &str = "MISSING.txt";
+
+const ATTESTATION: &str = "attestation.intoto.jsonl";
+const PUBLIC_KEY: &str = "public-key.pem";
 const SUMS: &str = "SHA256SUMS";
+const REPORTS: [(&str, Format); 4] =
+    [("report.json", Format::Json), ("report.html", Format::Html), ("report.md", Format::Markdown), ("junit.xml", Format::Junit)];
+
+/// What goes into an archive besides what the run itself tells.
+pub struct Contents<'a> {
+    pub attestation: &'a str,
+    pub entries: &'a [Entry],
+    pub key: &'a SigningKey,
+    /// The key's public half, as PEM.
+    pub public_key: &'a str,
+}
+
+/// What the archive of a run is called.
+pub fn file_name(run: RunId) -> String {
+    format!("patchlab-{run}.tar.gz")
+}
+
+/// Writes everything about a run, file by file. Returns which of the kept files are gone, a line each; the archive says it too.
+///
+/// # Errors
+/// When the writer does not take it.
+pub fn write(to: impl Write, source: &Source<'_>, contents: &Contents<'_>) -> io::Result<String> {
+    let Contents { attestation, entries, key, public_key } = contents;
+    let mut archive = Archive::new(to, source);
+    archive.add("README.md", readme(source, key).as_bytes())?;
+    archive.add(ATTESTATION, attestation.as_bytes())?;
+    archive.add(PUBLIC_KEY, public_key.as_bytes())?;
+    archive.add("summary.txt", human::render(source).plain().as_bytes())?;
+    for (name, format) in REPORTS {
+        archive.add(name, render(format, source).map_err(io::Error::other)?.as_bytes())?;
+    }
+    let lines = entries.iter().map(|entry| Ok(serde_json::to_string(entry)? + "\n"));
+    archive.add("journal.jsonl", lines.collect::<Result<String, serde_json::Error>>()?.as_bytes())?;
+    let mut lost = String::new();
+    for file in kept_files(source.run) {
+        match (source.evidence)(&file.sha256) {
+            Some(bytes) => archive.add(&format!("evidence/{}", file.named(&bytes)), &bytes)?,
+            None => lost += &format!("{}: gone from the store or altered ({})\n", file.path, file.sha256),
+        }
+    }
+    if !lost.is_empty() {
+        archive.add(MISSING, lost.as_bytes())?;
+    }
+    archive.finish(key)?;
+    Ok(lost)
+}
 
 /// An archive that is being written. Files are in it in the order in which they are added.
-pub struct Archive<W: Write> {
+struct Archive<W: Write> {
     tar: Builder<GzEncoder<W>>,
     folder: String,
     /// The time that every file bears, in seconds since 1970.
@@ -28,16 +80,14 @@ pub struct Archive<W: Write> {
 
 impl<W: Write> Archive<W> {
     /// All files are below a folder with the run's name.
-    pub fn new(to: W, source: &Source<'_>) -> Self {
+    fn new(to: W, source: &Source<'_>) -> Self {
         let gzip = GzBuilder::new().write(to, Compression::default());
         let at = source.run.ended.map_or(source.run.planned, |(at, _)| at);
         let folder = format!("patchlab-{}", source.run.run);
         Self { tar: Builder::new(gzip), folder, at: u64::try_from(at.as_second()).unwrap_or(0), sums: String::new() }
     }
 
-    /// # Errors
-    /// When the writer does not take it.
-    pub fn add(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
+    fn add(&mut self, path: &str, bytes: &[u8]) -> io::Result<()> {
         self.sums += &format!("{}  {path}\n", Digest::of(bytes).hex());
         self.put(path, bytes)
     }
@@ -54,10 +104,7 @@ impl<W: Write> Archive<W> {
     }
 
     /// Adds the list of digests with its signature, and ends the file.
-    ///
-    /// # Errors
-    /// When the writer does not take it.
-    pub fn finish(mut self, key: &SigningKey) -> io::Result<()> {
+    fn finish(mut self, key: &SigningKey) -> io::Result<()> {
         let sums = std::mem::take(&mut self.sums);
         self.put(SUMS, sums.as_bytes())?;
         self.put(&format!("{SUMS}.sig"), &key.sign(sums.as_bytes()).to_bytes())?;
@@ -66,7 +113,7 @@ impl<W: Write> Archive<W> {
 }
 
 /// What the archive says of itself.
-pub fn readme(source: &Source<'_>, key: &SigningKey) -> String {
+fn readme(source: &Source<'_>, key: &SigningKey) -> String {
     let run = source.run;
     let id: RunId = run.run;
     let patch = &run.plan.patch;
@@ -84,6 +131,7 @@ Patch {patch_id}, {sha256}: {verdict}. Ended {ended}. Plan {plan}.
 | `journal.jsonl` | every entry of the lab's journal about this run |
 | `evidence/` | what was kept of the machines: consoles, screens, captures, outputs, facts. The machines' own words: do not trust them |
 | `{PUBLIC_KEY}` | the key that it is signed with |
+| `{MISSING}` | only where something is not there any more: what |
 | `{SUMS}`, `{SUMS}.sig` | digests of all other files, and the signature of this list |
 
 ## Checking it

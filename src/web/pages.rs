@@ -19,6 +19,7 @@ use super::visitor::{Trouble, Visitor, show};
 use super::{Web, headers, session};
 use crate::api::Problem;
 use crate::api::attestation::attested;
+use crate::api::evidence::archived;
 use crate::api::extract::{RunPath, no_such_run};
 use crate::catalog::load::load;
 use crate::id::{CellId, Digest, Name, RunId};
@@ -128,10 +129,16 @@ pub async fn report(
     Path((run, format)): Path<(String, String)>,
 ) -> Result<Response, Trouble> {
     page!(visitor, {
-        let state = web.state(part(&run, "run")?).await?;
+        let run: RunId = part(&run, "run")?;
+        if format == "evidence" {
+            let mut archive = archived(&web.service, run).await?;
+            archive.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(headers::FILE_POLICY));
+            return Ok(archive);
+        }
+        let state = web.state(run).await?;
         if format == "attestation" {
             let name = format!("{}-{}.intoto.jsonl", state.plan.patch.manifest.id, state.run);
-            return Ok(handed_out(attested(&web.service, state).await?.into_bytes(), MEDIA_TYPE, Some(name)));
+            return Ok(handed_out(attested(&web.service, Arc::new(state)).await?.into_bytes(), MEDIA_TYPE, Some(name)));
         }
         let (format, ending) = match format.as_str() {
             "html" => (Format::Html, "html"),

@@ -12,20 +12,20 @@ const PAGES: [&str; 8] =
     ["/", "/runs", "/patches", "/approvals", "/waivers", "/lab", "/launch", "/runs/01a20168-5e49-7615-ac41-017ca710af21"];
 
 /// A browser with its cookies. It follows no redirection by itself.
-struct Browser<'a> {
+pub struct Browser<'a> {
     server: &'a Server,
     cookies: BTreeMap<String, String>,
 }
 
 #[derive(Debug)]
-struct Reply {
-    status: u16,
+pub struct Reply {
+    pub status: u16,
     headers: Vec<(String, String)>,
-    body: String,
+    pub body: String,
 }
 
 impl Reply {
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
     }
 
@@ -45,7 +45,7 @@ impl<'a> Browser<'a> {
         Self { server, cookies: BTreeMap::new() }
     }
 
-    fn signed_in(server: &'a Server, token: &str) -> Self {
+    pub fn signed_in(server: &'a Server, token: &str) -> Self {
         let mut browser = Self::new(server);
         let reply = browser.sign_in(token, "/");
         assert_eq!((reply.status, reply.header("location")), (303, "/"), "{reply:?}");
@@ -83,7 +83,7 @@ impl<'a> Browser<'a> {
         Reply { status, headers, body: body.to_owned() }
     }
 
-    fn get(&mut self, path: &str) -> Reply {
+    pub fn get(&mut self, path: &str) -> Reply {
         self.ask("GET", path, &[("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "navigate")], "")
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Answer;
+use super::{Answer, SigningKey};
 use crate::catalog::policy::Role;
 use crate::catalog::text::Span;
 use crate::id::Name;
@@ -24,6 +24,8 @@ pub struct Serve {
     /// Machines at work at once [default: as many as cores and memory bear].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
+    #[command(flatten)]
+    pub key: SigningKey,
 }
 
 #[derive(Debug, Subcommand)]

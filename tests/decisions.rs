@@ -13,6 +13,8 @@ mod receiver;
 mod server;
 #[path = "decisions/webhooks.rs"]
 mod webhooks;
+#[path = "decisions/word.rs"]
+mod word;
 
 use std::time::{Duration, Instant};
 

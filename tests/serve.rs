@@ -1,5 +1,7 @@
 //! The server as its callers see it: who may do what, runs over HTTP, and what happens when it is told to stop.
 
+#[path = "serve/archive.rs"]
+mod archive;
 #[path = "serve/server.rs"]
 mod server;
 #[path = "serve/web.rs"]
@@ -22,6 +24,7 @@ fn nobody_does_what_their_role_may_not() {
     let (run, cancel) = (format!("/api/v1/runs/{SOME_RUN}"), format!("/api/v1/runs/{SOME_RUN}/cancel"));
     let (junit, html, text) = (format!("{run}/junit.xml"), format!("{run}/report.html"), format!("{run}/report.txt"));
     let (events, attestation, release) = (format!("{run}/events"), format!("{run}/attestation"), format!("{run}/release"));
+    let evidence = format!("{run}/evidence");
     let nothing = json!({ "patch": "no-such-patch" });
     // Method, path, the least role, and what those who have it are answered.
     for (method, path, least, allowed) in [
@@ -32,6 +35,7 @@ fn nobody_does_what_their_role_may_not() {
         ("GET", &html, 0, 404),
         ("GET", &text, 0, 404),
         ("GET", &attestation, 0, 404),
+        ("GET", &evidence, 0, 404),
         ("GET", "/metrics", 0, 200),
         ("GET", "/openapi.json", 0, 200),
         ("POST", "/api/v1/runs", 1, 404),

@@ -1,6 +1,7 @@
 //! `patchlab attest`.
 
 use super::args::Attest;
+use super::client::Client;
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::{key, output, print};
@@ -11,9 +12,14 @@ use crate::verdict::judge::judge;
 
 /// Writes a run's attestation. The exit code is about the writing, not about the run: 0, or 4 while the run has not ended.
 pub async fn attest(context: &Context, verb: &Attest) -> Result<Exit, Failure> {
-    let journal = context.journal().await?;
-    let state = context.run(&journal, &verb.run).await?;
-    let text = statements(context, &journal, &state, &key::signing(context, &verb.key)?).await?;
+    let text = match Client::signing(context, &verb.key)? {
+        Some(client) => client.text(&format!("/api/v1/runs/{}/attestation", client.named(&verb.run)?.run))?,
+        None => {
+            let journal = context.journal().await?;
+            let state = context.run(&journal, &verb.run).await?;
+            statements(context, &journal, &state, &key::signing(context, &verb.key)?).await?
+        }
+    };
     match &verb.output {
         Some(file) => output::write(file, &text)?,
         None => print(&text)?,

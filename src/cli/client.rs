@@ -1,20 +1,24 @@
 //! Speaks to a running server: the one of this state folder, or the one that `PATCHLAB_SERVER` names.
 
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::time::Duration;
 
+use flate2::read::GzDecoder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, http::Response};
 
+use super::args::SigningKey;
 use super::context::Context;
-use super::error::Failure;
+use super::error::{Exit, Failure};
+use super::output::Output;
 use super::serve::Whereabouts;
 use crate::api::runs::{Released, RunPage, RunRequest, RunRow};
 use crate::id::RunId;
 use crate::journal::{Entry, Event};
 use crate::lab::state::StateError;
+use crate::report::archive::MISSING;
 
 const SERVER: &str = "PATCHLAB_SERVER";
 const TOKEN: &str = "PATCHLAB_TOKEN";
@@ -27,8 +31,41 @@ const ANSWER: Duration = Duration::from_secs(120);
 const PIECE: Duration = Duration::from_secs(60);
 /// The largest report that is read.
 const LARGEST: u64 = 256 << 20;
+const LARGEST_ARCHIVE: u64 = 1 << 40;
+/// What is read of an archive's list of what is missing.
+const LONGEST_LIST: u64 = 1 << 20;
 /// How often a stream of events that broke off is taken up without having said anything new.
 const TRIES: u32 = 5;
+
+/// Why a request was not answered well: the problem that the server tells, and what to tell the person.
+pub struct Refused {
+    kind: String,
+    failure: Failure,
+}
+
+impl Refused {
+    /// Whether it is the problem with this code.
+    pub fn is(&self, code: &str) -> bool {
+        self.kind.strip_prefix("urn:patchlab:problem:") == Some(code)
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { kind: String::new(), failure }
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        refused.failure
+    }
+}
+
+/// Text as a part of a path or a query.
+pub fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+}
 
 /// A server, and who asks it.
 pub struct Client {
@@ -42,6 +79,10 @@ impl Client {
     pub fn find(context: &Context) -> Result<Option<Self>, Failure> {
         match (place(context)?, std::env::var(TOKEN)) {
             (Some(url), Ok(token)) => Self::new(url, token).map(Some),
+            // What is elsewhere can't be read in this state folder.
+            (Some(url), Err(_)) if std::env::var_os(SERVER).is_some() => {
+                Err(Failure::usage(format!("{SERVER} names the server {url}; set {TOKEN} to a token of yours")))
+            }
             (Some(_), Err(_)) | (None, _) => Ok(None),
         }
     }
@@ -55,6 +96,19 @@ impl Client {
                 let told = format!("the server {url} works with this lab; set {TOKEN} to a token of yours: patchlab token add NAME");
                 Err(Failure::usage(told))
             }
+        }
+    }
+
+    /// The server to ask for what it signs; `None` where there is none.
+    pub fn signing(context: &Context, key: &SigningKey) -> Result<Option<Self>, Failure> {
+        let found = Self::find(context)?;
+        match (&found, &key.signing_key) {
+            (Some(client), Some(_)) => Err(Failure::usage(format!(
+                "the server {} signs with its own key; leave --signing-key and PATCHLAB_SIGNING_KEY out, or, where its state folder is \
+                 here, {TOKEN}",
+                client.url
+            ))),
+            _ => Ok(found),
         }
     }
 
@@ -80,7 +134,7 @@ impl Client {
         Ok(Self { url: url.trim_end_matches('/').to_owned(), token, agent: config.build().into() })
     }
 
-    fn asked(&self, path: &str, answered: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Failure> {
+    fn asked(&self, path: &str, answered: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Refused> {
         let mut response = answered.map_err(|error| Failure::lab(format!("{}{path}: {error}", self.url)))?;
         let status = response.status();
         if status.is_success() {
@@ -90,15 +144,18 @@ impl Client {
         let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let detail = problem["detail"].as_str().map_or_else(|| format!("{}{path} answered {status}", self.url), str::to_owned);
         let detail = detail.lines().map(crate::report::printable).collect::<Vec<_>>().join("\n");
-        Err(if status.is_server_error() { Failure::lab(detail) } else { Failure::usage(detail) })
+        let failure = if status.is_server_error() { Failure::lab(detail) } else { Failure::usage(detail) };
+        let refused = Refused { kind: problem["type"].as_str().unwrap_or_default().to_owned(), failure };
+        let exit = if refused.is("not-ended") { Exit::Undecided } else { refused.failure.exit };
+        Err(Refused { failure: Failure { exit, ..refused.failure }, ..refused })
     }
 
-    fn get(&self, path: &str) -> Result<Response<Body>, Failure> {
+    fn get(&self, path: &str) -> Result<Response<Body>, Refused> {
         let request = self.agent.get(format!("{}{path}", self.url)).header("Authorization", format!("Bearer {}", self.token));
         self.asked(path, request.call())
     }
 
-    fn post(&self, path: &str, key: &str, body: &impl Serialize) -> Result<Response<Body>, Failure> {
+    fn post(&self, path: &str, key: &str, body: &impl Serialize) -> Result<Response<Body>, Refused> {
         let body = serde_json::to_vec(body).map_err(Failure::lab)?;
         let request = self.agent.post(format!("{}{path}", self.url)).header("Authorization", format!("Bearer {}", self.token));
         let request = request.header("Content-Type", "application/json").header("Idempotency-Key", key);
@@ -112,8 +169,39 @@ impl Client {
         body.read_to_string().map_err(|error| Failure::lab(format!("{}{path}: {error}", self.url)))
     }
 
+    /// Writes a run's archive as it comes. Returns what it says is missing.
+    pub fn archive(&self, run: RunId, output: Output) -> Result<String, Failure> {
+        let path = format!("/api/v1/runs/{run}/evidence");
+        let from = self.get(&path)?.into_body().into_with_config().limit(LARGEST_ARCHIVE).reader();
+        let mut missing = String::new();
+        let mut broken = None;
+        let written = output.fill(|to| {
+            let read = unpacked(Copied { from, to }, |name, file| match name.ends_with(&format!("/{MISSING}")) {
+                true => file.take(LONGEST_LIST).read_to_string(&mut missing).map(drop),
+                false => Ok(()),
+            });
+            read.inspect_err(|error| broken = Some(error.to_string()))
+        });
+        match broken {
+            Some(found) => Err(Failure::lab(format!("{}{path}: {found}; nothing was written", self.url))),
+            None => written.map(|()| missing),
+        }
+    }
+
     fn json<T: DeserializeOwned>(&self, path: &str, text: &str) -> Result<T, Failure> {
         serde_json::from_str(text).map_err(|bad| Failure::lab(format!("{}{path} answered what this patchlab can't read: {bad}", self.url)))
+    }
+
+    /// What is at a path.
+    pub fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.json(path, &self.text(path)?)
+    }
+
+    /// Says something to the gate, once.
+    pub fn say<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Refused> {
+        let mut response = self.post(path, &uuid::Uuid::now_v7().to_string(), body)?;
+        let text = response.body_mut().read_to_string().map_err(Failure::lab)?;
+        Ok(self.json(path, &text)?)
     }
 
     /// Launches a run. It is safe to ask again with the same key.
@@ -143,7 +231,7 @@ impl Client {
         let (mut runs, mut cursor) = (Vec::new(), None::<RunId>);
         loop {
             let path = format!("/api/v1/runs?limit=100{}", cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}")));
-            let page: RunPage = self.json(&path, &self.text(&path)?)?;
+            let page: RunPage = self.read(&path)?;
             for row in page.runs {
                 let last = enough(&row);
                 runs.push(row);
@@ -216,6 +304,35 @@ impl Client {
     }
 }
 
+/// What is read goes into a file as well.
+struct Copied<R, W> {
+    from: R,
+    to: W,
+}
+
+impl<R: Read, W: Write> Read for Copied<R, W> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.from.read(into)?;
+        self.to.write_all(&into[..read])?;
+        Ok(read)
+    }
+}
+
+/// Looks at each file of a packed archive, to its very end.
+fn unpacked(from: impl Read, mut look: impl FnMut(&str, &mut dyn Read) -> io::Result<()>) -> io::Result<()> {
+    let mut archive = tar::Archive::new(GzDecoder::new(from));
+    for file in archive.entries()? {
+        let mut file = file?;
+        let name = String::from_utf8_lossy(&file.path_bytes()).into_owned();
+        look(&name, &mut file)?;
+    }
+    // The end of the archive is not the end of what was packed, nor that of what was sent.
+    let mut rest = archive.into_inner();
+    io::copy(&mut rest, &mut io::sink())?;
+    io::copy(rest.get_mut(), &mut io::sink())?;
+    Ok(())
+}
+
 /// Where the server is.
 fn place(context: &Context) -> Result<Option<String>, Failure> {
     if let Ok(url) = std::env::var(SERVER) {
@@ -230,5 +347,42 @@ fn place(context: &Context) -> Result<Option<String>, Failure> {
         Ok(_) => Ok(None),
         Err(StateError::Busy { .. }) => Ok(Some(about.url)),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    fn packed() -> Vec<u8> {
+        let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::default()));
+        for (name, text) in [("run/a", "first"), ("run/MISSING.txt", "second\n")] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            archive.append_data(&mut header, name, text.as_bytes()).expect("packed");
+        }
+        archive.into_inner().and_then(GzEncoder::finish).expect("packed")
+    }
+
+    #[test]
+    fn an_archive_is_looked_into_while_it_is_copied_and_a_part_of_one_is_none() {
+        let whole = packed();
+        let (mut copy, mut told) = (Vec::new(), Vec::new());
+        let look = |name: &str, file: &mut dyn Read| {
+            let mut text = String::new();
+            file.read_to_string(&mut text)?;
+            told.push((name.to_owned(), text));
+            Ok(())
+        };
+        unpacked(Copied { from: whole.as_slice(), to: &mut copy }, look).expect("a whole archive");
+        assert_eq!(told, [("run/a".to_owned(), "first".to_owned()), ("run/MISSING.txt".to_owned(), "second\n".to_owned())]);
+        assert_eq!(copy, whole);
+        for end in 0..whole.len() {
+            let cut = unpacked(&whole[..end], |_, file| io::copy(file, &mut io::sink()).map(drop));
+            assert!(cut.is_err(), "{end} of {} bytes", whole.len());
+        }
     }
 }

@@ -7,10 +7,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::args::{Answer, Approve, Expiry, Format, GateVerb, Reject, Revoke, Waive, Waivers};
+use super::client::Client;
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::person::user;
-use super::{print, print_styled};
+use super::{print, print_styled, word};
 use crate::catalog::Catalog;
 use crate::id::{Digest, Name};
 use crate::lab::gate::{Gate, WaiverView, Yes};
@@ -35,6 +36,9 @@ impl From<Status> for Exit {
 
 /// Says whether the patch may go to the customer. The exit code is the decision's.
 pub async fn gate(context: &Context, verb: &GateVerb) -> Result<Exit, Failure> {
+    if let Some(client) = Client::find(context)? {
+        return word::gate(context, &client, verb);
+    }
     let patch = context.patch(&verb.patch)?;
     let journal = context.journal().await?;
     let gate = context.gate(journal.clone())?;
@@ -72,7 +76,7 @@ async fn require_now(context: &Context, gate: &Gate, patch: &StoredPatch, custom
     require(context, gate, &patch.planned(), customer, &context.catalog()?).await
 }
 
-fn tell(decision: &Decision, answer: &Answer) -> Result<Exit, Failure> {
+pub fn tell(decision: &Decision, answer: &Answer) -> Result<Exit, Failure> {
     match answer.format {
         Format::Human => print_styled(&report::gate::human(decision))?,
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(decision).map_err(Failure::lab)?))?,
@@ -81,12 +85,37 @@ fn tell(decision: &Decision, answer: &Answer) -> Result<Exit, Failure> {
 }
 
 /// What was done is told; whether the gate is open now, the decision says.
-fn done(decision: &Decision, answer: &Answer) -> Result<Exit, Failure> {
+pub fn done(decision: &Decision, answer: &Answer) -> Result<Exit, Failure> {
     tell(decision, answer).map(|_| Exit::Pass)
+}
+
+/// What a proposal names.
+pub struct Given<'a> {
+    pub patch: &'a str,
+    pub customer: &'a Name,
+    pub case: &'a str,
+    pub fingerprint: &'a str,
+    pub expires: Expiry,
+    pub reason: &'a str,
+}
+
+impl<'a> Given<'a> {
+    pub fn of(verb: &'a Waive) -> Result<Self, Failure> {
+        let Waive { patch, customer, case, fingerprint, hardware: _, expires, reason, consent: _, answer: _ } = verb;
+        match (patch, customer, case, fingerprint, expires, reason) {
+            (Some(patch), Some(customer), Some(case), Some(fingerprint), Some(expires), Some(reason)) => {
+                Ok(Self { patch, customer, case, fingerprint, expires: *expires, reason })
+            }
+            _ => Err(Failure::usage("name the patch and give --customer, --case, --fingerprint, --expires and --reason")),
+        }
+    }
 }
 
 /// Proposes to waive a finding, or consents to such a proposal.
 pub async fn waive(context: &Context, verb: &Waive) -> Result<Exit, Failure> {
+    if let Some(client) = Client::find(context)? {
+        return word::waive(context, &client, verb);
+    }
     let gate = context.gate(context.journal().await?)?;
     let now = Timestamp::now();
     if let Some(id) = verb.consent {
@@ -94,42 +123,45 @@ pub async fn waive(context: &Context, verb: &Waive) -> Result<Exit, Failure> {
         require_now(context, &gate, &context.stored(&patch.to_string())?, &customer).await?;
         return done(&gate.consent(id, &user(), now).await?, &verb.answer);
     }
-    let (Some(patch), Some(customer), Some(case), Some(fingerprint), Some(expires), Some(reason)) =
-        (&verb.patch, &verb.customer, &verb.case, &verb.fingerprint, &verb.expires, &verb.reason)
-    else {
-        return Err(Failure::usage("name the patch and give --customer, --case, --fingerprint, --expires and --reason"));
-    };
+    let Given { patch, customer, case, fingerprint, expires, reason } = Given::of(verb)?;
     let patch = context.patch(patch)?;
     require_now(context, &gate, &patch, customer).await?;
     let decision = gate.settle(patch.sha256, customer, now).await?;
-    let expires = match expires {
-        Expiry::At(at) => *at,
-        Expiry::In(span) => {
-            let within = SignedDuration::try_from(span.0).map_err(Failure::usage)?;
-            decision.as_of.max(now).checked_add(within).map_err(Failure::usage)?
-        }
-    };
     let waiver = Waiver {
         patch: patch.sha256,
         customer: customer.clone(),
-        case: case.clone(),
+        case: case.to_owned(),
         hardware: verb.hardware.clone(),
         fingerprint: whole(fingerprint, case, &decision)?,
-        expires,
-        reason: reason.clone(),
+        expires: ends(expires, &decision, now)?,
+        reason: reason.to_owned(),
     };
-    let proposed = gate.propose(Uuid::now_v7(), waiver, &user(), now).await?;
-    match verb.answer.format {
-        Format::Human => {
-            print(&format!("proposed {}\nit counts once another person consents: patchlab waive --consent {}\n", proposed.id, proposed.id))?
+    proposed(&gate.propose(Uuid::now_v7(), waiver, &user(), now).await?, &verb.answer)
+}
+
+/// When a waiver ends that is proposed now.
+pub fn ends(expires: Expiry, decision: &Decision, now: Timestamp) -> Result<Timestamp, Failure> {
+    match expires {
+        Expiry::At(at) => Ok(at),
+        Expiry::In(span) => {
+            let within = SignedDuration::try_from(span.0).map_err(Failure::usage)?;
+            decision.as_of.max(now).checked_add(within).map_err(Failure::usage)
         }
-        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(&proposed).map_err(Failure::lab)?))?,
+    }
+}
+
+pub fn proposed(record: &WaiverRecord, answer: &Answer) -> Result<Exit, Failure> {
+    match answer.format {
+        Format::Human => {
+            print(&format!("proposed {}\nit counts once another person consents: patchlab waive --consent {}\n", record.id, record.id))?
+        }
+        Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(record).map_err(Failure::lab)?))?,
     }
     Ok(Exit::Pass)
 }
 
 /// The fingerprint that a text is the start of, among those of this case's findings.
-fn whole(start: &str, case: &str, decision: &Decision) -> Result<Digest, Failure> {
+pub fn whole(start: &str, case: &str, decision: &Decision) -> Result<Digest, Failure> {
     if let Ok(digest) = start.parse() {
         return Ok(digest);
     }
@@ -148,27 +180,41 @@ fn whole(start: &str, case: &str, decision: &Decision) -> Result<Digest, Failure
     }
 }
 
+/// A waiver, and why it does not count.
+pub struct Shown {
+    pub record: WaiverRecord,
+    pub void: Option<String>,
+}
+
 /// Lists the waivers.
 pub async fn waivers(context: &Context, verb: &Waivers) -> Result<Exit, Failure> {
+    if let Some(client) = Client::find(context)? {
+        return word::waivers(context, &client, verb);
+    }
     let gate = context.gate(context.journal().await?)?;
     let patch = verb.patch.as_ref().map(|patch| context.patch(patch)).transpose()?;
     let views = gate.waivers(patch.map(|patch| patch.sha256), verb.customer.as_ref(), Timestamp::now()).await?;
-    match verb.answer.format {
-        Format::Human if views.is_empty() => print("no waivers\n")?,
-        Format::Human => views.iter().try_for_each(|view| print(&line(view)))?,
+    let shown = views.into_iter().map(|WaiverView { record, void }| Shown { record, void: void.map(str::to_owned) });
+    list(&shown.collect::<Vec<_>>(), &verb.answer)
+}
+
+pub fn list(waivers: &[Shown], answer: &Answer) -> Result<Exit, Failure> {
+    match answer.format {
+        Format::Human if waivers.is_empty() => print("no waivers\n")?,
+        Format::Human => waivers.iter().try_for_each(|shown| print(&line(shown)))?,
         Format::Json => {
-            let rows = views.iter().map(|view| json!({ "waiver": view.record, "counts": view.void.is_none(), "why-not": view.void }));
+            let rows = waivers.iter().map(|shown| json!({ "waiver": shown.record, "counts": shown.void.is_none(), "why-not": shown.void }));
             print(&format!("{:#}\n", serde_json::Value::from_iter(rows)))?;
         }
     }
     Ok(Exit::Pass)
 }
 
-fn line(view: &WaiverView) -> String {
-    let WaiverRecord { id, waiver, proposed, consented, .. } = &view.record;
+fn line(shown: &Shown) -> String {
+    let WaiverRecord { id, waiver, proposed, consented, .. } = &shown.record;
     let hardware = waiver.hardware.as_ref().map_or_else(|| "all hardware".to_owned(), ToString::to_string);
     let by = consented.as_ref().map_or_else(|| proposed.by.clone(), |act| format!("{} and {}", proposed.by, act.by));
-    let state = view.void.unwrap_or("counts");
+    let state = shown.void.as_deref().map_or_else(|| "counts".to_owned(), report::printable);
     format!(
         "{id}  {} for {}: {} on {hardware}, until {}, by {by}: {state}\n    {}\n",
         waiver.patch.short(),
@@ -181,6 +227,9 @@ fn line(view: &WaiverView) -> String {
 
 /// Approves.
 pub async fn approve(context: &Context, verb: &Approve) -> Result<Exit, Failure> {
+    if let Some(client) = Client::find(context)? {
+        return word::approve(context, &client, verb);
+    }
     let patch = context.patch(&verb.patch)?;
     let gate = context.gate(context.journal().await?)?;
     require_now(context, &gate, &patch, &verb.customer).await?;
@@ -190,6 +239,9 @@ pub async fn approve(context: &Context, verb: &Approve) -> Result<Exit, Failure>
 
 /// Rejects.
 pub async fn reject(context: &Context, verb: &Reject) -> Result<Exit, Failure> {
+    if let Some(client) = Client::find(context)? {
+        return word::reject(context, &client, verb);
+    }
     let patch = context.patch(&verb.patch)?;
     let gate = context.gate(context.journal().await?)?;
     done(&gate.reject(Uuid::now_v7(), patch.sha256, &verb.customer, &user(), &verb.reason, Timestamp::now()).await?, &verb.answer)
@@ -197,6 +249,9 @@ pub async fn reject(context: &Context, verb: &Reject) -> Result<Exit, Failure> {
 
 /// Takes back a waiver, an approval or a rejection. What comes of it is decided by what is asked for now, or not at all.
 pub async fn revoke(context: &Context, verb: &Revoke) -> Result<Exit, Failure> {
+    if let Some(client) = Client::find(context)? {
+        return word::revoke(&client, verb);
+    }
     let gate = context.gate(context.journal().await?)?;
     let (patch, customer) = gate.revoke(verb.id, &user(), &verb.reason, Timestamp::now()).await?;
     let decided = async {

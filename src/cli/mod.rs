@@ -29,6 +29,7 @@ mod sim;
 mod suite;
 mod token;
 mod verify;
+mod word;
 
 use std::io::Write;
 

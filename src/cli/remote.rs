@@ -18,10 +18,8 @@ pub fn run(context: &Context, client: &Client, verb: &Run) -> Result<Exit, Failu
     if verb.workers.is_some() {
         return Err(Failure::usage("--workers is the server's to say; start it with: patchlab serve --workers N"));
     }
-    let folder = std::path::Path::new(&verb.patch).is_dir();
-    let patch = if folder { context.patch(&verb.patch)?.sha256.to_string() } else { verb.patch.clone() };
     let request = RunRequest {
-        patch,
+        patch: candidate(context, &verb.patch)?,
         customers: verb.selection.customer.clone(),
         builds: verb.selection.build.clone(),
         environments: verb.selection.environment.clone(),
@@ -46,6 +44,11 @@ pub fn run(context: &Context, client: &Client, verb: &Run) -> Result<Exit, Failu
     let written = wanted.map(|(file, name)| output::write(file, &client.text(&format!("/api/v1/runs/{run}/{name}"))?));
     let failures: Vec<Failure> = written.filter_map(Result::err).collect();
     Failure::all(failures).map_or(Ok(exit), Err)
+}
+
+/// What PATCH names, as the server knows it: a folder is added to the store here.
+pub fn candidate(context: &Context, patch: &str) -> Result<String, Failure> {
+    Ok(if std::path::Path::new(patch).is_dir() { context.patch(patch)?.sha256.to_string() } else { patch.to_owned() })
 }
 
 pub fn runs(client: &Client, verb: &Answer) -> Result<Exit, Failure> {

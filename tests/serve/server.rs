@@ -68,12 +68,22 @@ impl Lab {
     }
 
     fn command(&self, arguments: &[&str], token: Option<&str>) -> Command {
+        self.command_at(self.state.path(), arguments, token)
+    }
+
+    fn command_at(&self, state: &Path, arguments: &[&str], token: Option<&str>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_patchlab"));
         command.env("NO_COLOR", "1").env_remove("PATCHLAB_TOKEN").env_remove("PATCHLAB_SERVER");
         command.envs(token.map(|token| ("PATCHLAB_TOKEN", token)));
         command.arg("--lab").arg(&self.folder).args(["--hypervisor", self.scenario.as_deref().unwrap_or("sim")]);
-        command.arg("--state").arg(self.state.path()).args(arguments).stdin(Stdio::null());
+        command.arg("--state").arg(state).args(arguments).stdin(Stdio::null());
         command
+    }
+
+    /// As from another place, which knows the server alone.
+    pub fn elsewhere(&self, server: &str, arguments: &[&str], token: Option<&str>) -> Output {
+        let mut command = self.command_at(&self.state.path().join("elsewhere"), arguments, token);
+        command.env("PATCHLAB_SERVER", server).output().expect("patchlab starts")
     }
 
     pub fn patchlab(&self, arguments: &[&str], token: Option<&str>) -> Output {
@@ -166,6 +176,14 @@ impl Server {
 
     pub fn get(&self, path: &str, token: &str) -> Answer {
         self.ask("GET", path, &[("authorization", &format!("Bearer {token}"))], b"")
+    }
+
+    /// What is downloaded, with its headers.
+    pub fn download(&self, path: &str, token: &str) -> (ureq::http::HeaderMap, Vec<u8>) {
+        let request = self.agent.get(format!("{}{path}", self.url)).header("authorization", format!("Bearer {token}"));
+        let mut response = request.call().expect("an answer");
+        assert_eq!(response.status(), 200, "{response:?}");
+        (response.headers().clone(), response.body_mut().read_to_vec().expect("to its end"))
     }
 
     pub fn post(&self, path: &str, token: &str, headers: &[(&str, &str)], body: &Value) -> Answer {

@@ -1,0 +1,146 @@
+//! `patchlab gate`, `waive`, `waivers`, `approve`, `reject` and `revoke` by way of a running server. Who says something there is who the
+//! token was made for.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::args::{Approve, GateVerb, Reject, Revoke, Waive, Waivers};
+use super::client::{Client, encoded};
+use super::context::Context;
+use super::error::{Exit, Failure};
+use super::gate::{Given, Shown, done, ends, list, proposed, tell, whole};
+use super::remote::candidate;
+use crate::catalog::policy::Role;
+use crate::id::Name;
+use crate::verdict::gate::{Act, Decision, Status, Waiver, WaiverRecord};
+
+/// How long one request waits for a change.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The least time between two requests, where the server has no place for one who waits.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What was put on record, and the decision that came of it.
+#[derive(Deserialize)]
+struct Said {
+    decision: Decision,
+}
+
+fn place(patch: &str, customer: &Name) -> String {
+    format!("/api/v1/decisions/{}?customer={customer}", encoded(patch))
+}
+
+pub fn gate(context: &Context, client: &Client, verb: &GateVerb) -> Result<Exit, Failure> {
+    let place = place(&candidate(context, &verb.patch)?, &verb.customer);
+    if let Some(as_of) = verb.as_of {
+        return tell(&client.read(&format!("{place}&as_of={}", encoded(&as_of.to_string())))?, &verb.answer);
+    }
+    let end = Instant::now() + verb.wait.map_or(Duration::ZERO, |wait| wait.0);
+    loop {
+        let asked = Instant::now();
+        let wait = end.saturating_duration_since(asked).min(LONGEST_WAIT).as_millis().div_ceil(1000);
+        let decision: Decision = client.read(&format!("{place}&wait={wait}s"))?;
+        if decision.status != Status::Pending || Instant::now() >= end {
+            return tell(&decision, &verb.answer);
+        }
+        std::thread::sleep(PAUSE.saturating_sub(asked.elapsed()).min(end.saturating_duration_since(Instant::now())));
+    }
+}
+
+pub fn waive(context: &Context, client: &Client, verb: &Waive) -> Result<Exit, Failure> {
+    if let Some(id) = verb.consent {
+        return done(&client.say(&format!("/api/v1/waivers/{id}/consent"), &json!({}))?, &verb.answer);
+    }
+    let Given { patch, customer, case, fingerprint, expires, reason } = Given::of(verb)?;
+    let decision: Decision = client.read(&place(&candidate(context, patch)?, customer))?;
+    let waiver = Waiver {
+        patch: decision.patch.sha256,
+        customer: customer.clone(),
+        case: case.to_owned(),
+        hardware: verb.hardware.clone(),
+        fingerprint: whole(fingerprint, case, &decision)?,
+        expires: ends(expires, &decision, Timestamp::now())?,
+        reason: reason.to_owned(),
+    };
+    let report: Value = client.say("/api/v1/waivers", &waiver)?;
+    proposed(&record(&report, waiver)?, &verb.answer)
+}
+
+/// A waiver as the server tells it.
+fn record(report: &Value, waiver: Waiver) -> Result<WaiverRecord, Failure> {
+    let unreadable = |bad| Failure::lab(format!("the server told of a waiver what this patchlab can't read: {bad}"));
+    let act = |key: &str| serde_json::from_value::<Option<Act>>(report[key].clone()).map_err(unreadable);
+    Ok(WaiverRecord {
+        id: serde_json::from_value(report["id"].clone()).map_err(unreadable)?,
+        waiver,
+        proposed: serde_json::from_value(report["proposed"].clone()).map_err(unreadable)?,
+        consented: act("consented")?,
+        revoked: act("revoked")?,
+    })
+}
+
+pub fn waivers(context: &Context, client: &Client, verb: &Waivers) -> Result<Exit, Failure> {
+    let mut filter = form_urlencoded::Serializer::new(String::from("limit=200"));
+    if let Some(patch) = &verb.patch {
+        filter.append_pair("patch", &candidate(context, patch)?);
+    }
+    if let Some(customer) = &verb.customer {
+        filter.append_pair("customer", customer.as_str());
+    }
+    let (filter, mut cursor, mut shown) = (filter.finish(), None::<Uuid>, Vec::new());
+    loop {
+        let after = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
+        let page: Value = client.read(&format!("/api/v1/waivers?{filter}{after}"))?;
+        for report in page["waivers"].as_array().into_iter().flatten() {
+            let field = |key: &str| report[key].clone();
+            let waiver = json!({
+                "patch": field("patch"), "customer": field("customer"), "case": field("case"), "hardware": field("hardware"),
+                "fingerprint": field("fingerprint"), "expires": field("expires"), "reason": field("reason"),
+            });
+            let waiver = serde_json::from_value(waiver).map_err(Failure::lab)?;
+            shown.push(Shown { record: record(report, waiver)?, void: report["why-not"].as_str().map(str::to_owned) });
+        }
+        cursor = serde_json::from_value(page["next"].clone()).map_err(Failure::lab)?;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    // The newest come first there.
+    shown.reverse();
+    list(&shown, &verb.answer)
+}
+
+pub fn approve(context: &Context, client: &Client, verb: &Approve) -> Result<Exit, Failure> {
+    if verb.role != Role::Approver {
+        return Err(Failure::usage("at the server everybody approves in the role of their token; leave --role out"));
+    }
+    let patch = candidate(context, &verb.patch)?;
+    let revision = match verb.revision {
+        Some(revision) => revision,
+        None => client.read::<Decision>(&place(&patch, &verb.customer))?.revision,
+    };
+    let comment = verb.comment.as_deref().unwrap_or_default();
+    let yes = json!({ "patch": patch, "customer": verb.customer, "revision": revision, "comment": comment });
+    done(&client.say::<Said>("/api/v1/approvals", &yes)?.decision, &verb.answer)
+}
+
+pub fn reject(context: &Context, client: &Client, verb: &Reject) -> Result<Exit, Failure> {
+    let no = json!({ "patch": candidate(context, &verb.patch)?, "customer": verb.customer, "reason": verb.reason });
+    done(&client.say::<Said>("/api/v1/rejections", &no)?.decision, &verb.answer)
+}
+
+pub fn revoke(client: &Client, verb: &Revoke) -> Result<Exit, Failure> {
+    let reason = json!({ "reason": verb.reason });
+    let mut refused = None;
+    for kind in ["waivers", "approvals", "rejections"] {
+        match client.say::<Decision>(&format!("/api/v1/{kind}/{}/revoke", verb.id), &reason) {
+            Ok(decision) => return done(&decision, &verb.answer),
+            Err(other) if other.is("no-such-record") => refused = Some(other),
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Err(refused.map_or_else(|| Failure::usage(format!("there is no record {}", verb.id)), Into::into))
+}

@@ -1,0 +1,89 @@
+//! The gate's commands by way of a server elsewhere.
+
+use std::process::Output;
+
+use super::*;
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("an exit code")
+}
+
+fn told(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|bad| panic!("{bad}: {output:?}"))
+}
+
+fn complaint(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn commands_say_it_at_the_server_as_who_the_token_was_made_for() {
+    let scenario =
+        "[[step]]\non = { case = \"web-server/pages\" }\nwhen = { side = \"after\" }\nends = { exit = 1 }\noutput = \"broken\"\n";
+    let lab = lab(POLICY, "").scenario(scenario);
+    let [viewer, engineer, approver] = ["viewer", "engineer", "approver"].map(|role| lab.token(role));
+    let server = lab.serve(&[]);
+    run(&server, &engineer);
+    let far = |arguments: &[&str], token: &str| server.lab().elsewhere(&server.url, arguments, Some(token));
+    let ask = ["gate", "good-motd", "--customer", "acme", "--format", "json"];
+    let rejected = far(&ask, &viewer);
+    assert_eq!((code(&rejected), told(&rejected)), (1, decision(&server, &viewer)));
+    let rejected = told(&rejected);
+
+    let finding = &rejected["requirements"][0]["findings"][0];
+    let (case, fingerprint) = (finding["case"].as_str().expect("a case"), finding["fingerprint"].as_str().expect("a digest"));
+    let start = &fingerprint["sha256:".len()..][..12];
+    let finding = ["--customer", "acme", "--case", case, "--fingerprint", start];
+    let propose = [&["waive", "good-motd", "--expires", "7d", "--reason", "known", "--format", "json"], &finding[..]].concat();
+    assert_eq!(code(&far(&propose, &viewer)), 2, "a viewer looks");
+    let proposed = far(&propose, &engineer);
+    assert_eq!((code(&proposed), &told(&proposed)["proposed"]["by"]), (0, &json!("engineer")), "{proposed:?}");
+    let waiver = told(&proposed)["id"].as_str().expect("an id").to_owned();
+    let consent = ["waive", "--consent", &waiver, "--format", "json"];
+    assert_eq!(code(&far(&consent, &engineer)), 2);
+    let consented = far(&consent, &approver);
+    assert_eq!((code(&consented), &told(&consented)["requirements"][0]["reason"]), (0, &json!("waived")), "{consented:?}");
+    for format in ["human", "json"] {
+        let list = ["waivers", "--format", format];
+        let (there, here) = (far(&list, &viewer), server.lab().patchlab(&list, None));
+        assert_eq!((code(&there), there.stdout), (0, here.stdout), "both tell the same");
+    }
+
+    let approve = ["approve", "good-motd", "--customer", "acme", "--comment", "fine", "--format", "json"];
+    assert_eq!(code(&far(&approve, &engineer)), 2);
+    let role = far(&[&approve[..], &["--role", "administrator"]].concat(), &approver);
+    assert!(code(&role) == 2 && complaint(&role).contains("role of their token"), "{role:?}");
+    let stale = far(&[&approve[..], &["--revision", "1"]].concat(), &approver);
+    assert!(code(&stale) == 2 && complaint(&stale).contains("revision 1 is not the current one"), "{stale:?}");
+    let approved = far(&approve, &approver);
+    assert_eq!((code(&approved), &told(&approved)["status"]), (0, &json!("approved-with-waivers")), "{approved:?}");
+    assert_eq!(code(&far(&ask, &viewer)), 0);
+    let before = [&ask[..], &["--as-of", rejected["as-of"].as_str().expect("a moment")]].concat();
+    let replayed = far(&before, &viewer);
+    assert_eq!((code(&replayed), &told(&replayed)["status"]), (1, &json!("rejected")));
+
+    let listed = server.get("/api/v1/approvals", &viewer).json();
+    assert_eq!(listed["approvals"][0]["by"], "approver", "{listed}");
+    let approval = listed["approvals"][0]["id"].as_str().expect("an id").to_owned();
+    let revoke = ["revoke", &approval, "--reason", "second thoughts"];
+    assert_eq!(code(&far(&revoke, &viewer)), 2);
+    assert_eq!(code(&far(&revoke, &approver)), 0);
+    assert_eq!(code(&far(&revoke, &approver)), 2, "once");
+    let asked = Instant::now();
+    assert_eq!(code(&far(&[&ask[..], &["--wait", "1s"]].concat(), &viewer)), 4, "nobody approves it meanwhile");
+    assert!(asked.elapsed() >= Duration::from_secs(1));
+    let unknown = far(&["revoke", "01a20168-5e49-7615-ac41-017ca710af21", "--reason", "x"], &approver);
+    assert!(code(&unknown) == 2 && complaint(&unknown).contains("01a20168"), "{unknown:?}");
+    assert_eq!(code(&far(&["reject", "good-motd", "--customer", "acme", "--reason", "no"], &approver)), 0);
+    assert_eq!(code(&far(&ask, &viewer)), 1);
+
+    // What is elsewhere is not looked for here.
+    for arguments in [&ask[..], &["runs"], &approve, &["evidence", "last", "--output", "/dev/null"]] {
+        let without = server.lab().elsewhere(&server.url, arguments, None);
+        assert!(code(&without) == 2 && complaint(&without).contains("PATCHLAB_TOKEN"), "{without:?}");
+    }
+    assert_eq!(code(&far(&["gate", "no/such", "--customer", "acme"], &viewer)), 2);
+    // Beside its server too, who has a token says it there.
+    let through = server.lab().patchlab(&ask, Some(&viewer));
+    assert_eq!((code(&through), told(&through)), (1, decision(&server, &viewer)));
+}

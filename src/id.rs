@@ -85,11 +85,8 @@ impl Digest {
 
     /// The 64 digits without the prefix, as file names carry them.
     pub fn hex(&self) -> String {
-        use fmt::Write;
-        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half & 15)]);
+        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
     }
 
     /// The first 12 digits, for people.

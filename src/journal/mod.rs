@@ -8,6 +8,7 @@ pub mod projection;
 pub mod record;
 mod standing;
 pub mod store;
+mod writer;
 
 pub use event::{Controller, Entry, Event, HostReport};
 pub use fold::{CalledOff, CellRecord, PassRecord, RunState, StageRecord};

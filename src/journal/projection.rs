@@ -340,8 +340,13 @@ pub(super) async fn apply(on: &mut SqliteConnection, entry: &Entry) -> Result<()
         (Event::Recorded { record }, _) => file(on, entry, record).await?,
         _ => {}
     }
-    // Where something is missing before it, the next one who opens the journal goes on from there.
-    let known = sqlx::query("update projected set seq = ?1 where version = ?2 and seq = ?1 - 1").bind(entry.seq as i64).bind(VERSION);
+    Ok(())
+}
+
+/// Notes that the lists have all entries up to `to`, if they had those up to `from`. Where something is missing before, the next one who
+/// opens the journal goes on from there.
+pub(super) async fn reach(on: &mut SqliteConnection, from: u64, to: u64) -> Result<(), sqlx::Error> {
+    let known = sqlx::query("update projected set seq = ? where version = ? and seq = ?").bind(to as i64).bind(VERSION).bind(from as i64);
     known.execute(on).await?;
     Ok(())
 }

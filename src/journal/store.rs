@@ -1,17 +1,18 @@
 //! The journal's store: one SQLite file, append-only and hash-chained.
 //!
 //! Invariants: entries are numbered without gaps; each carries the hash of the one before; an entry that `append` returned is on
-//! disk (WAL with full synchronisation). Triggers refuse to change or remove one.
+//! disk (WAL with full synchronisation). Triggers refuse to change or remove one. What waits to be appended is written together, see
+//! [`super::writer`].
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
-use sqlx::{Row, Sqlite, SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, SqlitePool};
 use thiserror::Error;
 use tokio::sync::broadcast;
 
@@ -19,6 +20,7 @@ use super::event::{Entry, Event, VERSION};
 use super::fold::{BadHistory, RunState};
 use super::projection::{self, Afresh, Message};
 use super::record::Record;
+use super::writer::Writer;
 use crate::id::{Digest, RunId};
 
 const SCHEMA: &str = "
@@ -32,6 +34,8 @@ const SCHEMA: &str = "
 
 /// Entries that are read at once where all are.
 const BATCH: u32 = 1000;
+/// Entries that one statement writes at the most.
+const AT_ONCE: usize = 32;
 
 /// A journal that is what was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +49,7 @@ pub struct Chain {
 #[derive(Debug, Error)]
 pub enum JournalError {
     #[error("could not {tried} the journal {}: {source}", path.display())]
-    Store { tried: &'static str, path: PathBuf, source: sqlx::Error },
+    Store { tried: &'static str, path: PathBuf, source: Arc<sqlx::Error> },
     #[error("journal {}, entry {seq}: {found}; the journal was damaged or altered: restore it from a backup", path.display())]
     Altered { path: PathBuf, seq: u64, found: String },
     #[error(transparent)]
@@ -74,6 +78,7 @@ impl JournalError {
 pub struct Journal {
     path: PathBuf,
     pool: SqlitePool,
+    writer: Arc<Writer>,
     watchers: broadcast::Sender<Entry>,
 }
 
@@ -95,8 +100,9 @@ impl Journal {
             projection::prepare(&pool).await?;
             Ok(pool)
         });
-        let pool = pool.await.map_err(|source| JournalError::Store { tried: "open", path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), pool, watchers: broadcast::channel(4096).0 })
+        let failed = |source| JournalError::Store { tried: "open", path: path.to_owned(), source: Arc::new(source) };
+        let pool = pool.await.map_err(failed)?;
+        Ok(Self { path: path.to_owned(), pool, writer: Arc::default(), watchers: broadcast::channel(4096).0 })
     }
 
     /// Writes one event and returns it as an entry once it is on disk.
@@ -104,18 +110,18 @@ impl Journal {
     /// # Errors
     /// When the store cannot take it. Nothing is written then.
     pub async fn append(&self, run: RunId, at: Timestamp, event: Event) -> Result<Entry, JournalError> {
-        let pool = self.pool.clone();
-        let appended = apart(async move {
-            let mut writing = pool.begin_with("begin immediate").await?;
-            let entry = write(&mut writing, Some(run), at, event).await?;
-            writing.commit().await?;
-            Ok(entry)
-        });
-        let failed = |source| JournalError::Store { tried: "append to", path: self.path.clone(), source };
-        let entry = appended.await.map_err(failed)?;
-        // Nobody watching is no error.
-        let _ = self.watchers.send(entry.clone());
-        Ok(entry)
+        let entries = self.append_all(run, vec![(at, event)]).await?;
+        let lost = || JournalError::Store { tried: "append to", path: self.path.clone(), source: Arc::new(sqlx::Error::RowNotFound) };
+        entries.into_iter().next().ok_or_else(lost)
+    }
+
+    /// Writes a run's events, all of them or none, and returns them as entries once they are on disk.
+    ///
+    /// # Errors
+    /// When the store cannot take them. Nothing is written then.
+    pub async fn append_all(&self, run: RunId, events: Vec<(Timestamp, Event)>) -> Result<Vec<Entry>, JournalError> {
+        let written = self.writer.write(&self.pool, &self.watchers, run, events).await;
+        written.map_err(|source| JournalError::Store { tried: "append to", path: self.path.clone(), source })
     }
 
     /// Puts records on record, and messages into the outbox, all of them or none. With `after`, only if nothing that decisions rest on
@@ -144,7 +150,7 @@ impl Journal {
             for record in records {
                 let latest = projection::latest(&mut writing).await?;
                 let at = latest.and_then(|latest| latest.checked_add(SignedDuration::from_nanos(1)).ok()).map_or(at, |next| next.max(at));
-                entries.push(write(&mut writing, None, at, Event::Recorded { record: Box::new(record) }).await?);
+                entries.extend(write(&mut writing, vec![(None, at, Event::Recorded { record: Box::new(record) })]).await?);
             }
             let entry = entries.last().map_or(0, |entry| entry.seq);
             for message in &messages {
@@ -153,7 +159,7 @@ impl Journal {
             writing.commit().await?;
             Ok(Some(entries))
         });
-        let failed = |source| JournalError::Store { tried: "append to", path: self.path.clone(), source };
+        let failed = |source| JournalError::Store { tried: "append to", path: self.path.clone(), source: Arc::new(source) };
         let entries = appended.await.map_err(failed)?;
         for entry in entries.iter().flatten() {
             // Nobody watching is no error.
@@ -269,11 +275,11 @@ impl Journal {
     }
 
     pub(super) fn unwritable(&self, source: sqlx::Error) -> JournalError {
-        JournalError::Store { tried: "write to", path: self.path.clone(), source }
+        JournalError::Store { tried: "write to", path: self.path.clone(), source: Arc::new(source) }
     }
 
     pub(super) fn unreadable(&self, source: sqlx::Error) -> JournalError {
-        JournalError::Store { tried: "read", path: self.path.clone(), source }
+        JournalError::Store { tried: "read", path: self.path.clone(), source: Arc::new(source) }
     }
 
     pub(super) fn entry(&self, row: &SqliteRow) -> Result<Entry, JournalError> {
@@ -284,16 +290,17 @@ impl Journal {
         if version != VERSION {
             return Err(altered(format!("its form has version {version}, this patchlab reads version {VERSION}")));
         }
+        let event = text("event")?;
         let entry = Entry {
             seq: seq.unsigned_abs(),
             version,
             at: parse(&text("at")?).map_err(altered)?,
             run: Some(text("run")?).filter(|run| !run.is_empty()).map(|run| parse(&run)).transpose().map_err(altered)?,
-            event: serde_json::from_str(&text("event")?).map_err(|bad| altered(bad.to_string()))?,
+            event: serde_json::from_str(&event).map_err(|bad| altered(bad.to_string()))?,
             previous: parse(&text("previous")?).map_err(altered)?,
             hash: parse(&text("hash")?).map_err(altered)?,
         };
-        if hash(&entry) == entry.hash { Ok(entry) } else { Err(altered("its contents do not have its hash".to_owned())) }
+        if hash(&entry, &event) == entry.hash { Ok(entry) } else { Err(altered("its contents do not have its hash".to_owned())) }
     }
 }
 
@@ -313,22 +320,40 @@ where
     text.parse().map_err(|bad: T::Err| bad.to_string())
 }
 
-/// The hash of an entry: over everything but the hash itself.
-fn hash(entry: &Entry) -> Digest {
-    #[derive(Serialize)]
-    struct Hashed<'a>(u64, u32, &'a Timestamp, Option<&'a RunId>, &'a Event, &'a Digest);
-    Digest::of_json(&Hashed(entry.seq, entry.version, &entry.at, entry.run.as_ref(), &entry.event, &entry.previous))
+/// The hash of an entry: over everything but the hash itself, as a JSON array. `event` is the event as it is stored.
+fn hash(entry: &Entry, event: &str) -> Digest {
+    let run = entry.run.map_or_else(|| "null".to_owned(), |run| format!("\"{run}\""));
+    Digest::of(format!("[{},{},\"{}\",{run},{event},\"{}\"]", entry.seq, entry.version, entry.at, entry.previous))
 }
 
-/// Writes an event as the next entry, and what follows from it for the lists.
-async fn write(on: &mut SqliteConnection, run: Option<RunId>, at: Timestamp, event: Event) -> Result<Entry, sqlx::Error> {
-    let last = last(on).await?;
-    let (seq, previous) = last.map_or((1, Digest::from_bytes([0; 32])), |(seq, hash)| (seq + 1, hash));
-    let entry = Entry { seq, version: VERSION, at, run, event, previous, hash: previous };
-    let entry = Entry { hash: hash(&entry), ..entry };
-    insert(on, &entry).await?;
-    projection::apply(on, &entry).await?;
-    Ok(entry)
+/// Writes what several callers hand in, in one transaction.
+pub(super) async fn write_all(pool: &SqlitePool, wanted: Vec<(RunId, Vec<(Timestamp, Event)>)>) -> Result<Vec<Entry>, sqlx::Error> {
+    let one = |run: RunId| move |(at, event): (Timestamp, Event)| (Some(run), at, event);
+    let events = wanted.into_iter().flat_map(|(run, events)| events.into_iter().map(one(run))).collect();
+    let mut writing = pool.begin_with("begin immediate").await?;
+    let entries = write(&mut writing, events).await?;
+    writing.commit().await?;
+    Ok(entries)
+}
+
+/// Writes events as the next entries, and what follows from them for the lists.
+async fn write(on: &mut SqliteConnection, events: Vec<(Option<RunId>, Timestamp, Event)>) -> Result<Vec<Entry>, sqlx::Error> {
+    let (before, mut previous) = last(on).await?.unwrap_or((0, Digest::from_bytes([0; 32])));
+    let mut entries = Vec::with_capacity(events.len());
+    let mut texts = Vec::with_capacity(events.len());
+    for ((run, at, event), seq) in events.into_iter().zip(before + 1..) {
+        let text = serde_json::to_string(&event).map_err(|bad| sqlx::Error::Encode(Box::new(bad)))?;
+        let entry = Entry { seq, version: VERSION, at, run, event, previous, hash: previous };
+        previous = hash(&entry, &text);
+        entries.push(Entry { hash: previous, ..entry });
+        texts.push(text);
+    }
+    insert(on, &entries, texts).await?;
+    for entry in &entries {
+        projection::apply(on, entry).await?;
+    }
+    projection::reach(on, before, before + entries.len() as u64).await?;
+    Ok(entries)
 }
 
 async fn last(on: &mut SqliteConnection) -> Result<Option<(u64, Digest)>, sqlx::Error> {
@@ -341,18 +366,18 @@ async fn last(on: &mut SqliteConnection) -> Result<Option<(u64, Digest)>, sqlx::
     .transpose()
 }
 
-async fn insert(on: &mut SqliteConnection, entry: &Entry) -> Result<(), sqlx::Error> {
-    let event = serde_json::to_string(&entry.event).map_err(|bad| sqlx::Error::Encode(Box::new(bad)))?;
-    sqlx::query("insert into entries (seq, version, at, run, event, previous, hash) values (?, ?, ?, ?, ?, ?, ?)")
-        .bind(entry.seq as i64)
-        .bind(entry.version)
-        .bind(entry.at.to_string())
-        .bind(entry.run.map(|run| run.to_string()).unwrap_or_default())
-        .bind(event)
-        .bind(entry.previous.to_string())
-        .bind(entry.hash.to_string())
-        .execute(on)
-        .await?;
+async fn insert(on: &mut SqliteConnection, entries: &[Entry], texts: Vec<String>) -> Result<(), sqlx::Error> {
+    let mut texts = texts.into_iter();
+    for some in entries.chunks(AT_ONCE) {
+        let mut insert = QueryBuilder::new("insert into entries (seq, version, at, run, event, previous, hash) ");
+        insert.push_values(some.iter().zip(texts.by_ref()), |mut row, (entry, text)| {
+            row.push_bind(entry.seq as i64).push_bind(entry.version).push_bind(entry.at.to_string());
+            row.push_bind(entry.run.map(|run| run.to_string()).unwrap_or_default()).push_bind(text);
+            row.push_bind(entry.previous.to_string()).push_bind(entry.hash.to_string());
+        });
+        // A full chunk's statement is used again and again; of the others there are too many.
+        insert.build().persistent(some.len() == AT_ONCE || some.len() == 1).execute(&mut *on).await?;
+    }
     Ok(())
 }
 

@@ -80,7 +80,9 @@ impl Digest {
     /// # Panics
     /// Never for the lab's own types: their keys are texts and none of their `Serialize` fails.
     pub fn of_json(value: &impl Serialize) -> Self {
-        Self::of(serde_json::to_vec(value).expect("the lab's types always serialize"))
+        let mut feed = Feed(Sha256::new());
+        serde_json::to_writer(&mut feed, value).expect("the lab's types always serialize");
+        Self(feed.0.finalize().into())
     }
 
     /// The 64 digits without the prefix, as file names carry them.
@@ -92,6 +94,20 @@ impl Digest {
     /// The first 12 digits, for people.
     pub fn short(&self) -> String {
         self.hex()[..12].to_owned()
+    }
+}
+
+/// Takes bytes into a digest as they come: what is large is never held as text.
+struct Feed(Sha256);
+
+impl std::io::Write for Feed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

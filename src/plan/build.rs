@@ -11,9 +11,11 @@ use super::foreign;
 use super::lint::lint;
 use super::pairwise;
 use super::{
-    Exclusion, Plan, PlannedCell, PlannedFile, PlannedHardware, PlannedImage, PlannedMachine, PlannedPatch, PlannedSuite, Subject, VERSION,
+    Exclusion, Plan, PlannedCell, PlannedFile, PlannedHardware, PlannedImage, PlannedMachine, PlannedPatch, PlannedSuite, Shared, Subject,
+    VERSION,
 };
 use crate::catalog::build::Build;
+use crate::catalog::hardware::Hardware;
 use crate::catalog::image::Os;
 use crate::catalog::patch::PatchKind;
 use crate::catalog::{Catalog, CustomerEntry};
@@ -77,6 +79,7 @@ pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, Sealed
     let patch = PlannedPatch { brings: brings(patch, images), ..patch.clone() };
     let mut plan = Plan { version: VERSION, patch, cells: Vec::new(), excluded: Vec::new(), lint: Vec::new() };
     let mut had = Had::default();
+    let hardware = &profiles(catalog);
     for (customer, entry) in &catalog.customers {
         if !wanted(&request.customers, customer) {
             continue;
@@ -85,7 +88,7 @@ pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, Sealed
         for (name, build) in &entry.builds {
             if wanted(&request.builds, name) && !only_environments {
                 had.add(&build.hardware, &build.suites);
-                let place = Place { catalog, request, images, customer, entry, name, build };
+                let place = Place { catalog, request, images, hardware, customer, entry, name, build };
                 place.plan(&mut plan, &mut problems);
             }
         }
@@ -96,7 +99,7 @@ pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, Sealed
                     let build = entry.builds.get(&member.build).map(|build| build.hardware.as_slice()).unwrap_or_default();
                     had.add(if member.hardware.is_empty() { build } else { &member.hardware }, &environment.suites);
                 }
-                let place = Surroundings { catalog, request, images, customer, entry, name, environment };
+                let place = Surroundings { catalog, request, images, hardware, customer, entry, name, environment };
                 place.plan(&mut plan, &mut problems);
             }
         }
@@ -112,6 +115,17 @@ pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, Sealed
     }
     plan.lint = lint(&plan, request, images);
     Ok(plan)
+}
+
+/// The catalog's hardware profiles by name, as cells hold them.
+pub(super) type Profiles = BTreeMap<Name, Shared<PlannedHardware>>;
+
+fn profiles(catalog: &Catalog) -> Profiles {
+    let planned = |(name, profile): (&Name, &Hardware)| {
+        let hardware = PlannedHardware { name: name.clone(), sha256: Digest::of_json(profile), profile: profile.clone() };
+        (name.clone(), hardware.into())
+    };
+    catalog.hardware.iter().map(planned).collect()
 }
 
 pub(super) fn wanted(list: &[Name], name: &Name) -> bool {
@@ -173,6 +187,7 @@ struct Place<'a> {
     catalog: &'a Catalog,
     request: &'a Request,
     images: &'a BTreeMap<Name, SealedImage>,
+    hardware: &'a Profiles,
     customer: &'a Name,
     entry: &'a CustomerEntry,
     name: &'a Name,
@@ -208,13 +223,12 @@ impl Place<'_> {
                 plan.excluded.push(leave("the image does not boot on this profile's firmware"));
                 continue;
             }
-            let planned = PlannedHardware { name: hardware.clone(), sha256: Digest::of_json(profile), profile: profile.clone() };
-            fitting.push((planned, image.image.os));
+            let Some(planned) = self.hardware.get(hardware) else { continue };
+            fitting.push((planned.clone(), image.image.os));
         }
-        let attributes: Vec<_> = fitting.iter().map(|(hardware, _)| pairwise::attributes(&hardware.profile)).collect();
-        let labels: Vec<_> = fitting.iter().map(|(hardware, _)| hardware.name.to_string()).collect();
+        let kinds = || fitting.iter().map(|(hardware, _)| (hardware.name.to_string(), pairwise::attributes(&hardware.profile))).collect();
         let subject = format!("{}.{}", self.customer, self.name);
-        let (chosen, left) = pairwise::limit(&attributes, &labels, &subject, self.entry.customer.most_hardware);
+        let (chosen, left) = pairwise::limit(fitting.len(), kinds, &subject, self.entry.customer.most_hardware);
         plan.excluded.extend(left);
         for (hardware, os) in fitting.into_iter().enumerate().filter(|(at, _)| chosen.contains(at)).map(|(_, fits)| fits) {
             let id = CellId::new(self.customer, self.name, &hardware.name);
@@ -232,7 +246,7 @@ impl Place<'_> {
         }
     }
 
-    fn suites(&self, sealed: &SealedImage, excluded: &mut Vec<Exclusion>) -> Vec<PlannedSuite> {
+    fn suites(&self, sealed: &SealedImage, excluded: &mut Vec<Exclusion>) -> Vec<Shared<PlannedSuite>> {
         let mut planned = Vec::new();
         for name in &self.build.suites {
             let place = format!("{}.{}: {name}", self.customer, self.name);
@@ -248,7 +262,7 @@ impl Place<'_> {
             let cases = entry.suite.cases.iter().filter(fits).cloned().collect();
             let mut suite = PlannedSuite { name: name.clone(), sha256: entry.sha256, cast: BTreeMap::new(), cases, packages: Vec::new() };
             foreign::prepare(&mut suite, sealed, &self.build.image);
-            planned.push(suite);
+            planned.push(suite.into());
         }
         planned
     }
@@ -265,7 +279,14 @@ fn updates(patch: &PlannedPatch, installed: &BTreeMap<String, String>) -> bool {
 }
 
 /// The machine that a build is.
-pub(super) fn machine(role: Name, name: &Name, build: &Build, os: Os, sealed: &SealedImage, hardware: PlannedHardware) -> PlannedMachine {
+pub(super) fn machine(
+    role: Name,
+    name: &Name,
+    build: &Build,
+    os: Os,
+    sealed: &SealedImage,
+    hardware: Shared<PlannedHardware>,
+) -> PlannedMachine {
     let image = PlannedImage { name: build.image.clone(), sha256: sealed.sha256 };
     let (services, volatile) = (build.services.clone(), build.volatile.clone());
     PlannedMachine { services, volatile, ..PlannedMachine::alone(role, name.clone(), os, image, hardware) }

@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::build::{NoPlan, Request, SealedImage, machine, no_image, not_applicable, wanted};
-use super::{Exclusion, Plan, PlannedCell, PlannedHardware, PlannedMachine, PlannedNic, PlannedSegment, PlannedSuite, Subject, pairwise};
+use super::build::{NoPlan, Profiles, Request, SealedImage, machine, no_image, not_applicable, wanted};
+use super::{Exclusion, Plan, PlannedCell, PlannedMachine, PlannedNic, PlannedSegment, PlannedSuite, Shared, Subject, pairwise};
 use crate::catalog::build::Levels;
 use crate::catalog::environment::{Environment, Member, start_order};
 use crate::catalog::{Catalog, CustomerEntry};
-use crate::id::{CellId, Digest, Name};
+use crate::id::{CellId, Name};
 
 /// One environment of one customer, and what it is planned from.
 pub(super) struct Surroundings<'a> {
     pub catalog: &'a Catalog,
     pub request: &'a Request,
     pub images: &'a BTreeMap<Name, SealedImage>,
+    pub hardware: &'a Profiles,
     pub customer: &'a Name,
     pub entry: &'a CustomerEntry,
     pub name: &'a Name,
@@ -64,9 +65,8 @@ impl Surroundings<'_> {
                 leave(format!("{what}@{}", label(&choice)), "an image does not boot on a profile's firmware".to_owned());
             }
         }
-        let attributes: Vec<_> = fitting.iter().map(|(_, machines)| attributes(machines)).collect();
-        let labels: Vec<_> = fitting.iter().map(|(label, _)| label.clone()).collect();
-        let (chosen, left) = pairwise::limit(&attributes, &labels, &what, self.entry.customer.most_hardware);
+        let kinds = || fitting.iter().map(|(label, machines)| (label.clone(), attributes(machines))).collect();
+        let (chosen, left) = pairwise::limit(fitting.len(), kinds, &what, self.entry.customer.most_hardware);
         left.into_iter().for_each(|one| leave(one.what, one.reason));
         for (_, machines) in fitting.into_iter().enumerate().filter(|(at, _)| chosen.contains(at)).map(|(_, fits)| fits) {
             for level in levels(&roles, self.entry.customer.levels) {
@@ -91,7 +91,7 @@ impl Surroundings<'_> {
         };
         let image = self.catalog.images.get(&build.image)?;
         let hardware = if member.hardware.is_empty() { build.hardware.clone() } else { member.hardware.clone() };
-        let first = self.profile(hardware.first()?)?;
+        let first = self.hardware.get(hardware.first()?)?.clone();
         let nics = member.address.iter().map(|(segment, address)| PlannedNic { segment: segment.clone(), address: *address });
         let machine = PlannedMachine {
             nics: nics.collect(),
@@ -104,15 +104,10 @@ impl Surroundings<'_> {
         Some(Player { machine, hardware, concerned: not_applicable(patch, sealed).map_or(Ok(()), Err) })
     }
 
-    fn profile(&self, name: &Name) -> Option<PlannedHardware> {
-        let profile = self.catalog.hardware.get(name)?;
-        Some(PlannedHardware { name: name.clone(), sha256: Digest::of_json(profile), profile: profile.clone() })
-    }
-
     /// The machines on this choice of hardware, one profile a player; `None` where an image does not boot on its profile.
     fn equipped(&self, players: &[Player], choice: &[Name]) -> Option<Vec<PlannedMachine>> {
         let equip = |(player, hardware): (&Player, &Name)| {
-            let hardware = self.profile(hardware)?;
+            let hardware = self.hardware.get(hardware)?.clone();
             let image = self.catalog.images.get(&player.machine.image.name)?;
             let boots = image.image.firmware.contains(&hardware.profile.firmware);
             boots.then(|| PlannedMachine { hardware, ..player.machine.clone() })
@@ -120,7 +115,7 @@ impl Surroundings<'_> {
         players.iter().zip(choice).map(equip).collect()
     }
 
-    fn cell(&self, machines: &[PlannedMachine], level: &BTreeSet<Name>, suites: &[PlannedSuite]) -> PlannedCell {
+    fn cell(&self, machines: &[PlannedMachine], level: &BTreeSet<Name>, suites: &[Shared<PlannedSuite>]) -> PlannedCell {
         let machines: Vec<_> =
             machines.iter().map(|machine| PlannedMachine { patched: level.contains(&machine.role), ..machine.clone() }).collect();
         let mut cell = PlannedCell {
@@ -142,7 +137,7 @@ impl Surroundings<'_> {
         cell
     }
 
-    fn suites(&self, what: &str, leave: &mut impl FnMut(String, String)) -> Vec<PlannedSuite> {
+    fn suites(&self, what: &str, leave: &mut impl FnMut(String, String)) -> Vec<Shared<PlannedSuite>> {
         let mut planned = Vec::new();
         for name in &self.environment.suites {
             if !wanted(&self.request.suites, name) {
@@ -153,13 +148,8 @@ impl Surroundings<'_> {
             let cast = self.environment.cast.get(name);
             let player = |role: &Name| cast.and_then(|cast| cast.get(role)).unwrap_or(role).clone();
             let cast = entry.suite.roles.iter().map(|role| (role.clone(), player(role))).collect();
-            planned.push(PlannedSuite {
-                name: name.clone(),
-                sha256: entry.sha256,
-                cast,
-                cases: entry.suite.cases.clone(),
-                packages: Vec::new(),
-            });
+            let (name, cases) = (name.clone(), entry.suite.cases.clone());
+            planned.push(PlannedSuite { name, sha256: entry.sha256, cast, cases, packages: Vec::new() }.into());
         }
         planned
     }

@@ -1,6 +1,6 @@
 //! What a careful reader of a plan should know before believing its verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::{Request, SealedImage};
 use super::foreign;
@@ -57,8 +57,9 @@ pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>
             format!("{} is a kernel and the manifest says reboot = \"never\": the new kernel is not tried", kernel.name),
         );
     }
+    let used: BTreeSet<&Name> = plan.machines().map(|machine| &machine.image.name).collect();
     for package in &plan.patch.facts.packages {
-        for (name, image) in images.iter().filter(|(name, _)| plan.machines().any(|machine| machine.image.name == **name)) {
+        for (name, image) in images.iter().filter(|(name, _)| used.contains(name)) {
             if image.packages.as_ref().and_then(|all| all.get(&package.name)) == Some(&package.version) {
                 say("already-there", format!("{} {} is in image {name} already", package.name, package.version));
             }

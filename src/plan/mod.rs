@@ -11,9 +11,11 @@ mod foreign;
 pub mod lint;
 pub mod pairwise;
 pub mod required;
+mod shared;
 
 pub use build::{NoPlan, PreparedSuite, Request, SealedImage, plan, unknown};
 pub use required::required;
+pub use shared::Shared;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -105,7 +107,7 @@ pub struct PlannedCell {
     pub machines: Vec<PlannedMachine>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub segments: Vec<PlannedSegment>,
-    pub suites: Vec<PlannedSuite>,
+    pub suites: Vec<Shared<PlannedSuite>>,
     /// Fresh clones on which bad news is tried again.
     pub confirmations: u32,
     /// Attempts at a pass that the lab itself spoils.
@@ -128,7 +130,7 @@ pub struct PlannedMachine {
     pub build: Name,
     pub os: Os,
     pub image: PlannedImage,
-    pub hardware: PlannedHardware,
+    pub hardware: Shared<PlannedHardware>,
     /// Whether the patch goes onto it.
     pub patched: bool,
     /// Units that must be active.
@@ -162,7 +164,7 @@ pub struct PlannedSegment {
 
 impl PlannedMachine {
     /// A patched machine without a network.
-    pub fn alone(role: Name, build: Name, os: Os, image: PlannedImage, hardware: PlannedHardware) -> Self {
+    pub fn alone(role: Name, build: Name, os: Os, image: PlannedImage, hardware: Shared<PlannedHardware>) -> Self {
         Self {
             role,
             build,
@@ -235,7 +237,7 @@ impl PlannedCell {
 
     /// Each case with its suite, in the order of the plan. The health suite's checks are not among them: every cell has them.
     pub fn cases(&self) -> impl Iterator<Item = (&PlannedSuite, &Case)> {
-        self.suites.iter().flat_map(|suite| suite.cases.iter().map(move |case| (suite, case)))
+        self.suites.iter().flat_map(|suite| suite.cases.iter().map(move |case| (&**suite, case)))
     }
 
     pub fn case(&self, suite: &Name, case: &Name) -> Option<&Case> {

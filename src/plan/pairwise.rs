@@ -115,13 +115,19 @@ pub fn attributes(hardware: &Hardware) -> Attributes {
     .collect()
 }
 
-/// What a policy of so many at the most leaves of some candidates: the places of those that are tried, and what is left out and why, about
-/// `subject`. `labels` are the candidates' names.
-pub fn limit(candidates: &[Attributes], labels: &[String], subject: &str, most: Option<u32>) -> (Vec<usize>, Vec<Exclusion>) {
-    let Some(most) = most.map(|most| most as usize).filter(|most| *most < candidates.len()) else {
-        return ((0..candidates.len()).collect(), Vec::new());
+/// What a policy of so many at the most leaves of so many candidates: the places of those that are tried, and what is left out and why,
+/// about `subject`. `kinds` are the candidates' names and attributes, asked for only where there are too many.
+pub fn limit(
+    count: usize,
+    kinds: impl FnOnce() -> Vec<(String, Attributes)>,
+    subject: &str,
+    most: Option<u32>,
+) -> (Vec<usize>, Vec<Exclusion>) {
+    let Some(most) = most.map(|most| most as usize).filter(|most| *most < count) else {
+        return ((0..count).collect(), Vec::new());
     };
-    let choice = choose(candidates, Some(most));
+    let (labels, candidates): (Vec<String>, Vec<Attributes>) = kinds().into_iter().unzip();
+    let choice = choose(&candidates, Some(most));
     let spared = labels.iter().enumerate().filter(|(at, _)| !choice.chosen.contains(at)).map(|(_, label)| Exclusion {
         what: format!("{subject}@{label}"),
         reason: format!("the customer's policy is most-hardware = {most}, and the others show more pairs of attributes"),
@@ -187,12 +193,11 @@ mod tests {
             Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Ide, NicModel::Rtl8139),
             Hardware::plain(Chipset::Q35, Firmware::Uefi, DiskBus::Nvme, NicModel::E1000e),
         ];
-        let candidates = candidates.each_ref().map(attributes);
-        let labels = ["old", "twin", "new"].map(str::to_owned);
-        assert_eq!(limit(&candidates, &labels, "acme.web", None).0, [0, 1, 2]);
-        let (chosen, left) = limit(&candidates, &labels, "acme.web", Some(2));
+        let kinds = || ["old", "twin", "new"].map(str::to_owned).into_iter().zip(candidates.each_ref().map(attributes)).collect();
+        assert_eq!(limit(3, kinds, "acme.web", None).0, [0, 1, 2]);
+        let (chosen, left) = limit(3, kinds, "acme.web", Some(2));
         assert_eq!((chosen, left.len(), left[0].what.as_str()), (vec![0, 2], 1, "acme.web@twin"));
-        let (chosen, left) = limit(&candidates, &labels, "acme.web", Some(1));
+        let (chosen, left) = limit(3, kinds, "acme.web", Some(1));
         assert_eq!(chosen, [0]);
         assert!(left.iter().any(|one| one.what == "acme.web: disk nvme with firmware uefi"), "{left:?}");
     }

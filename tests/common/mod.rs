@@ -22,7 +22,7 @@ use patchlab::lab::templates::{Limits, Templates};
 use patchlab::lab::{Lab, RunFiles, Settings, reaper, scheduler};
 use patchlab::plan::{
     Package, PayloadFacts, Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedNic, PlannedPatch, PlannedSegment,
-    PlannedSuite, Subject, VERSION,
+    PlannedSuite, Shared, Subject, VERSION,
 };
 use patchlab::report::files::kept_files;
 use patchlab::verdict::judge::judge;
@@ -83,10 +83,10 @@ pub fn case(text: &str, destructive: bool) -> Case {
     }
 }
 
-fn machine(role: &str, hardware: PlannedHardware) -> PlannedMachine {
+fn machine(role: &str, hardware: impl Into<Shared<PlannedHardware>>) -> PlannedMachine {
     let image = PlannedImage { name: name("acme-web"), sha256: Digest::of("image") };
     let services = vec!["nginx.service".to_owned()];
-    PlannedMachine { services, ..PlannedMachine::alone(name(role), name("web"), Os::Debian, image, hardware) }
+    PlannedMachine { services, ..PlannedMachine::alone(name(role), name("web"), Os::Debian, image, hardware.into()) }
 }
 
 pub fn plan(patch: PlannedPatch) -> Plan {
@@ -105,7 +105,7 @@ pub fn plan(patch: PlannedPatch) -> Plan {
         subject: Subject::Build(name("web")),
         machines: vec![machine("server", PlannedHardware { name: name("virtio-bios"), sha256: Digest::of_json(&profile), profile })],
         segments: Vec::new(),
-        suites: vec![suite],
+        suites: vec![suite.into()],
         confirmations: 1,
         attempts: 2,
     };
@@ -116,8 +116,8 @@ pub fn plan(patch: PlannedPatch) -> Plan {
 fn environment_plan(patch: PlannedPatch) -> Plan {
     let single = plan(patch);
     let hardware = single.cells[0].machines[0].hardware.clone();
-    let profile = Hardware { second_cold_boot: false, ..hardware.profile };
-    let hardware = PlannedHardware { sha256: Digest::of_json(&profile), profile, ..hardware };
+    let profile = Hardware { second_cold_boot: false, ..hardware.profile.clone() };
+    let hardware = PlannedHardware { sha256: Digest::of_json(&profile), profile, ..(*hardware).clone() };
     let step = |role: &str| Step { role: Some(name(role)), ..Step::default() };
     let page = vec![
         Step { run: Some("own-page.sh".to_owned()), ..step("server") },
@@ -147,7 +147,7 @@ fn environment_plan(patch: PlannedPatch) -> Plan {
             subject: Subject::Environment(name("office")),
             machines: vec![server, client],
             segments: vec![PlannedSegment { name: name("lan"), subnet: "10.77.1.0/24".parse().expect("a subnet") }],
-            suites: vec![suite.clone()],
+            suites: vec![suite.clone().into()],
             ..single.cells[0].clone()
         }
     };
@@ -188,7 +188,7 @@ impl Story {
     /// With this suite in place of its own.
     pub fn with_suite(mut self, suite: &str, cases: Vec<Case>) -> Self {
         let planned = PlannedSuite { name: name(suite), sha256: Digest::of(suite), cast: Default::default(), cases, packages: Vec::new() };
-        self.plan.cells[0].suites = vec![planned];
+        self.plan.cells[0].suites = vec![planned.into()];
         self
     }
 

@@ -11,7 +11,7 @@ use crate::catalog::text::Span;
 use crate::cell::{CaseOutcome, Pass as CellPass};
 use crate::id::{CellId, Digest, Name, RunId};
 use crate::journal::{CellRecord, Controller, HostReport, PassRecord, RunState};
-use crate::plan::{Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedSuite, Subject, examples};
+use crate::plan::{Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedSuite, Shared, Subject, examples};
 use crate::verdict::gate::{GateInputs, Requirements, RunEvidence};
 use crate::verdict::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
 
@@ -51,7 +51,7 @@ pub fn ended(number: u64) -> Timestamp {
     at(number as i64 * 600 + 300)
 }
 
-pub fn suite(text: &str) -> PlannedSuite {
+pub fn suite(text: &str) -> Shared<PlannedSuite> {
     let case = |text: &str| crate::catalog::suite::Case {
         name: name(text),
         title: String::new(),
@@ -65,7 +65,7 @@ pub fn suite(text: &str) -> PlannedSuite {
         autopkgtest: None,
     };
     let cases = vec![case("a"), case("b")];
-    PlannedSuite { name: name(text), sha256: Digest::of(text), cast: BTreeMap::new(), cases, packages: Vec::new() }
+    PlannedSuite { name: name(text), sha256: Digest::of(text), cast: BTreeMap::new(), cases, packages: Vec::new() }.into()
 }
 
 pub fn cell(build: &str, hardware: &str) -> PlannedCell {
@@ -75,7 +75,7 @@ pub fn cell(build: &str, hardware: &str) -> PlannedCell {
         build: name(build),
         os: Os::Debian,
         image: PlannedImage { name: name("image"), sha256: Digest::of("image") },
-        hardware: PlannedHardware { name: name(hardware), sha256: Digest::of(hardware), profile },
+        hardware: PlannedHardware { name: name(hardware), sha256: Digest::of(hardware), profile }.into(),
         patched: true,
         services: vec!["nginx.service".to_owned()],
         volatile: Vec::new(),

@@ -25,7 +25,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::process::Command;
 use tokio::sync::broadcast;
 use virt::error::Error;
 
@@ -44,6 +43,7 @@ mod events;
 mod facts;
 mod folder;
 mod networks;
+pub mod overlay;
 mod saved;
 mod screen;
 mod session;
@@ -151,23 +151,8 @@ impl Libvirt {
     /// The overlay: what the guest will change, on top of the image.
     async fn overlay(&self, spec: &MachineSpec, folder: &Path) -> Result<(), HypervisorError> {
         let tried = format!("make the overlay of {} on image {}", spec.name, spec.image_digest.short());
-        let mut command = Command::new("qemu-img");
         let below = spec.template.as_ref().map_or_else(|| spec.image.clone(), |_| domain::template_disk(folder));
-        command.args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]).arg(below).arg(domain::overlay(folder));
-        command.env("LC_ALL", "C").stdin(std::process::Stdio::null()).kill_on_drop(true);
-        let output = match tokio::time::timeout(CHANGE, command.output()).await {
-            Ok(Ok(output)) if output.status.success() => return Ok(()),
-            Ok(Ok(output)) => output,
-            Ok(Err(error)) => {
-                let hint = "install the package qemu-utils";
-                return Err(failure(HypervisorErrorKind::Refused, &tried, &format!("qemu-img does not start: {error}"), hint));
-            }
-            Err(_) => return Err(failure(HypervisorErrorKind::TimedOut, &tried, "qemu-img does not end", "check the host's disk")),
-        };
-        let found = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        let full = found.contains("No space left on device");
-        let kind = if full { HypervisorErrorKind::NoSpace } else { HypervisorErrorKind::Refused };
-        Err(failure(kind, &tried, &found, "`patchlab image verify` checks the image"))
+        overlay::make(&below, &domain::overlay(folder), &tried, CHANGE).await
     }
 
     /// The steps of `create` that leave something behind.

@@ -7,7 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
-use crate::cell::{CaseOutcome, Stage, StageOutcome, blame};
+use crate::cell::{CaseObservation, CaseOutcome, Stage, StageOutcome, blame};
 use crate::id::CellId;
 use crate::journal::{Entry, Event};
 use crate::lab::{Activity, Lab};
@@ -112,6 +112,17 @@ impl Painter {
         line.bar.set_message(format!("of about {} s, {pass}{}{what}", activity.expected.as_secs(), activity.stage));
     }
 
+    fn observation(&mut self, cell: &CellId, observation: &CaseObservation) {
+        match observation.outcome {
+            CaseOutcome::Pass | CaseOutcome::Skip => {}
+            CaseOutcome::Fail | CaseOutcome::TimedOut | CaseOutcome::FlakyFailure | CaseOutcome::HarnessError => {
+                let text = crate::report::printable(&observation.message);
+                let place = format!("{}/{}", observation.suite, observation.case);
+                self.say(format!("{cell:28} {} {place} {}: {text}", observation.outcome.as_str(), observation.point.as_str()));
+            }
+        }
+    }
+
     fn entry(&mut self, entry: &Entry) {
         match &entry.event {
             Event::PassStarted { cell, pass, attempt, .. } => {
@@ -122,14 +133,10 @@ impl Painter {
                 }
                 self.line(cell).pass = name;
             }
-            Event::CaseObserved { cell, observation } => match observation.outcome {
-                CaseOutcome::Pass | CaseOutcome::Skip => {}
-                CaseOutcome::Fail | CaseOutcome::TimedOut | CaseOutcome::FlakyFailure | CaseOutcome::HarnessError => {
-                    let text = crate::report::printable(&observation.message);
-                    let place = format!("{}/{}", observation.suite, observation.case);
-                    self.say(format!("{cell:28} {} {place} {}: {text}", observation.outcome.as_str(), observation.point.as_str()));
-                }
-            },
+            Event::CaseObserved { cell, observation } => self.observation(cell, observation),
+            Event::HealthObserved { cell, observations } => {
+                observations.iter().for_each(|observation| self.observation(cell, observation));
+            }
             Event::StageEnded { cell, stage, outcome } => match outcome {
                 StageOutcome::Passed if self.terminal => {}
                 StageOutcome::Passed => self.say(format!("{cell:28} {stage} done")),

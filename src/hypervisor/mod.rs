@@ -86,6 +86,11 @@ pub trait Hypervisor: Send + Sync {
     /// What happens to machines from now on.
     fn events(&self) -> broadcast::Receiver<MachineEvent>;
 
+    /// What happens to this machine and to the connection from now on. Other machines' events may be among it.
+    fn events_of(&self, _machine: &str) -> broadcast::Receiver<MachineEvent> {
+        self.events()
+    }
+
     /// All that bears this lab's tag: machines defined or running, and folders without a machine.
     async fn owned(&self) -> Result<Vec<Owned>, HypervisorError>;
 }

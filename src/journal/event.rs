@@ -81,6 +81,11 @@ pub enum Event {
         cell: CellId,
         observation: Box<CaseObservation>,
     },
+    /// What the health checks gave, all that were made at one point of a pass.
+    HealthObserved {
+        cell: CellId,
+        observations: Vec<CaseObservation>,
+    },
     /// Files kept once a case was over, or of the pass as a whole.
     EvidenceKept {
         cell: CellId,

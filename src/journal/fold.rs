@@ -147,6 +147,7 @@ impl RunState {
             | Event::StageStarted { cell, .. }
             | Event::FactsTaken { cell, .. }
             | Event::CaseObserved { cell, .. }
+            | Event::HealthObserved { cell, .. }
             | Event::EvidenceKept { cell, .. }
             | Event::StageEnded { cell, .. }
             | Event::PassEnded { cell, .. } => {
@@ -214,6 +215,7 @@ impl PassRecord {
                 self.facts.insert(*point, facts.clone());
             }
             Event::CaseObserved { observation, .. } => self.cases.push((**observation).clone()),
+            Event::HealthObserved { observations, .. } => self.cases.extend(observations.iter().cloned()),
             Event::EvidenceKept { case, evidence, .. } => {
                 let of = case.as_ref().and_then(|at| self.cases.iter_mut().rev().find(|observation| observation.is_of(at)));
                 of.map_or(&mut self.evidence, |observation| &mut observation.evidence).extend(evidence.iter().cloned());

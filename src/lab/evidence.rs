@@ -46,6 +46,15 @@ impl EvidenceStore {
         Ok(Evidence { name: name.to_owned(), sha256, size: bytes.len() as u64 })
     }
 
+    /// The same without holding up those who share the caller's thread. What many keep at once goes to disk together.
+    ///
+    /// # Errors
+    /// See [`EvidenceStore::keep`].
+    pub async fn keep_apart(&self, name: &str, bytes: &[u8]) -> io::Result<Evidence> {
+        let (store, name, bytes) = (self.clone(), name.to_owned(), bytes.to_vec());
+        tokio::task::spawn_blocking(move || store.keep(&name, &bytes)).await.map_err(io::Error::other)?
+    }
+
     /// The bytes kept under a digest; `None` when they are gone or altered.
     pub fn get(&self, sha256: &Digest) -> Option<Vec<u8>> {
         let bytes = std::fs::read(self.path(sha256)).ok()?;

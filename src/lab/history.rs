@@ -8,12 +8,13 @@ use crate::cell::identity::Start;
 use crate::cell::{Pass, Stage, StageOutcome};
 use crate::id::Digest;
 use crate::journal::RunState;
-use crate::plan::{PlannedCell, PlannedMachine};
+use crate::plan::PlannedCell;
 
 /// What cells have in common whose stages take alike: images and hardware of their machines, and which of them are patched.
-fn likeness(cell: &PlannedCell) -> Digest {
-    let alike = |machine: &PlannedMachine| (machine.image.sha256, machine.hardware.sha256, machine.patched);
-    Digest::of_json(&cell.machines.iter().map(alike).collect::<Vec<_>>())
+type Likeness = Vec<(Digest, Digest, bool)>;
+
+fn likeness(cell: &PlannedCell) -> Likeness {
+    cell.machines.iter().map(|machine| (machine.image.sha256, machine.hardware.sha256, machine.patched)).collect()
 }
 
 /// Durations of stages that went well.
@@ -21,9 +22,9 @@ fn likeness(cell: &PlannedCell) -> Digest {
 pub struct History {
     /// Runs on another accelerator teach nothing about this one. `None` learns from all.
     accelerator: Option<String>,
-    samples: HashMap<(Digest, Stage), Vec<Duration>>,
+    samples: HashMap<(Likeness, Stage), Vec<Duration>>,
     /// Boots that went on from templates: they say how long the next one takes, and nothing of how long a machine may take to boot.
-    warm: HashMap<Digest, Vec<Duration>>,
+    warm: HashMap<Likeness, Vec<Duration>>,
 }
 
 impl History {

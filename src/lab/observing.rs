@@ -62,21 +62,19 @@ impl CellRunner {
 
     pub(super) async fn observe_health(&mut self, point: Point, results: Vec<HealthResult>) -> Result<(), Stop> {
         let suite = Name::constant(health::SUITE);
-        for result in results {
-            let observation = CaseObservation {
-                suite: suite.clone(),
-                case: result.check,
-                point,
-                outcome: result.outcome,
-                elapsed_ms: 0,
-                message: result.message,
-                detail: result.detail,
-                fingerprint: result.fingerprint,
-                evidence: Vec::new(),
-            };
-            self.append(Event::CaseObserved { cell: self.cell.id.clone(), observation: Box::new(observation) }).await?;
-        }
-        Ok(())
+        let observation = |result: HealthResult| CaseObservation {
+            suite: suite.clone(),
+            case: result.check,
+            point,
+            outcome: result.outcome,
+            elapsed_ms: 0,
+            message: result.message,
+            detail: result.detail,
+            fingerprint: result.fingerprint,
+            evidence: Vec::new(),
+        };
+        let observations = results.into_iter().map(observation).collect();
+        Ok(self.append(Event::HealthObserved { cell: self.cell.id.clone(), observations }).await?)
     }
 
     pub(super) async fn take_facts(&mut self, stage: Stage, point: Point) -> Result<Arc<Facts>, Stop> {

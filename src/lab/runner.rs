@@ -16,7 +16,9 @@ use crate::id::{Name, RunId};
 use crate::journal::fold::KEEP;
 use crate::journal::{CellRecord, Event, JournalError};
 use crate::plan::{Plan, PlannedCell};
+use crate::verdict::Verdict;
 use crate::verdict::evidence::{keys, pairs};
+use crate::verdict::judge::judge_cell;
 
 /// Why a stage did not come to an end of its own.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub struct CellRunner {
     pub(super) run: RunId,
     pub(super) plan: Arc<Plan>,
     pub(super) cell: PlannedCell,
+    /// Its place in the plan.
+    place: usize,
     pub(super) files: Arc<RunFiles>,
     pub(super) record: CellRecord,
     /// The pass under way: its machine and what was learnt on it.
@@ -71,15 +75,28 @@ pub(super) struct MachineState {
 }
 
 impl CellRunner {
-    pub fn new(lab: Lab, run: RunId, plan: Arc<Plan>, cell: PlannedCell, files: Arc<RunFiles>, record: CellRecord) -> Self {
-        Self { lab, run, plan, cell, files, record, pass: None }
+    /// The cell at this place of the plan, and what has happened to it.
+    pub fn new(
+        lab: Lab,
+        run: RunId,
+        plan: Arc<Plan>,
+        (place, cell): (usize, PlannedCell),
+        files: Arc<RunFiles>,
+        record: CellRecord,
+    ) -> Self {
+        Self { lab, run, plan, cell, place, files, record, pass: None }
     }
 
-    /// Runs the cell to its end.
+    /// Runs the cell to its end, and says what it means.
     ///
     /// # Errors
     /// Only when the journal cannot be written.
-    pub async fn run(mut self) -> Result<(), JournalError> {
+    pub async fn run(mut self) -> Result<Verdict, JournalError> {
+        self.go().await?;
+        Ok(judge_cell(&self.cell, &self.record).verdict)
+    }
+
+    async fn go(&mut self) -> Result<(), JournalError> {
         loop {
             match next(&self.cell, &self.record) {
                 // What is cancelled stays unended: a later controller may take it up.
@@ -109,11 +126,10 @@ impl CellRunner {
     }
 
     async fn begin(&mut self, pass: Pass, attempt: u32) -> Result<(), JournalError> {
-        let index = self.plan.cells.iter().position(|cell| cell.id == self.cell.id).unwrap_or_default();
         let lab: String = self.lab.id.chars().rev().take(8).collect::<Vec<_>>().into_iter().rev().collect();
         let run = self.run.to_string();
         let run = &run[run.len() - 8..];
-        let machine = format!("patchlab-{lab}-{run}-{index}-{}", self.record.passes.len());
+        let machine = format!("patchlab-{lab}-{run}-{}-{}", self.place, self.record.passes.len());
         tracing::info!(run = %self.run, cell = %self.cell.id, %pass, attempt, machine, "pass started");
         let event = Event::PassStarted { cell: self.cell.id.clone(), pass: pass.clone(), attempt, machine: machine.clone() };
         let work = work(&self.cell, &self.record, &pass);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::{self, error::TryRecvError};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Lab;
 use super::evidence::tail;
@@ -92,7 +92,7 @@ impl Session {
             lab: lab.clone(),
             machine: machine.to_owned(),
             guest: lab.guests.connect(machine, os),
-            events: lab.hypervisor.events(),
+            events: lab.hypervisor.events_of(machine),
             boot: BootWatch::new(),
             console_at: 0,
             since: 0,
@@ -114,14 +114,22 @@ impl Session {
 
     /// Waits a moment, or less when something happens to the machine.
     async fn pause(&mut self, look: &mut Look) -> Result<(), Trouble> {
-        match tokio::time::timeout(LOOK, self.events.recv()).await {
-            Ok(Ok(event)) => self.note(&event, look),
-            Ok(Err(_)) | Err(_) => Ok(()),
+        let until = Instant::now() + LOOK;
+        loop {
+            match timeout_at(until, self.events.recv()).await {
+                Ok(Ok(event)) if !self.concerns(&event) => {}
+                Ok(Ok(event)) => return self.note(&event, look),
+                Ok(Err(_)) | Err(_) => return Ok(()),
+            }
         }
     }
 
+    fn concerns(&self, event: &MachineEvent) -> bool {
+        event.machine == self.machine || event.kind == MachineEventKind::ConnectionLost
+    }
+
     fn note(&mut self, event: &MachineEvent, look: &mut Look) -> Result<(), Trouble> {
-        if event.machine != self.machine && event.kind != MachineEventKind::ConnectionLost {
+        if !self.concerns(event) {
             return Ok(());
         }
         match event.kind {
@@ -369,7 +377,7 @@ impl Session {
     /// As [`Self::start`].
     pub async fn start_bare(&mut self, budget: Budget, tell: impl FnMut(&str)) -> Result<(), Trouble> {
         // What happened before the machine is switched on is over.
-        self.events = self.lab.hypervisor.events();
+        self.events = self.lab.hypervisor.events_of(&self.machine);
         self.since = self.console_at;
         self.boot.restart();
         self.lab.hypervisor.start(&self.machine).await.map_err(lab_trouble)?;
@@ -381,7 +389,7 @@ impl Session {
     /// # Errors
     /// When it can't go on, or its guest does not answer.
     pub async fn thaw(&mut self, patience: Budget, boot: Duration) -> Result<(), Trouble> {
-        self.events = self.lab.hypervisor.events();
+        self.events = self.lab.hypervisor.events_of(&self.machine);
         self.lab.hypervisor.thaw(&self.machine).await.map_err(lab_trouble)?;
         // Later boots are measured by what this one would have been.
         self.boot_took = Some(boot);

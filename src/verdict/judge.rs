@@ -18,14 +18,22 @@ use super::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement,
 pub fn judge(state: &RunState) -> Judgement {
     let cells: Vec<CellJudgement> =
         state.plan.cells.iter().map(|cell| judge_cell(cell, state.cells.get(&cell.id).unwrap_or(&CellRecord::default()))).collect();
-    let verdict = match () {
-        () if cells.iter().any(|cell| cell.verdict == Verdict::Fail) => Verdict::Fail,
-        () if !state.is_finished() || cells.is_empty() || cells.iter().any(|cell| cell.verdict == Verdict::Inconclusive) => {
-            Verdict::Inconclusive
-        }
-        () => Verdict::Pass,
-    };
+    let verdict = overall(state.is_finished(), cells.iter().map(|cell| cell.verdict));
     Judgement { verdict, finished: state.is_finished(), cells }
+}
+
+/// What the verdicts of all cells of a plan give together.
+pub fn overall(finished: bool, cells: impl IntoIterator<Item = Verdict>) -> Verdict {
+    let worse = |one: Verdict, other: Verdict| match (one, other) {
+        (Verdict::Fail, _) | (_, Verdict::Fail) => Verdict::Fail,
+        (Verdict::Inconclusive, _) | (_, Verdict::Inconclusive) => Verdict::Inconclusive,
+        (Verdict::Pass, Verdict::Pass) => Verdict::Pass,
+    };
+    match cells.into_iter().reduce(worse) {
+        None => Verdict::Inconclusive,
+        Some(Verdict::Pass) if !finished => Verdict::Inconclusive,
+        Some(verdict) => verdict,
+    }
 }
 
 /// What one cell's observations mean.

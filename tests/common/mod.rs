@@ -268,6 +268,7 @@ impl Story {
         let state = journal.state(run).await.expect("a journal").expect("a run");
         let left = hypervisor.owned().await.unwrap_or_default().into_iter().map(|one| one.machine).collect();
         journal.verify().await.expect("a sound chain");
+        assert_eq!(state.ended.map(|(_, verdict)| verdict), Some(judge(&state).verdict), "the run ended with what its journal means");
         let entries = journal.entries(run).await.expect("entries");
         let journal = entries.iter().map(|entry| serde_json::to_string(entry).expect("json")).collect();
         let text = |sha256: &Digest| String::from_utf8_lossy(&lab.evidence.get(sha256).expect("it is kept")).into_owned();

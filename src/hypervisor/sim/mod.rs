@@ -367,6 +367,10 @@ impl Hypervisor for SimHypervisor {
         self.world.events()
     }
 
+    fn events_of(&self, machine: &str) -> broadcast::Receiver<MachineEvent> {
+        self.world.events_of(machine)
+    }
+
     async fn owned(&self) -> Result<Vec<Owned>, HypervisorError> {
         self.world
             .operate(ASKING, |core, now| {

@@ -24,8 +24,10 @@ use crate::hypervisor::{MachineEvent, MachineEventKind, Owned, Tag};
 
 /// Events that a slow subscriber may lag behind.
 const EVENTS_KEPT: usize = 4096;
+/// The same of one machine's.
+const MACHINE_EVENTS_KEPT: usize = 64;
 /// Entries of the trace that are kept.
-const TRACE_KEPT: usize = 100_000;
+const TRACE_KEPT: usize = 10_000;
 
 /// A simulated world. Made once, shared by [`super::SimHypervisor`] and [`crate::guest::sim::SimGuests`].
 pub struct World {
@@ -66,6 +68,8 @@ pub(crate) struct Core {
     outage: Option<Duration>,
     store: Option<Store>,
     outbox: Vec<MachineEvent>,
+    /// Who watches one machine, so that nobody is woken by all others'.
+    watchers: BTreeMap<String, broadcast::Sender<MachineEvent>>,
     trace: VecDeque<TraceEntry>,
 }
 
@@ -116,6 +120,7 @@ impl World {
             outage: None,
             store,
             outbox: Vec::new(),
+            watchers: BTreeMap::new(),
             trace: VecDeque::new(),
         };
         let (events, _) = broadcast::channel(EVENTS_KEPT);
@@ -133,13 +138,18 @@ impl World {
         &self.scenario
     }
 
-    /// Everything that happened, oldest first; at most the last hundred thousand.
+    /// Everything that happened, oldest first; at most the last ten thousand.
     pub fn trace(&self) -> Vec<TraceEntry> {
         self.core().trace.iter().cloned().collect()
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<MachineEvent> {
         self.events.subscribe()
+    }
+
+    pub(crate) fn events_of(&self, machine: &str) -> broadcast::Receiver<MachineEvent> {
+        let mut core = self.core();
+        core.watchers.entry(machine.to_owned()).or_insert_with(|| broadcast::channel(MACHINE_EVENTS_KEPT).0).subscribe()
     }
 
     /// Does something in the world, after the time that it takes.
@@ -192,8 +202,16 @@ impl World {
                 core.trace.pop_front();
             }
             core.trace.push_back(TraceEntry { at, event: event.clone() });
-            if !out || event.kind == MachineEventKind::ConnectionLost {
-                // No subscriber is no error.
+            if event.kind == MachineEventKind::ConnectionLost {
+                for watcher in core.watchers.values() {
+                    // No subscriber is no error, here and below.
+                    let _ = watcher.send(event.clone());
+                }
+                let _ = self.events.send(event);
+            } else if !out {
+                if let Some(watcher) = core.watchers.get(&event.machine) {
+                    let _ = watcher.send(event.clone());
+                }
                 let _ = self.events.send(event);
             }
         }
@@ -297,6 +315,7 @@ impl Core {
 
     pub fn destroy(&mut self, name: &str) -> std::io::Result<()> {
         self.machines.remove(name);
+        self.watchers.retain(|_, watcher| watcher.receiver_count() > 0);
         self.agenda.retain(|_, (machine, ..)| machine != name);
         self.store.as_ref().map_or(Ok(()), |store| store.destroy(name))
     }

@@ -161,14 +161,14 @@ impl Desk {
         files: RunFiles,
         stopping: &watch::Receiver<bool>,
     ) -> Result<Option<Verdict>, JournalError> {
-        scheduler::cells(lab, state, files).await?;
+        let verdict = scheduler::cells(lab, state, files).await?;
         if *stopping.borrow() {
             let now = lab.journal.state(state.run).await?;
             if now.is_some_and(|now| now.called_off.is_none() && !now.cells.values().all(|cell| cell.ended)) {
                 return Ok(None);
             }
         }
-        scheduler::end(&lab.journal, state.run, lab.clock.now()).await.map(Some)
+        scheduler::conclude(&lab.journal, state.run, lab.clock.now(), verdict).await.map(Some)
     }
 }
 

@@ -5,6 +5,8 @@ mod autopkgtest;
 mod common;
 #[path = "scenarios/environments.rs"]
 mod environments;
+#[path = "scenarios/trends.rs"]
+mod trends;
 #[path = "scenarios/warm.rs"]
 mod warm;
 

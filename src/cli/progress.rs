@@ -163,6 +163,7 @@ impl Painter {
             }
             Event::RunPlanned { .. }
             | Event::RunTaken { .. }
+            | Event::HistoryDrawn { .. }
             | Event::MachineDefined { .. }
             | Event::MachineStarted { .. }
             | Event::StageStarted { .. }

@@ -13,6 +13,7 @@ use crate::cell::{CaseAt, CaseObservation, Evidence, Pass, Point, Stage, StageOu
 use crate::id::{CellId, Digest, RunId};
 use crate::plan::Plan;
 use crate::verdict::Verdict;
+use crate::verdict::trend::{Gauge, Past};
 
 /// The version of the events' form, kept with each.
 pub const VERSION: u32 = 1;
@@ -48,6 +49,10 @@ pub enum Event {
     RunTaken {
         controller: Controller,
     },
+    /// What earlier runs gave, to hold this one's samples against.
+    HistoryDrawn {
+        past: Vec<Past>,
+    },
     /// About to be created for a pass: the machine's name and folder, or how the names of its machines begin (rule 8, intent before effect).
     PassStarted {
         cell: CellId,
@@ -71,11 +76,13 @@ pub enum Event {
         cell: CellId,
         stage: Stage,
     },
-    /// What the guest was like: digest of the facts, and the evidence that holds them.
+    /// What the guest was like: digest of the facts, the evidence that holds them, and what of them is compared between runs.
     FactsTaken {
         cell: CellId,
         point: Point,
         facts: BTreeMap<String, Digest>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        gauges: BTreeMap<Gauge, u64>,
     },
     CaseObserved {
         cell: CellId,

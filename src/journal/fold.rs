@@ -13,6 +13,7 @@ use crate::cell::{CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
 use crate::id::{CellId, Digest, RunId};
 use crate::plan::Plan;
 use crate::verdict::Verdict;
+use crate::verdict::trend::{Gauge, Past};
 
 /// A run as its events tell it.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct RunState {
     /// Every controller that worked on it, the last one last.
     pub controllers: Vec<Controller>,
     pub cells: BTreeMap<CellId, CellRecord>,
+    /// What earlier runs gave, see [`Event::HistoryDrawn`].
+    pub past: Vec<Past>,
     /// Why it is to go no further, and who said so; see [`Event::RunCalledOff`].
     pub called_off: Option<CalledOff>,
     /// When it ended and with which verdict; `None` for an unfinished run.
@@ -70,6 +73,7 @@ pub struct PassRecord {
     pub starts: BTreeMap<String, Start>,
     pub stages: Vec<StageRecord>,
     pub facts: BTreeMap<Point, BTreeMap<String, Digest>>,
+    pub gauges: BTreeMap<Point, BTreeMap<Gauge, u64>>,
     pub cases: Vec<CaseObservation>,
     /// Files kept of the pass as a whole.
     pub evidence: Vec<Evidence>,
@@ -113,6 +117,7 @@ impl RunState {
             planned: first.at,
             controllers: Vec::new(),
             cells,
+            past: Vec::new(),
             called_off: None,
             ended: None,
             kept: Vec::new(),
@@ -134,6 +139,7 @@ impl RunState {
             Event::RunPlanned { .. } => return Err(bad("a run has one plan")),
             Event::Recorded { .. } => return Err(bad("a record belongs to no run")),
             Event::RunTaken { controller } => self.controllers.push(controller.clone()),
+            Event::HistoryDrawn { past } => self.past = past.clone(),
             Event::RunCalledOff { .. } if self.is_finished() => {}
             Event::RunCalledOff { by, reason } => {
                 self.called_off.get_or_insert_with(|| CalledOff { by: by.clone(), reason: reason.clone() });
@@ -186,6 +192,7 @@ impl CellRecord {
                 starts: BTreeMap::new(),
                 stages: Vec::new(),
                 facts: BTreeMap::new(),
+                gauges: BTreeMap::new(),
                 cases: Vec::new(),
                 evidence: Vec::new(),
                 ended: false,
@@ -211,8 +218,9 @@ impl PassRecord {
                 self.starts.insert(machine.clone(), start.clone());
             }
             Event::StageStarted { stage, .. } => self.stages.push(StageRecord { stage: *stage, started: entry.at, ended: None }),
-            Event::FactsTaken { point, facts, .. } => {
+            Event::FactsTaken { point, facts, gauges, .. } => {
                 self.facts.insert(*point, facts.clone());
+                self.gauges.insert(*point, gauges.clone());
             }
             Event::CaseObserved { observation, .. } => self.cases.push((**observation).clone()),
             Event::HealthObserved { observations, .. } => self.cases.extend(observations.iter().cloned()),
@@ -230,6 +238,7 @@ impl PassRecord {
             }
             Event::RunPlanned { .. }
             | Event::RunTaken { .. }
+            | Event::HistoryDrawn { .. }
             | Event::RunCalledOff { .. }
             | Event::RunEnded { .. }
             | Event::PassStarted { .. }

@@ -1,14 +1,17 @@
-//! How long things usually take: medians of earlier stages, by image and hardware.
+//! How long things usually take: medians of earlier stages, by image and hardware; and what earlier runs measured, for the verdict to hold
+//! a patch's samples against.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::clock::between;
 use crate::cell::identity::Start;
-use crate::cell::{Pass, Stage, StageOutcome};
+use crate::cell::{Pass, Phase, Stage, StageOutcome};
 use crate::id::Digest;
-use crate::journal::RunState;
-use crate::plan::PlannedCell;
+use crate::journal::{HostReport, RunState};
+use crate::plan::{Plan, PlannedCell};
+use crate::verdict::rank;
+use crate::verdict::trend::{self, Measured, Past};
 
 /// What cells have in common whose stages take alike: images and hardware of their machines, and which of them are patched.
 type Likeness = Vec<(Digest, Digest, bool)>;
@@ -17,27 +20,43 @@ fn likeness(cell: &PlannedCell) -> Likeness {
     cell.machines.iter().map(|machine| (machine.image.sha256, machine.hardware.sha256, machine.patched)).collect()
 }
 
+/// What was measured unpatched, and with each patch; the newest first.
+#[derive(Clone, Debug, Default)]
+struct Samples {
+    unpatched: Vec<u64>,
+    patched: HashMap<Digest, Vec<u64>>,
+}
+
 /// Durations of stages that went well.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// Runs on another accelerator teach nothing about this one. `None` learns from all.
-    accelerator: Option<String>,
+    /// Runs on another accelerator teach nothing about this one, and samples with another QEMU are no samples of this. `None` learns from all.
+    host: Option<HostReport>,
+    /// By image, hardware and what was measured.
+    measured: BTreeMap<(Digest, Digest, Measured), Samples>,
     samples: HashMap<(Likeness, Stage), Vec<Duration>>,
     /// Boots that went on from templates: they say how long the next one takes, and nothing of how long a machine may take to boot.
     warm: HashMap<Likeness, Vec<Duration>>,
 }
 
 impl History {
-    /// Learns from runs on this accelerator alone.
-    pub fn of(accelerator: &str) -> Self {
-        Self { accelerator: Some(accelerator.to_owned()), ..Self::default() }
+    /// Learns from runs on a host like this alone.
+    pub fn of(host: HostReport) -> Self {
+        Self { host: Some(host), ..Self::default() }
     }
 
-    /// Learns from a run.
+    /// Learns from a run. The newest comes first.
     pub fn learn(&mut self, run: &RunState) {
-        let fits = |wanted: &String| run.controllers.iter().all(|controller| controller.host.accelerator == *wanted);
-        if !self.accelerator.as_ref().is_none_or(fits) {
+        let on = |like: fn(&HostReport) -> &String| {
+            let fits = |wanted: &HostReport| run.controllers.iter().all(|controller| like(&controller.host) == like(wanted));
+            self.host.as_ref().is_none_or(fits)
+        };
+        if !on(|host| &host.accelerator) {
             return;
+        }
+        // A run that goes on speaks for itself.
+        if run.is_finished() && on(|host| &host.qemu) {
+            self.measure(run);
         }
         for cell in &run.plan.cells {
             let passes = run.cells.get(&cell.id).map(|record| record.passes.as_slice()).unwrap_or_default();
@@ -51,6 +70,37 @@ impl History {
                 samples.push(between(stage.started, *ended));
             }
         }
+    }
+
+    fn measure(&mut self, run: &RunState) {
+        for cell in &run.plan.cells {
+            let (Some(record), [machine]) = (run.cells.get(&cell.id), cell.machines.as_slice()) else { continue };
+            for (of, phase, value) in trend::samples(cell, record) {
+                let samples = self.measured.entry((machine.image.sha256, machine.hardware.sha256, of)).or_default();
+                let side = match phase {
+                    Phase::Baseline => &mut samples.unpatched,
+                    Phase::Patched => samples.patched.entry(run.plan.patch.sha256).or_default(),
+                };
+                if side.len() < rank::MOST {
+                    side.push(value);
+                }
+            }
+        }
+    }
+
+    /// What earlier runs measured on the images and the hardware of a plan, unpatched and with its patch.
+    pub fn past(&self, plan: &Plan) -> Vec<Past> {
+        let places: BTreeSet<_> = plan.machines().map(|machine| (machine.image.sha256, machine.hardware.sha256)).collect();
+        let newest_last = |samples: &[u64]| samples.iter().rev().copied().collect();
+        let of_plan = self.measured.iter().filter(|((image, hardware, _), _)| places.contains(&(*image, *hardware)));
+        let past = of_plan.map(|((image, hardware, of), samples)| Past {
+            image: *image,
+            hardware: *hardware,
+            of: of.clone(),
+            unpatched: newest_last(&samples.unpatched),
+            patched: samples.patched.get(&plan.patch.sha256).map(|samples| newest_last(samples)).unwrap_or_default(),
+        });
+        past.collect()
     }
 
     /// The median of earlier times, of a boot without a template's help; `None` when there are none.

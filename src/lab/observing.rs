@@ -16,6 +16,7 @@ use crate::journal::Event;
 use crate::verdict::health::facts::Facts;
 use crate::verdict::health::{self, HealthContext, HealthResult};
 use crate::verdict::results::{self, CaseResult, ScriptEnd, ScriptReport};
+use crate::verdict::trend;
 
 /// Bytes kept of a case's output.
 pub(super) const CASE_OUTPUT: usize = 256 * 1024;
@@ -86,11 +87,12 @@ impl CellRunner {
             Trouble::new(Cause::ProbeFailed, message)
         })?;
         let mut digests = BTreeMap::new();
-        match self.lab.evidence.keep("facts", bytes) {
+        match self.lab.evidence.keep_apart("facts", bytes).await {
             Ok(kept) => digests.insert("facts".to_owned(), kept.sha256),
             Err(error) => return Err(disk_trouble(&error).into()),
         };
-        self.append(Event::FactsTaken { cell: self.cell.id.clone(), point, facts: digests }).await?;
+        let gauges = trend::gauges(&facts);
+        self.append(Event::FactsTaken { cell: self.cell.id.clone(), point, facts: digests, gauges }).await?;
         Ok(Arc::new(facts))
     }
 
@@ -149,7 +151,7 @@ impl CellRunner {
     ) -> Result<(), Stop> {
         let mut evidence = Vec::new();
         if read.outcome != CaseOutcome::Pass && !output.is_empty() {
-            evidence.push(self.lab.evidence.keep("output", output).map_err(|error| disk_trouble(&error))?);
+            evidence.push(self.lab.evidence.keep_apart("output", output).await.map_err(|error| disk_trouble(&error))?);
         }
         let observation = CaseObservation {
             suite: suite.clone(),

@@ -120,6 +120,7 @@ fn story(plan: Plan, cells: BTreeMap<CellId, CellRecord>, judgements: Vec<CellJu
         cells,
         ended: ended.map(|verdict| (at(742), verdict)),
         kept: Vec::new(),
+        past: Vec::new(),
         called_off: None,
         leases: BTreeMap::new(),
     };

@@ -12,12 +12,17 @@ use super::compare::{Pair, PairMeaning, comparison};
 use super::evidence::{CaseKey, is_clean, keys, lost_twins, pairs};
 use super::fold::{essence, identity};
 use super::health::SUITE;
+use super::trend::warnings;
 use super::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
 
 /// What the run's observations mean so far. An unfinished run is never a pass.
 pub fn judge(state: &RunState) -> Judgement {
-    let cells: Vec<CellJudgement> =
+    let mut cells: Vec<CellJudgement> =
         state.plan.cells.iter().map(|cell| judge_cell(cell, state.cells.get(&cell.id).unwrap_or(&CellRecord::default()))).collect();
+    let mut warnings = warnings(state);
+    for cell in &mut cells {
+        cell.notes.extend(warnings.remove(&cell.id).unwrap_or_default());
+    }
     let verdict = overall(state.is_finished(), cells.iter().map(|cell| cell.verdict));
     Judgement { verdict, finished: state.is_finished(), cells }
 }

@@ -7,7 +7,9 @@ pub mod fold;
 pub mod gate;
 pub mod health;
 pub mod judge;
+pub mod rank;
 pub mod results;
+pub mod trend;
 
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +102,7 @@ pub struct CellJudgement {
     pub cases: Vec<CaseJudgement>,
     pub findings: Vec<Finding>,
     pub faults: Vec<Fault>,
-    /// What people should know and what blocks nothing: things fixed, new ports, a rollback by image only.
+    /// What people should know and what blocks nothing: things fixed, new ports, a rollback by image only, what got slower or larger.
     pub notes: Vec<String>,
 }
 

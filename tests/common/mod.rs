@@ -26,6 +26,7 @@ use patchlab::plan::{
 };
 use patchlab::report::files::kept_files;
 use patchlab::verdict::judge::judge;
+use patchlab::verdict::trend::Past;
 use patchlab::verdict::{Comparison, Judgement};
 use tokio::sync::{broadcast, watch};
 
@@ -156,7 +157,8 @@ fn environment_plan(patch: PlannedPatch) -> Plan {
 
 /// A run to be told.
 pub struct Story {
-    plan: Plan,
+    pub plan: Plan,
+    past: Vec<Past>,
     scenario: String,
     dies_after: Option<usize>,
     emulated: bool,
@@ -178,11 +180,11 @@ pub struct Told {
 
 impl Story {
     pub fn new(patch: PlannedPatch) -> Self {
-        Self { plan: plan(patch), scenario: String::new(), dies_after: None, emulated: false, cold: false }
+        Self { plan: plan(patch), past: Vec::new(), scenario: String::new(), dies_after: None, emulated: false, cold: false }
     }
 
     pub fn of_environment(patch: PlannedPatch) -> Self {
-        Self { plan: environment_plan(patch), scenario: String::new(), dies_after: None, emulated: false, cold: false }
+        Self { plan: environment_plan(patch), past: Vec::new(), scenario: String::new(), dies_after: None, emulated: false, cold: false }
     }
 
     /// With this suite in place of its own.
@@ -194,6 +196,12 @@ impl Story {
 
     pub fn scenario(mut self, scenario: &str) -> Self {
         self.scenario = scenario.to_owned();
+        self
+    }
+
+    /// After what earlier runs gave.
+    pub fn past(mut self, past: Vec<Past>) -> Self {
+        self.past = past;
         self
     }
 
@@ -244,6 +252,10 @@ impl Story {
         let run = RunId::from_parts(1, [1; 10]);
         let event = Event::RunPlanned { plan_digest: self.plan.digest(), plan: Box::new(self.plan.clone()), by: "test".to_owned() };
         lab.journal.append(run, lab.clock.now(), event).await.expect("appended");
+        if !self.past.is_empty() {
+            let drawn = Event::HistoryDrawn { past: self.past.clone() };
+            lab.journal.append(run, lab.clock.now(), drawn).await.expect("appended");
+        }
         let files = || RunFiles { images: [(Digest::of("image"), "/nonexistent".into())].into(), media: None };
         let controller = || async {
             let controller = Controller { patchlab: "test".to_owned(), hypervisor: "sim".to_owned(), host: host(&*lab.hypervisor).await };

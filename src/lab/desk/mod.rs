@@ -263,9 +263,10 @@ impl Desk {
         cancelled: watch::Receiver<bool>,
     ) -> Result<Lab, DeskError> {
         let Machines { hypervisor, guests, clock } = self.workshop.open(&self.state).await?;
-        let accelerator = hypervisor.host().await?.accelerator;
+        let host = hypervisor.host().await?;
+        let accelerator = host.accelerator.clone();
         let templates = if hypervisor.freezes() { self.templates()?.map(Arc::new) } else { None };
-        let mut history = History::of(&accelerator);
+        let mut history = History::of(host);
         for row in journal.page(&RunFilter::default(), None, REMEMBERED).await? {
             if let Some(state) = journal.state(row.run).await? {
                 history.learn(&state);

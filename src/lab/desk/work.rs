@@ -130,7 +130,15 @@ impl Desk {
         (self.tell)(&format!("machines run on {}: {}", host.accelerator, host.accelerator_reason));
         let controller = Controller { patchlab: env!("CARGO_PKG_VERSION").to_owned(), hypervisor: self.workshop.name(), host };
         lab.journal.append(run, Timestamp::max(lab.clock.now(), Timestamp::UNIX_EPOCH), Event::RunTaken { controller }).await?;
-        lab.journal.state(run).await?.ok_or_else(|| DeskError::Fault(format!("run {run} is not in the journal")))
+        let gone = || DeskError::Fault(format!("run {run} is not in the journal"));
+        let mut state = lab.journal.state(run).await?.ok_or_else(gone)?;
+        let past = lab.history.past(&state.plan);
+        // A controller that takes a run up goes by what the first one drew.
+        if state.past.is_empty() && !past.is_empty() {
+            let drawn = lab.journal.append(run, lab.clock.now(), Event::HistoryDrawn { past }).await?;
+            state.apply(&drawn).map_err(JournalError::from)?;
+        }
+        Ok(state)
     }
 
     /// Works on a run that was taken, and ends it; removes what its cells left behind. A run that is given up because the controller is

@@ -46,18 +46,11 @@ pub fn next(cell: &PlannedCell, record: &CellRecord) -> Next {
 
 /// The stages and cases of a pass.
 pub fn work(cell: &PlannedCell, record: &CellRecord, pass: &Pass) -> Work {
-    let wanted: Vec<Stage> = match pass {
-        Pass::Main => main_stages(cell),
-        Pass::Twin { phase: Phase::Baseline, .. } => vec![Stage::Clone, Stage::Boot, Stage::Baseline, Stage::Teardown],
-        Pass::Twin { phase: Phase::Patched, .. } => {
-            vec![Stage::Clone, Stage::Boot, Stage::Apply, Stage::Reboot, Stage::Suites, Stage::Teardown]
-        }
-        Pass::Confirm { .. } => {
-            let last = furthest_bad_stage(cell, record);
-            main_stages(cell).into_iter().filter(|stage| *stage <= last || *stage == Stage::Teardown).collect()
-        }
+    // Looked for only where they matter: every case of every clone is compared for them.
+    let suspects: BTreeSet<CaseKey> = match pass {
+        Pass::Main | Pass::Twin { .. } => BTreeSet::new(),
+        Pass::Confirm { .. } => suspects(cell, record).into_iter().collect(),
     };
-    let suspects: BTreeSet<CaseKey> = suspects(cell, record).into_iter().collect();
     // A machine that was lost while cases ran may have been lost to any of them.
     let lost_in_cases = record
         .passes
@@ -70,7 +63,21 @@ pub fn work(cell: &PlannedCell, record: &CellRecord, pass: &Pass) -> Work {
     };
     let cases =
         cell.cases().filter(|(suite, case)| belongs(&suite.name, case)).map(|(suite, case)| (suite.name.clone(), case.name.clone()));
-    Work { stages: wanted, cases: cases.collect() }
+    Work { stages: stages(cell, record, pass), cases: cases.collect() }
+}
+
+fn stages(cell: &PlannedCell, record: &CellRecord, pass: &Pass) -> Vec<Stage> {
+    match pass {
+        Pass::Main => main_stages(cell),
+        Pass::Twin { phase: Phase::Baseline, .. } => vec![Stage::Clone, Stage::Boot, Stage::Baseline, Stage::Teardown],
+        Pass::Twin { phase: Phase::Patched, .. } => {
+            vec![Stage::Clone, Stage::Boot, Stage::Apply, Stage::Reboot, Stage::Suites, Stage::Teardown]
+        }
+        Pass::Confirm { .. } => {
+            let last = furthest_bad_stage(cell, record);
+            main_stages(cell).into_iter().filter(|stage| *stage <= last || *stage == Stage::Teardown).collect()
+        }
+    }
 }
 
 /// The stages of a main pass. Applying again and taking back are tried on each build by itself, not once more among its peers.
@@ -108,8 +115,7 @@ fn in_pass(cell: &PlannedCell, record: &CellRecord, pass: &PassRecord) -> Next {
     if pass.trouble().is_some() {
         return Next::Run(Stage::Teardown);
     }
-    let work = work(cell, record, &pass.pass);
-    match work.stages.into_iter().find(|stage| pass.outcome(*stage).is_none()) {
+    match stages(cell, record, &pass.pass).into_iter().find(|stage| pass.outcome(*stage).is_none()) {
         Some(stage) => Next::Run(stage),
         None => Next::EndPass,
     }

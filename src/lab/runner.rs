@@ -186,8 +186,8 @@ impl CellRunner {
         let machines = self.cell.objects(&pass.machine);
         let created = pass.outcome(Stage::Clone) == Some(&StageOutcome::Passed);
         let cancelled = pass.trouble().is_some_and(|(_, trouble)| trouble.cause == Cause::Cancelled);
-        let bad = pass.trouble().is_some() || keys(&self.cell, &self.record).iter().any(|key| pairs_of(pass, key));
-        if self.lab.settings.keep_failed && created && bad && !cancelled {
+        let bad = || pass.trouble().is_some() || shows_bad_news(pass, &keys(&self.cell, &self.record));
+        if self.lab.settings.keep_failed && created && !cancelled && bad() {
             let until = self
                 .lab
                 .clock
@@ -208,10 +208,10 @@ impl CellRunner {
     }
 }
 
-/// Whether this pass alone shows bad news about a case.
-fn pairs_of(pass: &crate::journal::PassRecord, key: &crate::verdict::evidence::CaseKey) -> bool {
+/// Whether this pass alone shows bad news about one of these cases.
+fn shows_bad_news(pass: &crate::journal::PassRecord, keys: &[crate::verdict::evidence::CaseKey]) -> bool {
     let alone = CellRecord { passes: vec![crate::journal::PassRecord { ended: true, ..pass.clone() }], ended: false };
-    pairs(&alone, key).iter().any(crate::verdict::compare::Pair::is_suspect)
+    keys.iter().any(|key| pairs(&alone, key).iter().any(crate::verdict::compare::Pair::is_suspect))
 }
 
 /// A stage was asked for outside a pass: a mistake in the lab, and so a fault.

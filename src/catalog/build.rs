@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
+use super::text::Span;
 use crate::id::Name;
 
 /// A customer of the integration centre.
@@ -55,6 +56,11 @@ impl Customer {
 
     fn default_attempts() -> u32 {
         2
+    }
+
+    /// How long what a case gave unpatched counts as its baseline in later runs.
+    pub fn baseline_valid_for(&self) -> Span {
+        self.policy.as_ref().map_or(Policy::default_baseline_valid_for(), |policy| policy.baseline_valid_for)
     }
 }
 

@@ -17,6 +17,10 @@ use crate::id::{Digest, Name};
 pub struct Policy {
     /// How long a verdict speaks for the patch after its run has ended, for example `"14d"`.
     pub valid_for: Span,
+    /// How long what a case gave unpatched counts as its baseline in later runs on the same images, hardware, suites and host, at most
+    /// `"30d"`. With `"0s"` every run has its own.
+    #[serde(default = "Policy::default_baseline_valid_for")]
+    pub baseline_valid_for: Span,
     /// Whether the person who launched a run may approve what it showed.
     #[serde(default)]
     pub launcher_may_approve: bool,
@@ -173,6 +177,11 @@ impl Lane {
 }
 
 impl Policy {
+    /// Also of a customer without a policy.
+    pub const fn default_baseline_valid_for() -> Span {
+        Span::secs(24 * 3600)
+    }
+
     /// What this patch is held to.
     pub fn terms(&self, patch: &Patch) -> Terms {
         let lane = self.lanes.iter().find(|lane| lane.fits(patch));

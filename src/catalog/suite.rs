@@ -71,6 +71,10 @@ pub struct Case {
     /// Whether it leaves the machine unfit for other cases. It then gets a clone of its own.
     #[serde(default)]
     pub destructive: bool,
+    /// Whether what it does unpatched leaves nothing on the machine: nothing that it, another case or a health check would look at later.
+    /// Only then may its baseline be one that an earlier run has seen. It can't use `$PATCHLAB_KEEP` or `$PATCHLAB_PHASE`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaves_nothing: bool,
     /// What the test is that it stands for, in a suite of kind autopkgtest. Never written by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]

@@ -242,6 +242,7 @@ impl Place<'_> {
                 suites: suites.clone(),
                 confirmations: self.entry.customer.confirmations,
                 attempts: self.entry.customer.attempts,
+                baseline_valid_for: self.entry.customer.baseline_valid_for(),
             });
         }
     }

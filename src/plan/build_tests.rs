@@ -32,6 +32,7 @@ fn case(text: &str, role: Option<Role>) -> Case {
         role,
         needs: Vec::new(),
         destructive: false,
+        leaves_nothing: false,
         autopkgtest: None,
     }
 }

@@ -132,6 +132,7 @@ impl Surroundings<'_> {
             suites: suites.to_vec(),
             confirmations: self.entry.customer.confirmations,
             attempts: self.entry.customer.attempts,
+            baseline_valid_for: self.entry.customer.baseline_valid_for(),
         };
         cell.id = CellId::of_level(self.customer, self.name, &cell.hardware_label(), &cell.level());
         cell

@@ -56,7 +56,7 @@ mod tests {
     fn prepared(fetched_for: Option<&str>) -> PlannedSuite {
         let control = "Tests: free\nDepends:\n\nTests: needy, breaks\nDepends: jq\nRestrictions: breaks-testbed\n\nTests: odd\nDepends: jq\n\
                        Restrictions: quantum\n";
-        let settings = Source { source: "source".to_owned(), time_limit: Span::secs(60) };
+        let settings = Source { source: "source".to_owned(), time_limit: Span::secs(60), leaves_nothing: false };
         let cases = cases(control, &settings, None).expect("cases");
         let mut suite = PlannedSuite { name: name("jq"), sha256: Digest::of("jq"), cast: BTreeMap::new(), cases, packages: Vec::new() };
         let package = PlannedFile { file: "jq.deb".to_owned(), sha256: Digest::of("deb") };

@@ -112,6 +112,17 @@ pub struct PlannedCell {
     pub confirmations: u32,
     /// Attempts at a pass that the lab itself spoils.
     pub attempts: u32,
+    /// How long what a case gave unpatched in an earlier run counts as its baseline; zero where each run has its own.
+    #[serde(default = "nothing", skip_serializing_if = "is_nothing")]
+    pub baseline_valid_for: Span,
+}
+
+const fn nothing() -> Span {
+    Span::secs(0)
+}
+
+const fn is_nothing(span: &Span) -> bool {
+    span.0.is_zero()
 }
 
 /// What a cell validates.

@@ -63,6 +63,11 @@ fn a_policy_that_can_never_be_met_is_a_mistake() {
             &["builds/acme/customer.toml:4 [policy.valid-for] a length of time that no gate can go by"],
         ),
         (
+            "valid-for = \"14d\"",
+            "valid-for = \"14d\"\nbaseline-valid-for = \"31d\"",
+            &["builds/acme/customer.toml:5 [policy.baseline-valid-for] too long for what a machine did to stand for what it does"],
+        ),
+        (
             "longest = \"30d\"",
             "longest = \"0s\"",
             &["builds/acme/customer.toml:17 [policy.waiver.longest] a length of time that no gate can go by"],

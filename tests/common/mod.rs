@@ -80,6 +80,7 @@ pub fn case(text: &str, destructive: bool) -> Case {
         role: None,
         needs: Vec::new(),
         destructive,
+        leaves_nothing: false,
         autopkgtest: None,
     }
 }
@@ -109,6 +110,7 @@ pub fn plan(patch: PlannedPatch) -> Plan {
         suites: vec![suite.into()],
         confirmations: 1,
         attempts: 2,
+        baseline_valid_for: Span::secs(0),
     };
     Plan { version: VERSION, patch, cells: vec![cell], excluded: Vec::new(), lint: Vec::new() }
 }

@@ -13,7 +13,7 @@ const CONTROL: &str = "Tests: plain, other\nDepends:\n\nTests: now-and-then\nDep
                        Restrictions: needs-reboot, needs-root\n\nTests: online\nDepends:\nRestrictions: needs-internet\n";
 
 fn tell_of(control: &str, scenario: &str) -> Told {
-    let settings = Source { source: "source".to_owned(), time_limit: Span::secs(600) };
+    let settings = Source { source: "source".to_owned(), time_limit: Span::secs(600), leaves_nothing: false };
     let cases = cases(control, &settings, None).expect("a control file");
     Story::new(script_patch(Reboot::Required)).with_suite("sed", cases).scenario(scenario).run()
 }
@@ -156,7 +156,7 @@ fn a_clone_that_cannot_be_prepared_is_the_labs() {
 fn a_controller_may_die_at_any_moment() {
     let whole = tell(REBOOTS);
     for entries in (2..whole.entries).step_by(13) {
-        let settings = Source { source: "source".to_owned(), time_limit: Span::secs(600) };
+        let settings = Source { source: "source".to_owned(), time_limit: Span::secs(600), leaves_nothing: false };
         let cases = cases(CONTROL, &settings, None).expect("a control file");
         let story = Story::new(script_patch(Reboot::Required)).with_suite("sed", cases).scenario(REBOOTS);
         let told = story.dies_after(entries).run();

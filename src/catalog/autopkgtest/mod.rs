@@ -36,6 +36,10 @@ pub struct Source {
     /// How long one test may take on this host, its restarts not counted; then it is ended and counts as failed.
     #[serde(default = "Source::default_time_limit")]
     pub time_limit: Span,
+    /// Whether the tests, run unpatched, leave nothing on the machine that another test or a health check would look at later. Only then
+    /// may their baselines be those that an earlier run has seen. Never so for tests that break their machine or restart it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaves_nothing: bool,
 }
 
 impl Source {
@@ -153,7 +157,7 @@ pub fn cases(text: &str, settings: &Source, package: Option<&SourcePackage>) -> 
     for stanza in paragraphs(text)? {
         for (name, program) in programs(&stanza, &mut commands)? {
             let test = test(&stanza, name, program, settings, package);
-            cases.push(case(&stanza, test, settings.time_limit, &mut taken));
+            cases.push(case(&stanza, test, settings, &mut taken));
         }
     }
     Ok(cases)
@@ -247,7 +251,7 @@ fn obstacle(stanza: &Paragraph, restrictions: &[&str], name: &str, program: &Pro
     depends::wrong_architecture(&stanza.words("architecture"), ARCHITECTURE)
 }
 
-fn case(stanza: &Paragraph, test: Test, time_limit: Span, taken: &mut BTreeSet<Name>) -> Case {
+fn case(stanza: &Paragraph, test: Test, settings: &Source, taken: &mut BTreeSet<Name>) -> Case {
     let restrictions = stanza.words("restrictions");
     let name = case_name(&test.name, taken);
     let renamed = (name.as_str() != test.name).then(|| format!("the test {}", test.name));
@@ -255,17 +259,19 @@ fn case(stanza: &Paragraph, test: Test, time_limit: Span, taken: &mut BTreeSet<N
         Program::Command(command) => Some(command.chars().take(120).collect()),
         Program::File(_) => None,
     };
+    // What restarts the machine gets a clone of its own too: the other cases' machine stays as the patch left it.
+    let destructive = test.skip.is_none() && ["breaks-testbed", "needs-reboot"].iter().any(|one| restrictions.contains(one));
     Case {
         name,
         title: renamed.into_iter().chain(command).collect::<Vec<String>>().join(": "),
         run: None,
         steps: Vec::new(),
         result: ResultForm::Exit,
-        time_limit,
+        time_limit: settings.time_limit,
         role: None,
         needs: Vec::new(),
-        // What restarts the machine gets a clone of its own too: the other cases' machine stays as the patch left it.
-        destructive: test.skip.is_none() && ["breaks-testbed", "needs-reboot"].iter().any(|one| restrictions.contains(one)),
+        destructive,
+        leaves_nothing: settings.leaves_nothing && !destructive,
         autopkgtest: Some(test),
     }
 }

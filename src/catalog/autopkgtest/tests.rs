@@ -21,7 +21,7 @@ Architecture: any
 ";
 
 fn settings() -> Source {
-    Source { source: "source".to_owned(), time_limit: Span::secs(60) }
+    Source { source: "source".to_owned(), time_limit: Span::secs(60), leaves_nothing: false }
 }
 
 fn read(control: &str) -> Result<Vec<Case>, Broken> {

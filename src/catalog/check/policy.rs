@@ -15,6 +15,7 @@ use crate::id::Name;
 
 const SHORTEST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3650 * 24 * 3600);
+const LONGEST_BASELINE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 pub(super) fn check(raw: &RawCatalog, customer: &Name, all: &FoundCustomer, diagnostics: &mut Vec<Diagnostic>) {
     let Found { reading, .. } = &all.customer;
@@ -24,6 +25,7 @@ pub(super) fn check(raw: &RawCatalog, customer: &Name, all: &FoundCustomer, diag
     for key in ["valid-for", "deadline"] {
         place.span(policy, "policy", key, diagnostics);
     }
+    place.baselines(policy, diagnostics);
     twice(source, policy, "accept-from", diagnostics);
     for (at, name, item) in policy.texts_at("accept-from") {
         let key = format!("policy.accept-from[{at}]");
@@ -68,6 +70,15 @@ impl Place<'_> {
         if !(SHORTEST..=LONGEST).contains(&span.0) {
             let problem = self.source.error(at, join(path, key), "a length of time that no gate can go by");
             diagnostics.push(problem.found(at.describe()).expected("1m to 3650d"));
+        }
+    }
+
+    fn baselines(&self, policy: &Tree, diagnostics: &mut Vec<Diagnostic>) {
+        let Some(at) = policy.get("baseline-valid-for") else { return };
+        let Some(span) = at.text().and_then(|text| text.parse::<Span>().ok()) else { return };
+        if span.0 > LONGEST_BASELINE {
+            let problem = self.source.error(at, "policy.baseline-valid-for", "too long for what a machine did to stand for what it does");
+            diagnostics.push(problem.found(at.describe()).expected("0s (every run has its own) to 30d"));
         }
     }
 

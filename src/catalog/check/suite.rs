@@ -13,7 +13,7 @@ use crate::catalog::load::Found;
 use crate::catalog::source::Source;
 use crate::catalog::step::{Action, Disturbance, Site};
 use crate::catalog::suite::{Case, Suite, SuiteKind};
-use crate::catalog::tree::{Tree, join};
+use crate::catalog::tree::{Data, Tree, join};
 use crate::id::Name;
 
 pub(super) fn check(found: &Found<Suite>, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
@@ -34,6 +34,7 @@ pub(super) fn check(found: &Found<Suite>, source: &Source, diagnostics: &mut Vec
             diagnostics.push(problem.expected("the script in the suite's folder that is the case"));
         }
         commands(source, case, &path, diagnostics);
+        leaves_nothing(found, source, case, &path, diagnostics);
         time_limit(source, case, &path, "time-limit", diagnostics);
         for (at, step) in case.get("step").map_or(&[][..], Tree::items).iter().enumerate() {
             let path = format!("{path}.step[{at}]");
@@ -177,6 +178,61 @@ fn roles_disturbed(what: &Disturbance) -> impl Iterator<Item = &Name> {
         Site::Whole(_) => None,
     });
     parted.iter().chain(nic)
+}
+
+/// Reports a case that says that it leaves nothing and by its scripts does not.
+fn leaves_nothing(found: &Found<Suite>, source: &Source, case: &Tree, path: &str, diagnostics: &mut Vec<Diagnostic>) {
+    let is = |key: &str| case.get(key).is_some_and(|at| matches!(at.data, Data::Flag(true)));
+    let Some(at) = case.get("leaves-nothing").filter(|_| is("leaves-nothing")) else { return };
+    let key = join(path, "leaves-nothing");
+    if is("destructive") {
+        let problem = source.error(at, &key, "a destructive case leaves its machine unfit");
+        return diagnostics.push(problem.hint("remove one of `destructive` and `leaves-nothing`"));
+    }
+    let steps = case.get("step").map_or(&[][..], Tree::items);
+    let named = steps.iter().chain([case]).flat_map(|table| ["run", "start", "expect"].map(|key| table.get(key)));
+    let scripts: Vec<&str> = named.flatten().filter_map(Tree::text).collect();
+    for variable in ["PATCHLAB_KEEP", "PATCHLAB_PHASE"] {
+        if let Some(file) = mentions(&found.folder, &scripts, variable) {
+            let problem = source.error(at, &key, format!("{file} uses ${variable}: what it does patched hangs on its own baseline"));
+            diagnostics.push(problem.hint("remove `leaves-nothing`, or the variable"));
+        }
+    }
+}
+
+/// The first of these scripts, or of the suite's files that they name, that has a word in it.
+fn mentions(folder: &Path, scripts: &[&str], word: &str) -> Option<String> {
+    let text = |file: &str| fs::read(folder.join(file)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let files = |below: &str| {
+        let found = fs::read_dir(folder.join(below)).into_iter().flatten().flatten();
+        let mut files: Vec<String> =
+            found.filter_map(|file| file.file_name().into_string().ok()).map(|file| join_path(below, &file)).collect();
+        files.sort();
+        files
+    };
+    let is_folder = |file: &str| fs::symlink_metadata(folder.join(file)).is_ok_and(|about| about.is_dir());
+    let mut others: Vec<String> = files("");
+    others.retain(|file| !scripts.contains(&file.as_str()));
+    let mut open: Vec<String> = scripts.iter().map(|script| (*script).to_owned()).collect();
+    while let Some(file) = open.pop() {
+        // Whatever is in a folder that a script names may be used by it.
+        if is_folder(&file) {
+            open.extend(files(&file));
+            continue;
+        }
+        let text = text(&file);
+        if text.contains(word) {
+            return Some(file);
+        }
+        let (named, rest) = others.into_iter().partition(|other| text.contains(other.as_str()));
+        others = rest;
+        open.extend::<Vec<String>>(named);
+    }
+    None
+}
+
+fn join_path(folder: &str, file: &str) -> String {
+    if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
 }
 
 /// Reports a script that is not there or that no guest could start.

@@ -62,6 +62,7 @@ pub fn suite(text: &str) -> Shared<PlannedSuite> {
         role: None,
         needs: Vec::new(),
         destructive: false,
+        leaves_nothing: false,
         autopkgtest: None,
     };
     let cases = vec![case("a"), case("b")];
@@ -93,6 +94,7 @@ pub fn cell(build: &str, hardware: &str) -> PlannedCell {
         suites: vec![suite("web"), suite("ssh")],
         confirmations: 1,
         attempts: 2,
+        baseline_valid_for: Span::secs(0),
     }
 }
 

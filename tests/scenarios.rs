@@ -2,6 +2,8 @@
 
 #[path = "scenarios/autopkgtest.rs"]
 mod autopkgtest;
+#[path = "scenarios/baselines.rs"]
+mod baselines;
 mod common;
 #[path = "scenarios/environments.rs"]
 mod environments;

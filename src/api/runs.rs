@@ -59,6 +59,9 @@ pub struct RunRequest {
     /// Boot every machine, whatever templates of it there are.
     #[serde(default)]
     pub cold: bool,
+    /// Run every baseline, whichever of them earlier runs have seen.
+    #[serde(default)]
+    pub fresh_baselines: bool,
 }
 
 /// Where a run is.
@@ -276,7 +279,7 @@ pub async fn begin(service: &Arc<Service>, caller: &Caller, request: &RunRequest
     let unfinished = service.desk.unfinished(&service.journal, &plan).await?;
     let now = Timestamp::now();
     let run = promised.or(unfinished.as_ref().map(|state| state.run)).unwrap_or_else(|| new_run(now));
-    let wish = Wish { keep_failed: request.keep_failed, cold: request.cold };
+    let wish = Wish { keep_failed: request.keep_failed, cold: request.cold, fresh_baselines: request.fresh_baselines };
     if promised.is_none() {
         service.ledger.note(run, wish, key.map(|key| (&caller.name, key, body)), now).await?;
     }

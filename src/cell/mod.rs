@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cause::{Blame, BootPhase, Cause, Evidence, Side, Trouble, blame};
 pub use next::{Next, next};
-pub use observation::{CaseAt, CaseObservation, CaseOutcome, Phase, Point};
+pub use observation::{Anew, CaseAt, CaseObservation, CaseOutcome, Origin, Phase, Point};
 
 use crate::id::Name;
 

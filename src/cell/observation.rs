@@ -1,9 +1,10 @@
 //! What one attempt at a case gave. Immutable.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::cause::Evidence;
-use crate::id::{Digest, Name};
+use crate::id::{CellId, Digest, Name, RunId};
 
 /// Which side of the comparison an observation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,6 +92,32 @@ pub struct CaseObservation {
     pub fingerprint: Option<Digest>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
+    /// Where it was seen, where that was not in this pass: a baseline that counts here too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Box<Origin>>,
+}
+
+/// The pass that a baseline comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Origin {
+    pub run: RunId,
+    pub cell: CellId,
+    /// Which attempt at the cell's main pass.
+    pub attempt: u32,
+    /// When the stage began in which it was seen.
+    pub at: Timestamp,
+    /// The digest of the observation as it stands there.
+    pub sha256: Digest,
+}
+
+/// A case that had its baseline on the pass's own clone, where another could have counted, and why it did not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Anew {
+    pub suite: Name,
+    pub case: Name,
+    pub why: String,
 }
 
 impl CaseObservation {

@@ -282,6 +282,9 @@ pub struct Run {
     /// Boot every machine by its firmware and boot loader, whatever templates of it there are.
     #[arg(long)]
     pub cold: bool,
+    /// Run every baseline, whichever of them earlier runs have seen.
+    #[arg(long)]
+    pub fresh_baselines: bool,
     /// Write the JUnit report there when the run ends.
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,

@@ -168,6 +168,7 @@ impl Painter {
             | Event::MachineStarted { .. }
             | Event::StageStarted { .. }
             | Event::FactsTaken { .. }
+            | Event::BaselinesChosen { .. }
             | Event::EvidenceKept { .. }
             | Event::PassEnded { .. }
             | Event::RunEnded { .. }

@@ -28,6 +28,7 @@ pub fn run(context: &Context, client: &Client, verb: &Run) -> Result<Exit, Failu
         suites: verb.selection.suite.clone(),
         keep_failed: verb.keep_failed,
         cold: verb.cold,
+        fresh_baselines: verb.fresh_baselines,
     };
     let row = client.launch(&request, &uuid::Uuid::now_v7().to_string())?;
     let run = row.run;

@@ -15,7 +15,6 @@ use super::{output, print, remote, show};
 use crate::hypervisor::Hypervisor;
 use crate::journal::RunState;
 use crate::lab::desk::{Planned, new_run, slots};
-use crate::lab::history::History;
 use crate::lab::{Lab, Settings};
 use crate::plan::{Plan, Request};
 use crate::report::{self, plan as plan_report};
@@ -37,9 +36,7 @@ fn make_plan(context: &Context, patch: &str, selection: &Selection) -> Result<Pl
 pub async fn show_plan(context: &Context, verb: &PlanVerb) -> Result<Exit, Failure> {
     let planned = make_plan(context, &verb.patch, &verb.selection)?;
     let journal = context.journal().await?;
-    let mut history = History::default();
-    context.runs(&journal).await?.iter().for_each(|run| history.learn(run));
-    let estimate = history.plan(&planned.plan.cells, slots(None, &planned.plan));
+    let (estimate, _) = context.foresee(&journal, &planned.plan, slots(None, &planned.plan)).await?;
     match verb.answer.format {
         Format::Human => print(&plan_report::human(&planned.plan, estimate))?,
         Format::Json => print(&plan_report::json(&planned.plan, estimate).map_err(Failure::lab)?)?,
@@ -73,17 +70,24 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
         return remote::run(context, client, verb);
     }
     let _lock = context.state.lock()?;
-    let settings = Settings { slots: slots(verb.workers, &planned.plan), keep_failed: verb.keep_failed, cold: verb.cold };
+    let settings = Settings {
+        slots: slots(verb.workers, &planned.plan),
+        keep_failed: verb.keep_failed,
+        cold: verb.cold,
+        fresh_baselines: verb.fresh_baselines,
+    };
     let (lab, cancel) = context.lab(settings).await?;
     context.clean_up(&lab).await?;
     let files = context.files(&planned.plan, &planned.patch, &planned.catalog).await?;
     let state = take(context, &lab, planned.plan).await?;
     let run = state.run;
+    let fresh = lab.settings.fresh_baselines;
+    let expected: Vec<_> = state.plan.cells.iter().filter(|_| !fresh).map(|cell| lab.baselines.expected(cell, lab.clock.now())).collect();
     super::say(format_args!(
         "run {run}: {}, {} at once, about {} min",
         crate::report::text::count(state.plan.cells.len(), "cell"),
         crate::report::text::count(at_once(lab.settings.slots, &state.plan), "machine"),
-        { lab.history.plan(&state.plan.cells, lab.settings.slots).as_secs().div_ceil(60) }
+        lab.history.plan(&state.plan.cells, &expected, lab.settings.slots).as_secs().div_ceil(60)
     ));
     let display = Display::start(&lab, state.plan.cells.len());
     let first = "interrupted: removing the machines; once more leaves them behind";

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record::Record;
 use crate::cell::identity::Start;
-use crate::cell::{CaseAt, CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
+use crate::cell::{Anew, CaseAt, CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
 use crate::id::{CellId, Digest, RunId};
 use crate::plan::Plan;
 use crate::verdict::Verdict;
@@ -92,6 +92,12 @@ pub enum Event {
     HealthObserved {
         cell: CellId,
         observations: Vec<CaseObservation>,
+    },
+    /// Before a pass runs its baseline: which cases have one already, copied here with where it was seen, and why the others have not.
+    BaselinesChosen {
+        cell: CellId,
+        reused: Vec<CaseObservation>,
+        anew: Vec<Anew>,
     },
     /// Files kept once a case was over, or of the pass as a whole.
     EvidenceKept {

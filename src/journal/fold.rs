@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::event::{Controller, Entry, Event};
 use crate::cell::identity::Start;
-use crate::cell::{CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
+use crate::cell::{Anew, CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
 use crate::id::{CellId, Digest, RunId};
 use crate::plan::Plan;
 use crate::verdict::Verdict;
@@ -75,6 +75,8 @@ pub struct PassRecord {
     pub facts: BTreeMap<Point, BTreeMap<String, Digest>>,
     pub gauges: BTreeMap<Point, BTreeMap<Gauge, u64>>,
     pub cases: Vec<CaseObservation>,
+    /// The cases that could not take over an earlier run's baseline.
+    pub anew: Vec<Anew>,
     /// Files kept of the pass as a whole.
     pub evidence: Vec<Evidence>,
     pub ended: bool,
@@ -154,6 +156,7 @@ impl RunState {
             | Event::FactsTaken { cell, .. }
             | Event::CaseObserved { cell, .. }
             | Event::HealthObserved { cell, .. }
+            | Event::BaselinesChosen { cell, .. }
             | Event::EvidenceKept { cell, .. }
             | Event::StageEnded { cell, .. }
             | Event::PassEnded { cell, .. } => {
@@ -194,6 +197,7 @@ impl CellRecord {
                 facts: BTreeMap::new(),
                 gauges: BTreeMap::new(),
                 cases: Vec::new(),
+                anew: Vec::new(),
                 evidence: Vec::new(),
                 ended: false,
                 kept: false,
@@ -224,6 +228,10 @@ impl PassRecord {
             }
             Event::CaseObserved { observation, .. } => self.cases.push((**observation).clone()),
             Event::HealthObserved { observations, .. } => self.cases.extend(observations.iter().cloned()),
+            Event::BaselinesChosen { reused, anew, .. } => {
+                self.cases.extend(reused.iter().cloned());
+                self.anew.clone_from(anew);
+            }
             Event::EvidenceKept { case, evidence, .. } => {
                 let of = case.as_ref().and_then(|at| self.cases.iter_mut().rev().find(|observation| observation.is_of(at)));
                 of.map_or(&mut self.evidence, |observation| &mut observation.evidence).extend(evidence.iter().cloned());

@@ -10,6 +10,7 @@ use crate::cell::{Pass, Phase, Stage, StageOutcome};
 use crate::id::Digest;
 use crate::journal::{HostReport, RunState};
 use crate::plan::{Plan, PlannedCell};
+use crate::verdict::baselines::Expected;
 use crate::verdict::rank;
 use crate::verdict::trend::{self, Measured, Past};
 
@@ -37,6 +38,8 @@ pub struct History {
     samples: HashMap<(Likeness, Stage), Vec<Duration>>,
     /// Boots that went on from templates: they say how long the next one takes, and nothing of how long a machine may take to boot.
     warm: HashMap<Likeness, Vec<Duration>>,
+    /// Baselines of which so many cases were taken over from an earlier run.
+    spared: HashMap<(Likeness, usize), Vec<Duration>>,
 }
 
 impl History {
@@ -65,8 +68,12 @@ impl History {
                 let Some((ended, StageOutcome::Passed)) = &stage.ended else { continue };
                 let warm = stage.stage == Stage::Boot && pass.starts.values().any(|start| matches!(start, Start::Warm { .. }));
                 let of_kind = likeness(cell);
-                let samples =
-                    if warm { self.warm.entry(of_kind).or_default() } else { self.samples.entry((of_kind, stage.stage)).or_default() };
+                let spared = pass.cases.iter().filter(|seen| stage.stage == Stage::Baseline && seen.origin.is_some()).count();
+                let samples = match spared {
+                    0 if warm => self.warm.entry(of_kind).or_default(),
+                    0 => self.samples.entry((of_kind, stage.stage)).or_default(),
+                    _ => self.spared.entry((of_kind, spared)).or_default(),
+                };
                 samples.push(between(stage.started, *ended));
             }
         }
@@ -126,12 +133,22 @@ impl History {
         stages.map(|stage| self.expected(cell, stage)).sum()
     }
 
-    /// What a plan will take with so many cells at once.
-    pub fn plan(&self, cells: &[PlannedCell], at_once: usize) -> Duration {
+    /// What a cell's main pass will take where so many cases have a baseline already.
+    fn cell_sparing(&self, cell: &PlannedCell, spared: usize) -> Duration {
+        let usual = self.expected(cell, Stage::Baseline);
+        let all = u32::try_from(cell.cases().filter(|(_, case)| !case.destructive).count()).unwrap_or(u32::MAX).max(1);
+        let left = all.saturating_sub(u32::try_from(spared).unwrap_or(u32::MAX));
+        let seen = self.spared.get(&(likeness(cell), spared)).and_then(|samples| median(samples));
+        self.cell(cell) - usual + seen.unwrap_or(usual * left / all)
+    }
+
+    /// What a plan will take with so many cells at once, and with these baselines.
+    pub fn plan(&self, cells: &[PlannedCell], baselines: &[Expected], at_once: usize) -> Duration {
         let mut lanes = vec![Duration::ZERO; at_once.max(1)];
         for cell in cells {
             if let Some(lane) = lanes.iter_mut().min() {
-                *lane += self.cell(cell);
+                let spared = baselines.iter().find(|expected| expected.cell == cell.id).map_or(0, |expected| expected.reused.len());
+                *lane += self.cell_sparing(cell, spared);
             }
         }
         lanes.into_iter().max().unwrap_or_default()

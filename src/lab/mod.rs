@@ -3,11 +3,12 @@
 //! `desk` is where requests come in, and where runs wait; `scheduler` runs a plan's cells; `runner` takes one cell through its passes,
 //! asking [`crate::cell::next()`] what comes next and journaling before and after each effect; `session` watches one machine; `stages`
 //! are the effects and `observing` what they look at; `warm` brings machines up, on `templates` where it can; `foreign` runs suites that
-//! others have written; `network`, `play`, `unwell`, `chronicle` and `timeline` are for machines among each other; `reaper` removes what
+//! others have written, and `baselines` spares those that an earlier run has seen; `network`, `play`, `unwell`, `chronicle` and `timeline` are for machines among each other; `reaper` removes what
 //! a dead controller left; `gate` asks [`crate::verdict::gate`] and keeps the answer, and `policy` finds which policy
 //! a run was judged against. Nothing here decides who is to blame or what a
 //! result means: that is `cell` and `verdict`.
 
+pub mod baselines;
 mod chronicle;
 pub mod clock;
 pub mod desk;
@@ -49,6 +50,7 @@ use crate::guest::Guests;
 use crate::hypervisor::Hypervisor;
 use crate::id::{CellId, Digest};
 use crate::journal::Journal;
+use baselines::Baselines;
 use clock::Clock;
 use evidence::EvidenceStore;
 use history::History;
@@ -63,6 +65,8 @@ pub struct Lab {
     pub clock: Clock,
     pub evidence: EvidenceStore,
     pub history: Arc<History>,
+    /// What earlier runs have seen of unpatched machines.
+    pub baselines: Baselines,
     /// Frozen machines to begin on; `None` where machines are always booted.
     pub templates: Option<Arc<Templates>>,
     /// Whether the machines' processors are emulated: slow, and slower still after a restart.
@@ -85,11 +89,13 @@ pub struct Settings {
     pub keep_failed: bool,
     /// Boot every machine, whatever templates there are.
     pub cold: bool,
+    /// Run every baseline, whichever of them earlier runs have seen.
+    pub fresh_baselines: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { slots: 1, keep_failed: false, cold: false }
+        Self { slots: 1, keep_failed: false, cold: false, fresh_baselines: false }
     }
 }
 

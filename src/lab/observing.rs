@@ -73,6 +73,7 @@ impl CellRunner {
             detail: result.detail,
             fingerprint: result.fingerprint,
             evidence: Vec::new(),
+            origin: None,
         };
         let observations = results.into_iter().map(observation).collect();
         Ok(self.append(Event::HealthObserved { cell: self.cell.id.clone(), observations }).await?)
@@ -99,8 +100,11 @@ impl CellRunner {
     /// Runs the pass's cases, one job a suite; tests that others have written have one each.
     pub(super) async fn run_cases(&mut self, stage: Stage, point: Point) -> Result<(), Stop> {
         let work = self.pass.as_ref().map(|pass| pass.work.cases.clone()).unwrap_or_default();
-        let cases: Vec<(Name, Case)> =
-            work.into_iter().filter_map(|(suite, case)| self.cell.case(&suite, &case).cloned().map(|case| (suite, case))).collect();
+        let cases: Vec<(Name, Case)> = work
+            .into_iter()
+            .filter(|(suite, case)| !self.has_baseline(suite, case, point))
+            .filter_map(|(suite, case)| self.cell.case(&suite, &case).cloned().map(|case| (suite, case)))
+            .collect();
         if self.cell.is_environment() {
             return self.play_cases(stage, point, &cases).await;
         }
@@ -163,6 +167,7 @@ impl CellRunner {
             detail: read.detail,
             fingerprint: read.fingerprint,
             evidence,
+            origin: None,
         };
         self.append(Event::CaseObserved { cell: self.cell.id.clone(), observation: Box::new(observation) }).await?;
         Ok(())

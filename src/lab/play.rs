@@ -402,6 +402,7 @@ impl CellRunner {
             detail: parts.join("\n"),
             fingerprint,
             evidence,
+            origin: None,
         })
     }
 

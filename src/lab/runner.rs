@@ -97,6 +97,7 @@ impl CellRunner {
     }
 
     async fn go(&mut self) -> Result<(), JournalError> {
+        let whole = self.record.passes.is_empty();
         loop {
             match next(&self.cell, &self.record) {
                 // What is cancelled stays unended: a later controller may take it up.
@@ -111,6 +112,9 @@ impl CellRunner {
                 }
                 Next::End => {
                     self.append(Event::CellEnded { cell: self.cell.id.clone() }).await?;
+                    if whole {
+                        self.lab.baselines.learn_cell(self.run, &self.cell, &self.record);
+                    }
                     return Ok(());
                 }
             }

@@ -152,6 +152,7 @@ impl CellRunner {
     }
 
     async fn baseline(&mut self) -> Result<StageOutcome, Stop> {
+        self.choose_baselines().await?;
         // The suites leave their marks too (logins in the journal, say): after them, these are no news any more.
         self.run_cases(Stage::Baseline, Point::Baseline).await?;
         let stages = self.pass.as_ref().map(|pass| pass.work.stages.as_slice()).unwrap_or_default();

@@ -62,6 +62,7 @@ pub fn judged(suite: &Name, case: &Name, comparison: Comparison) -> CaseJudgemen
         detail,
         baseline_ms: took(baseline),
         patched_ms: took(patched),
+        baseline_from: None,
     }
 }
 
@@ -164,6 +165,7 @@ pub fn failing() -> Story {
         detail: String::new(),
         fingerprint: Some(Digest::of("curl 7")),
         evidence: Vec::new(),
+        origin: None,
     });
     no_boot(&mut story);
     story.run.ended = Some((at(742), Verdict::Fail));

@@ -74,6 +74,7 @@ impl<'a> Source<'a> {
                     detail: String::new(),
                     baseline_ms: None,
                     patched_ms: None,
+                    baseline_from: None,
                 }));
             }
         }

@@ -156,6 +156,7 @@ mod tests {
             detail: String::new(),
             fingerprint: (outcome != CaseOutcome::Pass).then(|| Digest::of(fingerprint)),
             evidence: Vec::new(),
+            origin: None,
         }
     }
 

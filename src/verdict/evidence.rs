@@ -50,13 +50,16 @@ fn worst<'a>(pass: &'a PassRecord, key: &CaseKey, phase: Phase, baseline: Option
     mine.rev().max_by_key(weight)
 }
 
-/// The pairs of one case: one for each clean pass that tried it, or for each round of twins.
+/// The pairs of one case: one for each clean pass that tried it, or for each round of twins. A baseline that another run has seen gives
+/// way to one that a clone of this run has seen since: no patch is blamed by what only another run saw.
 pub fn pairs<'a>(record: &'a CellRecord, key: &CaseKey) -> Vec<Pair<'a>> {
     let clean = || record.passes.iter().filter(|pass| is_clean(pass));
+    let own = || clean().filter_map(|pass| worst(pass, key, Phase::Baseline, None)).find(|seen| seen.origin.is_none());
     let mut pairs: Vec<Pair<'a>> = clean()
         .filter(|pass| matches!(pass.pass, Pass::Main | Pass::Confirm { .. }))
         .map(|pass| {
             let baseline = worst(pass, key, Phase::Baseline, None);
+            let baseline = if baseline.is_some_and(|seen| seen.origin.is_some()) { own().or(baseline) } else { baseline };
             Pair { baseline, patched: worst(pass, key, Phase::Patched, baseline) }
         })
         .filter(|pair| pair.baseline.is_some() || pair.patched.is_some())

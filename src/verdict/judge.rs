@@ -242,10 +242,14 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
         detail: patched.or(baseline).filter(|seen| seen.outcome != CaseOutcome::Pass).map(|seen| seen.detail.clone()).unwrap_or_default(),
         baseline_ms: baseline.map(|seen| seen.elapsed_ms),
         patched_ms: patched.map(|seen| seen.elapsed_ms),
+        baseline_from: baseline.and_then(|seen| seen.origin.as_deref().cloned()),
     };
     let suspect = complete.iter().filter(|pair| pair.is_suspect()).count();
     match comparison {
-        Comparison::Regression | Comparison::ChangedFailure if complete.len() == 1 && cell.confirmations > 0 && record.ended => {
+        // Nobody is blamed by what another run saw before the patch.
+        Comparison::Regression | Comparison::ChangedFailure
+            if complete.len() == 1 && cell.confirmations > 0 && record.ended || !complete.iter().any(|pair| is_own(pair)) =>
+        {
             let found = unconfirmed(&format!("{place}: {}", judged.message));
             judgement.faults.push(Fault { case: Some(place.clone()), detail: judged.detail.clone(), ..found });
         }
@@ -282,6 +286,11 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
 fn of_case(comparison: Comparison, place: &str, pairs: &[&Pair<'_>]) -> Digest {
     let bad = pairs.iter().filter(|pair| pair.is_suspect()).filter_map(|pair| pair.patched);
     identity(comparison.as_str(), place, &bad.map(|seen| essence(seen.fingerprint, &seen.message)).collect())
+}
+
+/// Whether a clone of this very run showed the baseline.
+fn is_own(pair: &Pair<'_>) -> bool {
+    pair.baseline.is_some_and(|seen| seen.origin.is_none())
 }
 
 type Seen<'a> = Option<&'a crate::cell::CaseObservation>;

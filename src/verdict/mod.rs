@@ -1,6 +1,7 @@
 //! What observations mean: comparison of baseline and patched, the cell's and the run's verdict, and what a policy makes of
 //! verdicts.
 
+pub mod baselines;
 pub mod compare;
 pub mod evidence;
 pub mod fold;
@@ -14,7 +15,7 @@ pub mod trend;
 use serde::{Deserialize, Serialize};
 
 use crate::cell::cause::Evidence;
-use crate::cell::{CaseOutcome, Stage};
+use crate::cell::{CaseOutcome, Origin, Stage};
 use crate::id::{CellId, Digest, Name};
 
 /// What the observations of a plan mean.
@@ -123,6 +124,8 @@ pub struct CaseJudgement {
     /// Milliseconds, of the last attempt of each side.
     pub baseline_ms: Option<u64>,
     pub patched_ms: Option<u64>,
+    /// Where the baseline was seen, where that was not in this run's own pass.
+    pub baseline_from: Option<Origin>,
 }
 
 /// Bad news that the patch is to blame for.

@@ -90,7 +90,8 @@ pub fn samples(cell: &PlannedCell, record: &CellRecord) -> Vec<(Measured, Phase,
 }
 
 fn of_cases<'a>(cell: &'a PlannedCell, pass: &'a PassRecord) -> impl Iterator<Item = (Measured, Phase, u64)> + use<'a> {
-    pass.cases.iter().filter(|seen| seen.outcome == CaseOutcome::Pass).filter_map(|seen| {
+    // What was taken over is another run's sample.
+    pass.cases.iter().filter(|seen| seen.outcome == CaseOutcome::Pass && seen.origin.is_none()).filter_map(|seen| {
         let suite = cell.suites.iter().find(|suite| suite.name == seen.suite)?;
         let of = Measured::Case { suite: seen.suite.clone(), sha256: suite.sha256, case: seen.case.clone() };
         Some((of, seen.point.phase(), seen.elapsed_ms))
@@ -101,7 +102,9 @@ fn of_cases<'a>(cell: &'a PlannedCell, pass: &'a PassRecord) -> impl Iterator<It
 fn of_guest(pass: &PassRecord) -> impl Iterator<Item = (Measured, Phase, u64)> + use<> {
     let warm = pass.starts.values().any(|start| matches!(start, Start::Warm { .. }));
     let latest = |points: &[Point]| points.iter().find_map(|point| pass.gauges.get(point).map(|gauges| (*point, gauges.clone())));
-    let sides = [latest(&[Point::Baseline]), latest(&[Point::ColdBooted, Point::Rebooted, Point::Applied])];
+    // A machine that was spared some of its cases has done less than others at this point.
+    let spared = pass.cases.iter().any(|seen| seen.origin.is_some());
+    let sides = [latest(&[Point::Baseline]).filter(|_| !spared), latest(&[Point::ColdBooted, Point::Rebooted, Point::Applied])];
     sides.into_iter().flatten().flat_map(move |(point, gauges)| {
         // A thawed machine's boot is its template's, and an applied patch has not been booted with.
         let booted = match point {

@@ -52,8 +52,8 @@ pub async fn launch(State(web): State<Arc<Web>>, sent: Sent) -> Done {
         let Request { customers, builds, environments, levels, hardware, suites } = request(&sent.fields)?;
         let patch: Digest = sent.fields.need("patch")?;
         let keep_failed = !sent.fields.get("keep").is_empty();
-        let wanted =
-            RunRequest { patch: patch.to_string(), customers, builds, environments, levels, hardware, suites, keep_failed, cold: false };
+        let (patch, cold, fresh_baselines) = (patch.to_string(), false, false);
+        let wanted = RunRequest { patch, customers, builds, environments, levels, hardware, suites, keep_failed, cold, fresh_baselines };
         let key = Some(sent.fields.get("key")).filter(|key| key.len() == 64 && key.bytes().all(|c| c.is_ascii_hexdigit()));
         let state = begin(&web.service, &sent.visitor.caller, &wanted, key).await?;
         let shown: Option<Digest> = sent.fields.maybe("plan")?;

@@ -275,7 +275,7 @@ pub async fn launch(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(quer
                 let planned = stored.and_then(|stored| desk.plan_by(catalog, stored, &wanted).map_err(|error| error.to_string()));
                 match planned {
                     Ok(planned) => {
-                        let time = history.plan(&planned.plan.cells, slots(None, &planned.plan));
+                        let time = history.plan(&planned.plan.cells, &[], slots(None, &planned.plan));
                         view.preview = Some(Preview::of(&planned.plan, &wanted, time.as_secs().div_ceil(60), keep, key));
                     }
                     Err(told) => view.problems = told.lines().map(report::printable).collect(),

@@ -1,5 +1,6 @@
 //! Tells one run on the simulator from beginning to end.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -14,7 +15,9 @@ use patchlab::guest::sim::SimGuests;
 use patchlab::hypervisor::Hypervisor;
 use patchlab::hypervisor::sim::{Scenario, SimHypervisor, World};
 use patchlab::id::{CellId, Digest, Name, RunId};
+use patchlab::journal::projection::RunFilter;
 use patchlab::journal::{Controller, Event, Journal, RunState};
+use patchlab::lab::baselines::Baselines;
 use patchlab::lab::clock::Clock;
 use patchlab::lab::evidence::EvidenceStore;
 use patchlab::lab::history::History;
@@ -165,6 +168,27 @@ pub struct Story {
     dies_after: Option<usize>,
     emulated: bool,
     cold: bool,
+    fresh_baselines: bool,
+}
+
+/// A lab in which runs are told one after the other, each in a world of its own.
+pub struct Bench {
+    state: tempfile::TempDir,
+    told: std::cell::Cell<u8>,
+    /// When the next one begins.
+    pub now: Timestamp,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        Self { state: tempfile::tempdir().expect("a folder"), told: std::cell::Cell::new(0), now: Timestamp::UNIX_EPOCH }
+    }
+
+    pub fn tell(&self, story: Story) -> Told {
+        self.told.set(self.told.get() + 1);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+        runtime.block_on(story.tell(self.state.path(), RunId::from_parts(u64::from(self.told.get()), [1; 10]), self.now))
+    }
 }
 
 /// A run that was told.
@@ -182,11 +206,27 @@ pub struct Told {
 
 impl Story {
     pub fn new(patch: PlannedPatch) -> Self {
-        Self { plan: plan(patch), past: Vec::new(), scenario: String::new(), dies_after: None, emulated: false, cold: false }
+        Self {
+            plan: plan(patch),
+            past: Vec::new(),
+            scenario: String::new(),
+            dies_after: None,
+            emulated: false,
+            cold: false,
+            fresh_baselines: false,
+        }
     }
 
     pub fn of_environment(patch: PlannedPatch) -> Self {
-        Self { plan: environment_plan(patch), past: Vec::new(), scenario: String::new(), dies_after: None, emulated: false, cold: false }
+        Self {
+            plan: environment_plan(patch),
+            past: Vec::new(),
+            scenario: String::new(),
+            dies_after: None,
+            emulated: false,
+            cold: false,
+            fresh_baselines: false,
+        }
     }
 
     /// With this suite in place of its own.
@@ -225,33 +265,49 @@ impl Story {
         self
     }
 
-    pub fn run(self) -> Told {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
-        runtime.block_on(self.tell())
+    /// With every baseline run, whichever of them earlier runs have seen.
+    pub fn fresh_baselines(mut self) -> Self {
+        self.fresh_baselines = true;
+        self
     }
 
-    async fn tell(self) -> Told {
-        let state = tempfile::tempdir().expect("a folder");
+    /// With a plan that is another.
+    pub fn with(mut self, change: impl FnOnce(&mut Plan)) -> Self {
+        change(&mut self.plan);
+        self
+    }
+
+    pub fn run(self) -> Told {
+        Bench::new().tell(self)
+    }
+
+    async fn tell(self, state: &Path, run: RunId, now: Timestamp) -> Told {
         let world = World::new(Scenario::parse(&self.scenario).unwrap_or_else(|bad| panic!("{bad}: {}", self.scenario)));
-        let journal = Journal::open(&state.path().join("journal.sqlite")).await.expect("a journal");
+        let journal = Journal::open(&state.join("journal.sqlite")).await.expect("a journal");
         let (_cancel, cancelled) = watch::channel(false);
         let hypervisor = Arc::new(SimHypervisor::new(world.clone(), "lab-00000001"));
-        let templates = hypervisor.freezes().then(|| Arc::new(Templates::open(state.path(), Limits::default()).expect("a store")));
+        let templates = hypervisor.freezes().then(|| Arc::new(Templates::open(state, Limits::default()).expect("a store")));
+        let host = hypervisor.host().await.expect("a simulated host");
+        let taken = Controller { patchlab: "test".to_owned(), hypervisor: "sim".to_owned(), host };
+        let baselines = Baselines::new(&taken);
+        for row in journal.page(&RunFilter::ALL, None, u32::MAX).await.expect("a journal") {
+            baselines.learn(&journal.state(row.run).await.expect("a journal").expect("a run"));
+        }
         let lab = Lab {
             hypervisor: hypervisor.clone(),
             guests: Arc::new(SimGuests::new(world)),
             journal: journal.clone(),
-            clock: Clock::starting_at(Timestamp::UNIX_EPOCH),
-            evidence: EvidenceStore::open(state.path()).expect("a store"),
+            clock: Clock::starting_at(now),
+            evidence: EvidenceStore::open(state).expect("a store"),
             history: Arc::new(History::default()),
+            baselines,
             templates,
             emulated: self.emulated,
             id: "lab-00000001".to_owned(),
-            settings: Settings { cold: self.cold, ..Settings::default() },
+            settings: Settings { cold: self.cold, fresh_baselines: self.fresh_baselines, ..Settings::default() },
             activity: broadcast::channel(16).0,
             cancelled,
         };
-        let run = RunId::from_parts(1, [1; 10]);
         let event = Event::RunPlanned { plan_digest: self.plan.digest(), plan: Box::new(self.plan.clone()), by: "test".to_owned() };
         lab.journal.append(run, lab.clock.now(), event).await.expect("appended");
         if !self.past.is_empty() {
@@ -260,7 +316,7 @@ impl Story {
         }
         let files = || RunFiles { images: [(Digest::of("image"), "/nonexistent".into())].into(), media: None };
         let controller = || async {
-            let controller = Controller { patchlab: "test".to_owned(), hypervisor: "sim".to_owned(), host: host(&*lab.hypervisor).await };
+            let controller = taken.clone();
             lab.journal.append(run, lab.clock.now(), Event::RunTaken { controller }).await.expect("appended");
             let state = lab.journal.state(run).await.expect("a journal").expect("a run");
             // A hypervisor that is gone is the next controller's to clean up after.
@@ -289,10 +345,6 @@ impl Story {
         let files = kept_files(&state).into_iter().map(|file| (file.path, text(&file.sha256))).collect();
         Told { judgement: judge(&state), state, left, entries: entries.len(), journal, files }
     }
-}
-
-async fn host(hypervisor: &dyn Hypervisor) -> patchlab::journal::HostReport {
-    hypervisor.host().await.expect("a simulated host")
 }
 
 impl Told {

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ use tokio::sync::{broadcast, watch};
 
 pub use self::error::DeskError;
 pub use self::work::{new_run, slots};
+use super::baselines::Baselines;
 use super::clock::Clock;
 use super::evidence::EvidenceStore;
 use super::gate::{Gate, GateError, Question};
@@ -34,10 +36,11 @@ use crate::guest::Guests;
 use crate::hypervisor::Hypervisor;
 use crate::id::{Digest, Name, RunId};
 use crate::journal::projection::RunFilter;
-use crate::journal::{Journal, RunState};
+use crate::journal::{Controller, Journal, RunState};
 use crate::plan::{NoPlan, Plan, PlannedPatch, PreparedSuite, Request, SealedImage, plan, unknown};
+use crate::verdict::baselines::Expected;
 
-/// Runs from which the usual times are learnt.
+/// Runs from which the usual times and the baselines are learnt.
 const REMEMBERED: u32 = 50;
 
 /// What opens the machines: who puts the parts together knows the adapters, the desk does not.
@@ -247,6 +250,23 @@ impl Desk {
         }
     }
 
+    /// What a plan will take, from every run and with so many machines at once, and where its baselines will come from if it runs on the host
+    /// of the newest run.
+    pub async fn foresee(&self, journal: &Journal, plan: &Plan, at_once: usize) -> Result<(Duration, Vec<Expected>), DeskError> {
+        let runs = self.runs(journal).await?;
+        let mut history = History::default();
+        runs.iter().for_each(|run| history.learn(run));
+        let like = |controller: &&Controller| self.controller(controller.host.clone()) == **controller;
+        let newest = runs.iter().find_map(|run| run.controllers.last().filter(like));
+        let expected = newest.map_or_else(Vec::new, |controller| {
+            let baselines = Baselines::new(controller);
+            runs.iter().take(REMEMBERED as usize).for_each(|run| baselines.learn(run));
+            let cells = plan.cells.iter().filter(|cell| !cell.baseline_valid_for.0.is_zero());
+            cells.map(|cell| baselines.expected(cell, Timestamp::now())).collect()
+        });
+        Ok((history.plan(&plan.cells, &expected, at_once), expected))
+    }
+
     /// Everything that working with machines needs, with a journal of its own. The caller holds the state lock.
     pub async fn lab(&self, settings: Settings) -> Result<(Lab, watch::Sender<bool>), DeskError> {
         let (cancel, cancelled) = watch::channel(false);
@@ -263,13 +283,16 @@ impl Desk {
         cancelled: watch::Receiver<bool>,
     ) -> Result<Lab, DeskError> {
         let Machines { hypervisor, guests, clock } = self.workshop.open(&self.state).await?;
-        let host = hypervisor.host().await?;
+        let controller = self.controller(hypervisor.host().await?);
+        let baselines = Baselines::new(&controller);
+        let host = controller.host;
         let accelerator = host.accelerator.clone();
         let templates = if hypervisor.freezes() { self.templates()?.map(Arc::new) } else { None };
         let mut history = History::of(host);
         for row in journal.page(&RunFilter::default(), None, REMEMBERED).await? {
             if let Some(state) = journal.state(row.run).await? {
                 history.learn(&state);
+                baselines.learn(&state);
             }
         }
         Ok(Lab {
@@ -280,6 +303,7 @@ impl Desk {
             clock,
             evidence: self.evidence()?,
             history: Arc::new(history),
+            baselines,
             templates,
             id: self.state.lab.clone(),
             settings,

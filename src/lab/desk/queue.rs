@@ -32,6 +32,8 @@ pub struct Wish {
     pub keep_failed: bool,
     /// Boot every machine, whatever templates there are.
     pub cold: bool,
+    /// Run every baseline, whichever of them earlier runs have seen.
+    pub fresh_baselines: bool,
 }
 
 /// What waits and what is worked on.
@@ -324,8 +326,8 @@ impl Queue {
 
     async fn cells(&self, state: &RunState, cancelled: watch::Receiver<bool>) -> Result<(), DeskError> {
         let patch = self.desk.stored(&state.plan.patch.sha256.to_string())?;
-        let Wish { keep_failed, cold } = self.inner().wishes.get(&state.run).copied().unwrap_or_default();
-        let settings = Settings { slots: slots(self.workers, &state.plan), keep_failed, cold };
+        let Wish { keep_failed, cold, fresh_baselines } = self.inner().wishes.get(&state.run).copied().unwrap_or_default();
+        let settings = Settings { slots: slots(self.workers, &state.plan), keep_failed, cold, fresh_baselines };
         let lab = self.desk.lab_with(self.journal.clone(), settings, self.activity.clone(), cancelled).await?;
         // What an earlier try left of it.
         reaper::take_over(&lab, state).await?;

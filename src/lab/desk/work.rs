@@ -7,7 +7,7 @@ use super::{Desk, DeskError};
 use crate::catalog::Catalog;
 use crate::id::RunId;
 use crate::journal::projection::RunFilter;
-use crate::journal::{Controller, Event, Journal, JournalError, RunState};
+use crate::journal::{Controller, Event, HostReport, Journal, JournalError, RunState};
 use crate::lab::gate::Gate;
 use crate::lab::media::{self, Sources};
 use crate::lab::patches::StoredPatch;
@@ -124,11 +124,16 @@ impl Desk {
         Ok(())
     }
 
+    /// This process, as the journal knows it.
+    pub(super) fn controller(&self, host: HostReport) -> Controller {
+        Controller { patchlab: env!("CARGO_PKG_VERSION").to_owned(), hypervisor: self.workshop.name(), host }
+    }
+
     /// Takes a run as its controller.
     pub async fn take(&self, lab: &Lab, run: RunId) -> Result<RunState, DeskError> {
         let host = lab.hypervisor.host().await?;
         (self.tell)(&format!("machines run on {}: {}", host.accelerator, host.accelerator_reason));
-        let controller = Controller { patchlab: env!("CARGO_PKG_VERSION").to_owned(), hypervisor: self.workshop.name(), host };
+        let controller = self.controller(host);
         lab.journal.append(run, Timestamp::max(lab.clock.now(), Timestamp::UNIX_EPOCH), Event::RunTaken { controller }).await?;
         let gone = || DeskError::Fault(format!("run {run} is not in the journal"));
         let mut state = lab.journal.state(run).await?.ok_or_else(gone)?;

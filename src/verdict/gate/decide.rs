@@ -87,6 +87,7 @@ fn plain(what: &str, reason: Reason, message: String) -> Requirement {
 struct Newest<'a> {
     seen: &'a Observed<'a>,
     at: Timestamp,
+    since: Timestamp,
     passed: bool,
     errored: Option<&'a str>,
 }
@@ -136,11 +137,11 @@ fn stand(inputs: &GateInputs, cell: &PlannedCell, as_of: Timestamp) -> Standing 
         (Some(Newest { errored: Some(why), seen, .. }), None, None) => {
             (Reason::Errored, format!("the lab could not say: {why}"), Some(*seen))
         }
-        (Some(Newest { at, seen, passed, .. }), run, None) => {
-            let end = at.checked_add(valid_for).unwrap_or(*at);
+        (Some(Newest { at, since, seen, passed, .. }), run, None) => {
+            let end = since.checked_add(valid_for).unwrap_or(*since);
             match (end < as_of, run) {
                 (true, Some(run)) => (Reason::Running, "under way again: what passed is too old".to_owned(), Some(run)),
-                (true, None) => (Reason::Stale, format!("passed at {at}, which speaks until {end}"), Some(*seen)),
+                (true, None) => (Reason::Stale, format!("passed at {at}{}, which speaks until {end}", rests_on(*since, *at)), Some(*seen)),
                 (false, _) => {
                     ends(end.checked_add(SignedDuration::from_nanos(1)).unwrap_or(end));
                     match () {
@@ -168,9 +169,16 @@ fn stand(inputs: &GateInputs, cell: &PlannedCell, as_of: Timestamp) -> Standing 
     Standing { requirement, rests_on, launcher: speaks.map(|one| one.run.by.clone()), until }
 }
 
+/// A baseline that is older than the run.
+fn rests_on(since: Timestamp, at: Timestamp) -> String {
+    if since < at { format!(" by baselines of {since}") } else { String::new() }
+}
+
 fn newest<'a>(seen: &'a Observed<'a>) -> Option<Newest<'a>> {
     match &seen.progress {
-        Progress::Ended { at, passed, errored } => Some(Newest { seen, at: *at, passed: *passed, errored: errored.as_deref() }),
+        Progress::Ended { at, since, passed, errored } => {
+            Some(Newest { seen, at: *at, since: *since, passed: *passed, errored: errored.as_deref() })
+        }
         Progress::Queued | Progress::Running => None,
     }
 }

@@ -37,6 +37,8 @@ pub(super) enum Progress {
     Running,
     Ended {
         at: Timestamp,
+        /// The oldest of what it rests on: its end, or an earlier run's baseline.
+        since: Timestamp,
         passed: bool,
         /// Why it says nothing about the patch, where the lab is to blame.
         errored: Option<String>,
@@ -87,12 +89,17 @@ fn observe<'a>(
     let progress = match run.state.ended {
         Some((at, _)) if at <= as_of => {
             let passed = judgement.verdict == Verdict::Pass;
-            Progress::Ended { at, passed, errored: errored(judgement) }
+            Progress::Ended { at, since: oldest(record).map_or(at, |oldest| oldest.min(at)), passed, errored: errored(judgement) }
         }
         _ if record.passes.is_empty() && !record.ended => Progress::Queued,
         _ => Progress::Running,
     };
     Some(Observed { run: &run.state, customer: &tried.customer, relation, progress, bad })
+}
+
+/// When the oldest baseline was seen that the cell took over.
+fn oldest(record: &CellRecord) -> Option<Timestamp> {
+    record.passes.iter().flat_map(|pass| &pass.cases).filter_map(|seen| seen.origin.as_ref().map(|origin| origin.at)).min()
 }
 
 /// The judged bad news that a person could take upon himself.

@@ -238,6 +238,7 @@ fn who_stops_a_run_when_it_turns_red_has_seen_red() {
         detail: String::new(),
         fingerprint: None,
         evidence: Vec::new(),
+        origin: None,
     };
     // The first run was cut short after the case had failed; what it was taken up with, and the next run, went well.
     let decided = |after: CaseOutcome, cause: Cause| {
@@ -257,6 +258,35 @@ fn who_stops_a_run_when_it_turns_red_has_seen_red() {
     }
     // What a host that failed spoilt is nobody's word.
     assert_eq!(decided(CaseOutcome::Fail, Cause::HostDiskFull), Reason::Passed);
+}
+
+#[test]
+fn a_pass_speaks_no_longer_than_the_oldest_baseline_that_it_rests_on() {
+    use crate::cell::{CaseObservation, CaseOutcome, Origin, Point};
+    let decided = |seen: i64, asked: i64| {
+        let mut case = case(&[Pass]);
+        let cell = cell("web", "bios").id;
+        let record = case.inputs.runs[0].state.cells.values_mut().next().expect("the cell");
+        let origin = Origin { run: RunId::from_parts(9, [1; 10]), cell, attempt: 1, at: at(seen), sha256: Digest::of("seen") };
+        record.passes[0].cases.push(CaseObservation {
+            suite: name("web"),
+            case: name("a"),
+            point: Point::Baseline,
+            outcome: CaseOutcome::Pass,
+            elapsed_ms: 1,
+            message: String::new(),
+            detail: String::new(),
+            fingerprint: None,
+            evidence: Vec::new(),
+            origin: Some(Box::new(origin)),
+        });
+        let decision = decide(&case.inputs, at(asked));
+        (decision.status, decision.requirements[0].message.contains("by baselines of"))
+    };
+    assert_eq!(decided(-5 * DAY, 8 * DAY), (Status::Approved, false));
+    assert_eq!(decided(-5 * DAY, 10 * DAY), (Status::Expired, true));
+    assert_eq!(decided(DAY, 10 * DAY), (Status::Approved, false), "a clock that was ahead makes nothing younger");
+    assert_eq!(decided(DAY, 15 * DAY), (Status::Expired, false));
 }
 
 #[test]

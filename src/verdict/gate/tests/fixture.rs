@@ -175,6 +175,7 @@ fn judged(cell: &PlannedCell, outcome: Outcome) -> CellJudgement {
         detail: String::new(),
         baseline_ms: None,
         patched_ms: None,
+        baseline_from: None,
     };
     let (findings, faults) = match outcome {
         Outcome::Pass => (Vec::new(), Vec::new()),
@@ -211,6 +212,7 @@ fn pass() -> PassRecord {
         facts: BTreeMap::new(),
         gauges: BTreeMap::new(),
         cases: Vec::new(),
+        anew: Vec::new(),
         evidence: Vec::new(),
         ended: true,
         kept: false,

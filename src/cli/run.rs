@@ -36,10 +36,10 @@ fn make_plan(context: &Context, patch: &str, selection: &Selection) -> Result<Pl
 pub async fn show_plan(context: &Context, verb: &PlanVerb) -> Result<Exit, Failure> {
     let planned = make_plan(context, &verb.patch, &verb.selection)?;
     let journal = context.journal().await?;
-    let (estimate, _) = context.foresee(&journal, &planned.plan, slots(None, &planned.plan)).await?;
+    let (estimate, baselines) = context.foresee(&journal, &planned.plan, slots(None, &planned.plan)).await?;
     match verb.answer.format {
-        Format::Human => print(&plan_report::human(&planned.plan, estimate))?,
-        Format::Json => print(&plan_report::json(&planned.plan, estimate).map_err(Failure::lab)?)?,
+        Format::Human => print(&plan_report::human(&planned.plan, estimate, &baselines))?,
+        Format::Json => print(&plan_report::json(&planned.plan, estimate, &baselines).map_err(Failure::lab)?)?,
     }
     Ok(Exit::Pass)
 }

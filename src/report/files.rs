@@ -82,7 +82,7 @@ mod tests {
         let pass = &mut story.run.cells.get_mut(&cell).expect("the cell").passes[0];
         let kept = |name: &str| Evidence { name: name.to_owned(), sha256: Digest::of(name), size: 3 };
         pass.evidence = vec![kept("capture of lan"), kept("capture/of lan"), kept("../../etc/passwd"), kept("..")];
-        pass.cases[0].evidence = vec![kept("timeline")];
+        pass.cases.last_mut().expect("a case").evidence = vec![kept("timeline")];
         let paths: Vec<_> = kept_files(&story.run).into_iter().map(|file| file.path).collect();
         for expected in
             ["main/nginx.tls.after-apply.timeline", "main/capture-of-lan", "main/capture-of-lan-2", "main/..-..-etc-passwd", "main/unnamed"]

@@ -6,10 +6,11 @@ mod parts;
 use std::collections::BTreeMap;
 
 use crate::cell::cause::{BootPhase, Evidence};
-use crate::cell::{CaseObservation, CaseOutcome, Cause, Pass, Point, Stage, StageOutcome, Trouble};
+use crate::cell::{Anew, CaseObservation, CaseOutcome, Cause, Origin, Pass, Point, Stage, StageOutcome, Trouble};
 use crate::id::{CellId, Digest, Name, RunId};
 use crate::journal::{CellRecord, RunState};
 use crate::plan::{Plan, PlannedCell};
+use crate::verdict::baselines::Expected;
 use crate::verdict::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
 
 use super::Source;
@@ -107,7 +108,35 @@ pub fn passing() -> Story {
         detail: String::new(),
         evidence: Vec::new(),
     });
+    let expected = expected(&plan.cells[2]);
+    let reused = judgements[2].cases.iter_mut().find(|case| case.case.as_str() == "serves-pages").expect("the case");
+    reused.baseline_from = expected.reused[0].origin.as_deref().cloned();
+    let record = cells.get_mut(&plan.cells[2].id).expect("the cell");
+    record.passes[0].anew = expected.anew;
+    record.passes[0].cases.extend(expected.reused);
     story(plan, cells, judgements, Some(Verdict::Pass))
+}
+
+/// One case of the web server's has its baseline from an earlier run.
+pub fn expected(cell: &PlannedCell) -> Expected {
+    let seen = CaseObservation {
+        suite: name("nginx"),
+        case: name("serves-pages"),
+        point: Point::Baseline,
+        outcome: CaseOutcome::Pass,
+        elapsed_ms: 1_240,
+        message: String::new(),
+        detail: String::new(),
+        fingerprint: None,
+        evidence: Vec::new(),
+        origin: None,
+    };
+    let run = RunId::from_parts(1_772_530_200_000, [5; 10]);
+    let origin = Origin { run, cell: cell.id.clone(), attempt: 1, at: at(-86_000), sha256: Digest::of_json(&seen) };
+    let anew =
+        [("tls", "its last outcome but a pass was fail, in another run"), ("reload", "its suite does not say that it leaves nothing")];
+    let anew = anew.map(|(case, why)| Anew { suite: name("nginx"), case: name(case), why: why.to_owned() });
+    Expected { cell: cell.id.clone(), reused: vec![CaseObservation { origin: Some(Box::new(origin)), ..seen }], anew: anew.into() }
 }
 
 fn story(plan: Plan, cells: BTreeMap<CellId, CellRecord>, judgements: Vec<CellJudgement>, ended: Option<Verdict>) -> Story {

@@ -11,6 +11,7 @@ use crate::verdict::Verdict;
 use crate::verdict::gate::GateFinding;
 
 use super::Source;
+use super::baselines;
 use super::gate;
 use super::rollout::{Safety, rollouts};
 use super::text::{self, DiffLine};
@@ -125,6 +126,7 @@ pub fn render(source: &Source<'_>) -> Styled {
     matrix(&mut out, source);
     orders(&mut out, source);
     notes(&mut out, source);
+    origins(&mut out, source);
     differences(&mut out, source);
     out.heading("Next");
     let here = format!("patchlab show {}", source.run.run);
@@ -281,6 +283,16 @@ fn notes(out: &mut Styled, source: &Source<'_>) {
         out.wrapped(Tone::Plain, 2, &note);
         out.wrapped(Tone::Dim, 4, &places(source, &cells));
     }
+}
+
+/// Where the baselines come from.
+fn origins(out: &mut Styled, source: &Source<'_>) {
+    let told = baselines::summary(&source.cells());
+    if told.is_empty() {
+        return;
+    }
+    out.heading("Baselines");
+    told.iter().for_each(|line| out.wrapped(Tone::Plain, 2, line));
 }
 
 /// The first few of each profile: they are the same in every run of it.

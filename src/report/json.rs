@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::catalog::hardware::Difference;
 use crate::cell::cause::Evidence;
 use crate::cell::identity::Start;
-use crate::cell::{CaseOutcome, Stage, StageOutcome};
+use crate::cell::{Anew, CaseOutcome, Origin, Stage, StageOutcome};
 use crate::id::{CellId, Digest, Name, RunId};
 use crate::journal::{CalledOff, Controller};
 use crate::plan::{Exclusion, Lint, PlannedMachine, Subject};
@@ -79,6 +79,9 @@ struct CellReport<'a> {
     finished: bool,
     stages: Vec<StageReport<'a>>,
     cases: Vec<CaseReport<'a>>,
+    /// The cases that could not take over an earlier run's baseline, each with the reason. Left out where every run has its own.
+    #[serde(skip_serializing_if = "<[Anew]>::is_empty")]
+    baselines_anew: &'a [Anew],
     findings: Vec<FindingReport<'a>>,
     faults: Vec<FaultReport<'a>>,
     notes: &'a [String],
@@ -146,6 +149,9 @@ struct CaseReport<'a> {
     message: String,
     baseline_ms: Option<u64>,
     patched_ms: Option<u64>,
+    /// The earlier run that has seen the baseline, where that was not this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baseline_from: Option<Origin>,
     /// Every attempt, in the order they were made.
     attempts: Vec<AttemptReport<'a>>,
 }
@@ -161,6 +167,9 @@ struct AttemptReport<'a> {
     message: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<Digest>,
+    /// Where it was seen, where that was not in this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<&'a Origin>,
 }
 
 #[derive(Serialize)]
@@ -240,6 +249,7 @@ fn cell_report<'a>(cell: &CellView<'a>) -> CellReport<'a> {
         finished: cell.finished,
         stages: stages(cell),
         cases: cases(cell),
+        baselines_anew: cell.main_pass().map(|pass| pass.anew.as_slice()).unwrap_or_default(),
         findings: cell.findings.iter().map(finding_report).collect(),
         faults: cell.faults.iter().map(fault_report).collect(),
         notes: cell.notes,
@@ -324,6 +334,7 @@ fn cases<'a>(cell: &CellView<'a>) -> Vec<CaseReport<'a>> {
         message: case.message.clone(),
         baseline_ms: case.baseline_ms,
         patched_ms: case.patched_ms,
+        baseline_from: case.baseline_from.clone(),
         attempts: attempts(cell, &case.suite, &case.case),
     };
     cell.cases.iter().map(|case| report(case)).collect()
@@ -339,6 +350,7 @@ fn attempts<'a>(cell: &CellView<'a>, suite: &Name, case: &Name) -> Vec<AttemptRe
             elapsed_ms: observed.elapsed_ms,
             message: &observed.message,
             fingerprint: observed.fingerprint,
+            origin: observed.origin.as_deref(),
         })
         .collect()
 }

@@ -84,7 +84,8 @@ fn cell_suites(source: &Source<'_>, cell: &CellView<'_>) -> Vec<Suite> {
         let at = suites.iter().position(|suite| suite.suite.name == name).unwrap_or_else(|| {
             let planned = cell.planned.suites.iter().find(|suite| suite.name == case.suite);
             let digest = planned.map(|suite| ("suite.sha256".to_owned(), suite.sha256.to_string()));
-            let properties = run_properties(source).into_iter().chain(cell_properties(cell)).chain(digest).collect();
+            let properties =
+                run_properties(source).into_iter().chain(cell_properties(cell)).chain(digest).chain(baselines(cell, &case.suite)).collect();
             suites.push(Suite { suite: new_suite(&name, source.run), properties });
             suites.len() - 1
         });
@@ -189,6 +190,17 @@ fn cell_properties(cell: &CellView<'_>) -> Vec<(String, String)> {
         }
     }
     properties
+}
+
+/// Where the baselines of a suite's cases were seen, where that was not in this run.
+fn baselines(cell: &CellView<'_>, suite: &crate::id::Name) -> Vec<(String, String)> {
+    let of = cell.cases.iter().filter(|case| case.suite == *suite);
+    let from = of.filter_map(|case| {
+        let origin = case.baseline_from.as_ref()?;
+        let told = format!("run {} cell {} at {} {}", origin.run, origin.cell, origin.at, origin.sha256);
+        Some((format!("baseline.from.{}", case.case), told))
+    });
+    from.collect()
 }
 
 /// The crate's XML with what it has no place for: totals on the root; properties, `skipped` and times to the millisecond on suites.

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use crate::catalog::hardware::Difference;
 use crate::verdict::Verdict;
 
+use super::baselines;
 use super::rollout::rollouts;
 use super::view::{confirmation, difference, place};
 use super::{Source, text};
@@ -28,6 +29,7 @@ pub fn render(source: &Source<'_>) -> String {
     orders(&mut out, source);
     faults(&mut out, source);
     notes(&mut out, source);
+    origins(&mut out, source);
     differences(&mut out, source);
     out.push_str("### Next\n\n");
     for (command, purpose) in source.next_commands() {
@@ -148,6 +150,18 @@ fn notes(out: &mut String, source: &Source<'_>) {
         let _ = writeln!(out, "- {}\n  ({})", code(note), cells.join(", "));
     }
     more(out, notes.len(), "note");
+}
+
+fn origins(out: &mut String, source: &Source<'_>) {
+    let told = baselines::summary(&source.cells());
+    if told.is_empty() {
+        return;
+    }
+    out.push_str("### Baselines\n\n");
+    for line in told.iter().take(SHOWN) {
+        let _ = writeln!(out, "- {}", code(line));
+    }
+    more(out, told.len(), "origin");
 }
 
 fn differences(out: &mut String, source: &Source<'_>) {

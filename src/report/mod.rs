@@ -11,6 +11,7 @@
 //! What others must be able to check is signed ([`statement`]); what an auditor takes along is one file ([`archive`]).
 
 pub mod archive;
+pub mod baselines;
 pub mod files;
 pub mod gate;
 pub mod html;

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::cell::{Anew, Origin};
 use crate::id::{CellId, Digest, Name};
 use crate::plan::{Exclusion, Lint, Plan, PlannedCell, Subject};
+use crate::verdict::baselines::Expected;
 
+use super::baselines::{Told, gathered};
 use super::json::{MachineReport, machine_report};
 use super::{ReportError, text};
 
@@ -15,7 +18,7 @@ use super::{ReportError, text};
 pub const SCHEMA: &str = "patchlab.plan/v1";
 
 /// The plan for a terminal.
-pub fn human(plan: &Plan, estimate: Duration) -> String {
+pub fn human(plan: &Plan, estimate: Duration, baselines: &[Expected]) -> String {
     let mut out = String::new();
     let manifest = &plan.patch.manifest;
     let _ = writeln!(out, "{}  {}", manifest.id, text::one_line(&manifest.title, 120));
@@ -42,6 +45,9 @@ pub fn human(plan: &Plan, estimate: Duration) -> String {
             let names: Vec<_> = suite.cases.iter().map(|case| format!("{}{}", case.name, star(case.destructive))).collect();
             let _ = writeln!(out, "  {:9} {}", suite.name, names.join(", "));
         }
+        for told in baselines.iter().filter(|expected| expected.cell == cell.id).flat_map(reused) {
+            let _ = writeln!(out, "  baselines {}", told.line());
+        }
     }
     if plan.cells.iter().flat_map(PlannedCell::cases).any(|(_, case)| case.destructive) {
         out.push_str("\n* destructive: on clones of its own\n");
@@ -60,6 +66,15 @@ pub fn human(plan: &Plan, estimate: Duration) -> String {
     }
     let _ = writeln!(out, "\nplan {}, patch {}", plan.digest().short(), plan.patch.sha256.short());
     out
+}
+
+/// The baselines that will be taken over, by where they were seen.
+fn reused(expected: &Expected) -> Vec<Told> {
+    let of = |seen: &crate::cell::CaseObservation| {
+        let from = seen.origin.as_deref()?.into();
+        Some((from, format!("{}/{}", seen.suite, seen.case)))
+    };
+    gathered(expected.reused.iter().filter_map(of))
 }
 
 fn minutes(estimate: Duration) -> String {
@@ -97,13 +112,38 @@ struct CellReport<'a> {
     machines: Vec<MachineReport<'a>>,
     /// `suite/case`; the health checks come on top.
     cases: Vec<String>,
+    /// The cases whose baselines an earlier run has seen, if the run begins soon and on the same host. Left out where nothing is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    baselines: Option<BaselinesReport<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct BaselinesReport<'a> {
+    reused: Vec<ReusedReport<'a>>,
+    anew: &'a [Anew],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ReusedReport<'a> {
+    suite: &'a Name,
+    case: &'a Name,
+    from: &'a Origin,
+}
+
+fn told(expected: &Expected) -> BaselinesReport<'_> {
+    let Expected { reused, anew, .. } = expected;
+    let reused =
+        reused.iter().filter_map(|seen| Some(ReusedReport { suite: &seen.suite, case: &seen.case, from: seen.origin.as_deref()? }));
+    BaselinesReport { reused: reused.collect(), anew }
 }
 
 /// The plan as JSON, indented, with a line end.
 ///
 /// # Errors
 /// Never for the lab's own types; see [`ReportError::Json`].
-pub fn json(plan: &Plan, estimate: Duration) -> Result<String, ReportError> {
+pub fn json(plan: &Plan, estimate: Duration, baselines: &[Expected]) -> Result<String, ReportError> {
     let cases = |cell: &PlannedCell| cell.cases().map(|(suite, case)| format!("{}/{}", suite.name, case.name)).collect();
     let report = PlanReport {
         schema: SCHEMA,
@@ -120,6 +160,7 @@ pub fn json(plan: &Plan, estimate: Duration) -> Result<String, ReportError> {
                 level: planned.level(),
                 machines: planned.machines.iter().map(machine_report).collect(),
                 cases: cases(planned),
+                baselines: baselines.iter().find(|expected| expected.cell == planned.id).map(told),
             })
             .collect(),
         excluded: &plan.excluded,

@@ -60,8 +60,9 @@ fn a_plan_is_what_it_was() {
     let mut plan = fixture::passing().run.plan;
     plan.cells[2].suites[1].cases[0].destructive = true;
     let estimate = std::time::Duration::from_secs(742);
-    insta::assert_snapshot!("plan.txt", super::plan::human(&plan, estimate));
-    insta::assert_snapshot!("plan.json", super::plan::json(&plan, estimate).expect("JSON"));
+    let baselines = [fixture::expected(&plan.cells[2])];
+    insta::assert_snapshot!("plan.txt", super::plan::human(&plan, estimate, &baselines));
+    insta::assert_snapshot!("plan.json", super::plan::json(&plan, estimate, &baselines).expect("JSON"));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::cell::identity::Start;
 use crate::cell::{Blame, CaseObservation, CaseOutcome, Pass, Phase, StageOutcome, blame};
 use crate::journal::{PassRecord, StageRecord};
 use crate::plan::{PlannedCell, PlannedMachine};
+use crate::report::baselines;
 use crate::report::standing::{self, Standing};
 use crate::report::view::CellView;
 use crate::report::{Source, picture, text};
@@ -109,6 +110,7 @@ pub fn cell_page(source: &Source<'_>, cell: &CellView<'_>, budget: &Budget) -> C
             .flat_map(|machine| about(planned, machine))
             .chain(came_up(cell))
             .chain([("Suites".to_owned(), suites)])
+            .chain(baselines::of_cell(cell).iter().map(|told| ("Baselines".to_owned(), told.line())))
             .collect(),
         passes: cell.record.passes.iter().map(pass_page).collect(),
         odd: odd.iter().map(|case| CasePage { timeline: timeline(source, cell, case, budget), ..case_page(cell, case, budget) }).collect(),

@@ -131,9 +131,9 @@ fn parts(run: &RunState, cell: &CellView<'_>) -> Vec<Part> {
     let id = &cell.planned.id;
     let shared = configuration(run, cell);
     let part = |name: String, of: Descriptor, tests: Tests| Part {
-        name: format!("{id}/{name}"),
-        configuration: shared.iter().cloned().chain([of]).collect(),
+        configuration: shared.iter().cloned().chain([of]).chain(baselines(cell, &name)).collect(),
         tests,
+        name: format!("{id}/{name}"),
     };
     let version = run.controllers.last().map_or("unknown", |controller| controller.patchlab.as_str());
     let built_in = |name: String| Descriptor::at(name, format!("pkg:generic/patchlab@{version}"));
@@ -168,6 +168,18 @@ fn parts(run: &RunState, cell: &CellView<'_>) -> Vec<Part> {
         part(name.to_string(), planned.map_or_else(|| built_in(of.clone()), |suite| Descriptor::of_bytes(of.clone(), suite.sha256)), tests)
     });
     std::iter::once(stages).chain(suites).collect()
+}
+
+/// The baselines of a suite that an earlier run has seen: a test passed if it did so with the patch and, then, without it.
+fn baselines(cell: &CellView<'_>, suite: &str) -> Vec<Descriptor> {
+    let of = cell.cases.iter().filter(|case| case.suite.as_str() == suite);
+    let from = of.filter_map(|case| {
+        let origin = case.baseline_from.as_ref()?;
+        let seen = [("cell".to_owned(), json!(origin.cell)), ("seen".to_owned(), json!(origin.at.to_string()))];
+        let observed = Descriptor::of_bytes(format!("baseline/{suite}/{}", case.case), origin.sha256);
+        Some(Descriptor { uri: urn(origin.run), annotations: seen.into(), ..observed })
+    });
+    from.collect()
 }
 
 fn list(tests: &mut Tests, name: String, standing: &Standing, mended: bool) {

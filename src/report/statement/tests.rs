@@ -253,3 +253,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_statement_is_as_old_as_the_oldest_baseline_that_it_rests_on() {
+    let story = fixture::passing();
+    let judged = |story: &Story, hours: i64| {
+        let expected = Expected { max_age: Some(SignedDuration::from_hours(hours)), ..Expected::default() };
+        verify(bundle(story).as_bytes(), &key().verifying_key(), &expected, now(story)).map(|_| ()).map_err(|refusal| refusal.reason)
+    };
+    assert_eq!(judged(&story, 24), Err(Reason::Expired), "the baseline is of the day before");
+    assert_eq!(judged(&story, 26), Ok(()));
+    let mut own = fixture::passing();
+    own.judgement.cells.iter_mut().flat_map(|cell| &mut cell.cases).for_each(|case| case.baseline_from = None);
+    assert_eq!(judged(&own, 24), Ok(()));
+}

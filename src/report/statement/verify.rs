@@ -105,7 +105,7 @@ pub fn verify(bytes: &[u8], key: &VerifyingKey, expected: &Expected, now: Timest
     if simulated && !expected.simulated {
         return Err(Refusal::new(Reason::Simulated, "the run's machines were simulated; no patch was tried on any real one"));
     }
-    let ended = age(&summary, expected, simulated, now)?;
+    let ended = age(&summary, &lines, expected, simulated, now)?;
     Ok(Attested {
         patch_id: subject.name,
         patch: subject.sha256,
@@ -283,7 +283,7 @@ fn outcome(summary: &Summary, tests: &[AttestedTest]) -> Result<(Verdict, bool),
     }
 }
 
-fn age(summary: &Summary, expected: &Expected, simulated: bool, now: Timestamp) -> Result<Timestamp, Refusal> {
+fn age(summary: &Summary, lines: &[Line], expected: &Expected, simulated: bool, now: Timestamp) -> Result<Timestamp, Refusal> {
     let ended: Timestamp = summary.time_verified.parse().map_err(|_| malformed("the summary's timeVerified is no time"))?;
     let age = now.duration_since(ended);
     // A simulated run's time is virtual: it ends hours from now.
@@ -291,8 +291,25 @@ fn age(summary: &Summary, expected: &Expected, simulated: bool, now: Timestamp) 
         let found = format!("the run ended at {ended}, and here it is {now}: one of the two clocks is wrong");
         return Err(Refusal::new(Reason::Future, found));
     }
+    let since = oldest_baseline(lines)?.map_or(ended, |oldest| oldest.min(ended));
     match expected.max_age {
+        Some(most) if now.duration_since(since) > most && since < ended => {
+            Err(Refusal::new(Reason::Expired, format!("the run rests on a baseline of {since}, longer ago than {most:#}")))
+        }
         Some(most) if age > most => Err(Refusal::new(Reason::Expired, format!("the run ended at {ended}, longer ago than {most:#}"))),
         _ => Ok(ended),
     }
+}
+
+/// When the oldest baseline was seen that the run took over from an earlier one.
+fn oldest_baseline(lines: &[Line]) -> Result<Option<Timestamp>, Refusal> {
+    let mut oldest: Option<Timestamp> = None;
+    for line in lines {
+        for baseline in line.result.configuration.iter().filter(|descriptor| descriptor.name.starts_with("baseline/")) {
+            let seen = baseline.annotations.get("seen").and_then(Value::as_str).and_then(|text| text.parse::<Timestamp>().ok());
+            let seen = seen.ok_or_else(|| malformed("it does not say when a baseline was seen").in_line(line.number))?;
+            oldest = Some(oldest.map_or(seen, |oldest| oldest.min(seen)));
+        }
+    }
+    Ok(oldest)
 }

@@ -21,6 +21,7 @@ use patchlab::hypervisor::Hypervisor;
 use patchlab::hypervisor::sim::{Scenario, SimHypervisor, World};
 use patchlab::id::RunId;
 use patchlab::journal::{Controller, Event, Journal};
+use patchlab::lab::baselines::Baselines;
 use patchlab::lab::clock::Clock;
 use patchlab::lab::evidence::EvidenceStore;
 use patchlab::lab::history::History;
@@ -112,6 +113,8 @@ async fn tell(state: &Path, fleet: Fleet) -> Told {
     let journal = Journal::open(&state.join("journal.sqlite")).await.expect("a journal");
     let (_cancel, cancelled) = watch::channel(false);
     let hypervisor = Arc::new(SimHypervisor::new(world.clone(), "lab-00000001"));
+    let host = hypervisor.host().await.expect("a simulated host");
+    let controller = Controller { patchlab: "bench".to_owned(), hypervisor: "sim".to_owned(), host };
     let lab = Lab {
         hypervisor: hypervisor.clone(),
         guests: Arc::new(SimGuests::new(world)),
@@ -119,6 +122,7 @@ async fn tell(state: &Path, fleet: Fleet) -> Told {
         clock: Clock::starting_at(Timestamp::UNIX_EPOCH),
         evidence: EvidenceStore::open(state).expect("a store"),
         history: Arc::new(History::default()),
+        baselines: Baselines::new(&controller),
         templates: None,
         emulated: false,
         id: "lab-00000001".to_owned(),
@@ -131,8 +135,6 @@ async fn tell(state: &Path, fleet: Fleet) -> Told {
     let started = Instant::now();
     let event = Event::RunPlanned { plan_digest: plan.digest(), plan: Box::new(plan), by: "bench".to_owned() };
     journal.append(run, lab.clock.now(), event).await.expect("appended");
-    let host = hypervisor.host().await.expect("a simulated host");
-    let controller = Controller { patchlab: "bench".to_owned(), hypervisor: "sim".to_owned(), host };
     journal.append(run, lab.clock.now(), Event::RunTaken { controller }).await.expect("appended");
     let planned = journal.state(run).await.expect("a journal").expect("a run");
     let sampler = Sampler::start();

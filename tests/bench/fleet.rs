@@ -70,6 +70,7 @@ impl Fleet {
             run: Some(format!("case-{case}.sh")),
             steps: Vec::new(),
             result: Default::default(),
+            leaves_nothing: false,
             time_limit: Span::secs(60),
             role: (case % 6 == 5).then_some(Role::Client),
             needs: vec!["curl".to_owned()],

@@ -95,6 +95,7 @@ fn event() -> Event {
         detail: String::new(),
         fingerprint: None,
         evidence: Vec::new(),
+        origin: None,
     };
     Event::CaseObserved { cell: "acme.web@virtio-bios".parse().expect("a cell"), observation: Box::new(observation) }
 }

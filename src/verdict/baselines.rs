@@ -141,7 +141,7 @@ impl Known {
             // Bad news after it would be believed at once.
             () if cell.confirmations == 0 => return Err("bad news is not tried again for this customer".to_owned()),
             () if case.destructive => return Err("it is destructive".to_owned()),
-            () if !case.leaves_nothing => return Err("its suite does not say that it leaves nothing".to_owned()),
+            () if !case.leaves_nothing => return Err("not said to leave nothing".to_owned()),
             () => {}
         }
         let Some(past) = self.past.get(&(likeness, (suite.clone(), case.name.clone()))) else {

@@ -133,8 +133,7 @@ pub fn expected(cell: &PlannedCell) -> Expected {
     };
     let run = RunId::from_parts(1_772_530_200_000, [5; 10]);
     let origin = Origin { run, cell: cell.id.clone(), attempt: 1, at: at(-86_000), sha256: Digest::of_json(&seen) };
-    let anew =
-        [("tls", "its last outcome but a pass was fail, in another run"), ("reload", "not said to leave nothing")];
+    let anew = [("tls", "its last outcome but a pass was fail, in another run"), ("reload", "not said to leave nothing")];
     let anew = anew.map(|(case, why)| Anew { suite: name("nginx"), case: name(case), why: why.to_owned() });
     Expected { cell: cell.id.clone(), reused: vec![CaseObservation { origin: Some(Box::new(origin)), ..seen }], anew: anew.into() }
 }

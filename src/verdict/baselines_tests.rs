@@ -199,7 +199,7 @@ fn some_cases_always_run_anew() {
         (|cell| cell.baseline_valid_for = Span::secs(0), "policy"),
         (|cell| cell.confirmations = 0, "not tried again"),
         (|cell| cell.suites[0].cases[0].destructive = true, "destructive"),
-        (|cell| cell.suites[0].cases[0].leaves_nothing = false, "leaves nothing"),
+        (|cell| cell.suites[0].cases[0].leaves_nothing = false, "leave nothing"),
     ];
     for (change, why) in rows {
         let found = chosen(good(), change, HOUR).expect_err(why);

@@ -136,9 +136,9 @@ fn suites(places: &BTreeSet<Place>) -> BTreeSet<String> {
 
 #[test]
 #[ignore = "needs golden images: scripts/test"]
-fn a_server_that_drops_an_old_version_is_found_where_it_is() {
-    let places = expected("server-drops-tls12");
-    let (found, report) = found("server-drops-tls12", "office", Some("server"), &suites(&places));
+fn a_server_that_gives_up_too_soon_is_found_where_it_is() {
+    let places = expected("gives-up-soon");
+    let (found, report) = found("gives-up-soon", "office", Some("server"), &suites(&places));
     let expected: BTreeSet<Place> = places.into_iter().filter(|(level, _)| level == "server").collect();
     assert_eq!(found, expected, "{report:#}");
     assert_eq!(report["verdict"], "fail");

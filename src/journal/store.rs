@@ -52,6 +52,13 @@ pub enum JournalError {
     Store { tried: &'static str, path: PathBuf, source: Arc<sqlx::Error> },
     #[error("journal {}, entry {seq}: {found}; the journal was damaged or altered: restore it from a backup", path.display())]
     Altered { path: PathBuf, seq: u64, found: String },
+    #[error(
+        "journal {}, entry {seq}: as it was written, but this patchlab ({}) does not know all of its form ({found}): use the patchlab that \
+         wrote it, or a newer one",
+        path.display(),
+        env!("CARGO_PKG_VERSION")
+    )]
+    Unknown { path: PathBuf, seq: u64, found: String },
     #[error(transparent)]
     History(#[from] BadHistory),
 }
@@ -287,20 +294,25 @@ impl Journal {
         let altered = |found: String| JournalError::Altered { path: self.path.clone(), seq: seq.unsigned_abs(), found };
         let text = |column: &str| row.try_get::<String, _>(column).map_err(|source| self.unreadable(source));
         let version: u32 = row.try_get("version").map_err(|source| self.unreadable(source))?;
-        if version != VERSION {
-            return Err(altered(format!("its form has version {version}, this patchlab reads version {VERSION}")));
+        let (at, run, event) = (text("at")?, text("run")?, text("event")?);
+        let entry = Written { seq: seq.unsigned_abs(), version, at: &at, run: &run, event: &event, previous: &text("previous")? };
+        let hash = parse(&text("hash")?).map_err(altered)?;
+        if entry.hash() != hash {
+            return Err(altered("its contents do not have its hash".to_owned()));
         }
-        let event = text("event")?;
-        let entry = Entry {
-            seq: seq.unsigned_abs(),
+        let unknown = |found: String| JournalError::Unknown { path: self.path.clone(), seq: entry.seq, found };
+        if version != VERSION {
+            return Err(unknown(format!("version {version}, expected version {VERSION}")));
+        }
+        Ok(Entry {
+            seq: entry.seq,
             version,
-            at: parse(&text("at")?).map_err(altered)?,
-            run: Some(text("run")?).filter(|run| !run.is_empty()).map(|run| parse(&run)).transpose().map_err(altered)?,
-            event: serde_json::from_str(&event).map_err(|bad| altered(bad.to_string()))?,
-            previous: parse(&text("previous")?).map_err(altered)?,
-            hash: parse(&text("hash")?).map_err(altered)?,
-        };
-        if hash(&entry, &event) == entry.hash { Ok(entry) } else { Err(altered("its contents do not have its hash".to_owned())) }
+            at: parse(&at).map_err(unknown)?,
+            run: Some(run.as_str()).filter(|run| !run.is_empty()).map(parse).transpose().map_err(unknown)?,
+            event: serde_json::from_str(&event).map_err(|bad| unknown(bad.to_string()))?,
+            previous: parse(entry.previous).map_err(unknown)?,
+            hash,
+        })
     }
 }
 
@@ -320,10 +332,24 @@ where
     text.parse().map_err(|bad: T::Err| bad.to_string())
 }
 
-/// The hash of an entry: over everything but the hash itself, as a JSON array. `event` is the event as it is stored.
-fn hash(entry: &Entry, event: &str) -> Digest {
-    let run = entry.run.map_or_else(|| "null".to_owned(), |run| format!("\"{run}\""));
-    Digest::of(format!("[{},{},\"{}\",{run},{event},\"{}\"]", entry.seq, entry.version, entry.at, entry.previous))
+/// An entry in the words in which it is stored.
+struct Written<'a> {
+    seq: u64,
+    version: u32,
+    at: &'a str,
+    /// Empty for a record.
+    run: &'a str,
+    event: &'a str,
+    previous: &'a str,
+}
+
+impl Written<'_> {
+    /// The hash: over everything but itself, as a JSON array.
+    fn hash(&self) -> Digest {
+        let Self { seq, version, at, run, event, previous } = self;
+        let run = if run.is_empty() { "null".to_owned() } else { format!("\"{run}\"") };
+        Digest::of(format!("[{seq},{version},\"{at}\",{run},{event},\"{previous}\"]"))
+    }
 }
 
 /// Writes what several callers hand in, in one transaction.
@@ -343,9 +369,12 @@ async fn write(on: &mut SqliteConnection, events: Vec<(Option<RunId>, Timestamp,
     let mut texts = Vec::with_capacity(events.len());
     for ((run, at, event), seq) in events.into_iter().zip(before + 1..) {
         let text = serde_json::to_string(&event).map_err(|bad| sqlx::Error::Encode(Box::new(bad)))?;
-        let entry = Entry { seq, version: VERSION, at, run, event, previous, hash: previous };
-        previous = hash(&entry, &text);
-        entries.push(Entry { hash: previous, ..entry });
+        let run_text = run.map_or_else(String::new, |run| run.to_string());
+        let (at_text, previous_text) = (at.to_string(), previous.to_string());
+        let written = Written { seq, version: VERSION, at: &at_text, run: &run_text, event: &text, previous: &previous_text };
+        let hash = written.hash();
+        entries.push(Entry { seq, version: VERSION, at, run, event, previous, hash });
+        previous = hash;
         texts.push(text);
     }
     insert(on, &entries, texts).await?;
@@ -437,6 +466,20 @@ mod tests {
             sqlx::raw_sql("drop trigger entries_stay; drop trigger entries_remain").execute(&journal.pool).await.expect("dropped");
             sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&journal.pool).await.expect("altered");
             assert!(matches!(journal.verify().await, Err(JournalError::Altered { .. })), "{sql}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_newer_patchlab_wrote_is_not_called_damaged() {
+        for (version, event) in [(VERSION, r#"{"event":"not-known-yet"}"#), (VERSION + 1, "{}")] {
+            let (_folder, journal) = journal_with(2).await;
+            let previous = journal.verify().await.expect("a sound chain").last.to_string();
+            let written = Written { seq: 3, version, at: "2026-01-01T00:00:00Z", run: "", event, previous: &previous };
+            let insert = sqlx::query("insert into entries values (3, ?, ?, '', ?, ?, ?)");
+            let insert = insert.bind(version).bind(written.at).bind(event).bind(&previous).bind(written.hash().to_string());
+            insert.execute(&journal.pool).await.expect("written");
+            let error = journal.verify().await.expect_err("not to be read");
+            assert!(matches!(error, JournalError::Unknown { seq: 3, .. }) && error.to_string().contains("newer one"), "{error}");
         }
     }
 

@@ -225,8 +225,8 @@ async fn a_machine_lives_and_leaves_nothing() {
     tokio::time::timeout(Duration::from_secs(60), said).await.expect("the firmware talks");
     let vitals = libvirt.vitals(name).await.expect("vitals");
     assert!(vitals.running && vitals.cpu_ns > 0 && vitals.console_bytes > 0 && vitals.disk_bytes > 0, "{vitals:?}");
-    let (picture, kind) = libvirt.screenshot(name).await.expect("taken").expect("a screen");
-    assert!(kind == "image/png" && picture.starts_with(b"\x89PNG"), "{kind}");
+    let picture = libvirt.screenshot(name).await.expect("taken").expect("a screen");
+    assert!(picture.starts_with(b"\x89PNG"));
     let owned = libvirt.owned().await.expect("listed").into_iter().find(|owned| owned.machine == name).expect("listed");
     assert!(owned.running && owned.bytes > 0 && owned.tag.as_ref() == Some(&spec.tag), "{owned:?}");
 

@@ -5,6 +5,7 @@
 //! `create` made, half-made machines included; a machine is addressed by name, never by a handle that can go stale.
 
 pub mod libvirt;
+mod screen;
 pub mod segments;
 pub mod sim;
 
@@ -77,8 +78,8 @@ pub trait Hypervisor: Send + Sync {
     /// The console's bytes from `offset` on, 1 MiB at the most.
     async fn console(&self, machine: &str, offset: u64) -> Result<Vec<u8>, HypervisorError>;
 
-    /// A picture of the screen (PNG or PPM) and its media type, where there is a screen.
-    async fn screenshot(&self, machine: &str) -> Result<Option<(Vec<u8>, String)>, HypervisorError>;
+    /// A picture of the screen as PNG, where there is a screen.
+    async fn screenshot(&self, machine: &str) -> Result<Option<Vec<u8>>, HypervisorError>;
 
     /// One command to the guest agent, as JSON, and its answer. Only guest adapters call it.
     async fn agent(&self, machine: &str, command: &str, within: Duration) -> Result<String, AgentError>;

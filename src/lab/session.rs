@@ -446,7 +446,7 @@ impl Session {
         {
             trouble.evidence.push(kept);
         }
-        if let Ok(Some((picture, _))) = self.lab.hypervisor.screenshot(&self.machine).await
+        if let Ok(Some(picture)) = self.lab.hypervisor.screenshot(&self.machine).await
             && let Ok(kept) = self.lab.evidence.keep("screenshot", &picture)
         {
             trouble.evidence.push(kept);

@@ -33,7 +33,7 @@ impl Story {
 }
 
 pub use environment::environment;
-pub use parts::name;
+pub(crate) use parts::name;
 use parts::{at, controller, pass, plan};
 
 const HEALTH: [&str; 6] = ["failed-units", "listening", "packages", "files", "disk-space", "kernel-log"];
@@ -242,17 +242,17 @@ impl Story {
     }
 }
 
-/// A picture as QEMU gives it: PPM.
 fn screenshot() -> Vec<u8> {
-    let (width, height) = (320_usize, 200_usize);
-    let mut ppm = format!("P6\n# QEMU\n{width} {height}\n255\n").into_bytes();
-    for y in 0..height {
-        for x in 0..width {
-            let text = (y / 8) % 2 == 0 && y < 120 && (x * 7 + y / 8 * 13) % 11 < 6 && x < 260;
-            ppm.extend(if text { [190, 190, 190] } else { [0, 0, 40] });
-        }
-    }
-    ppm
+    let (width, height) = (320, 200);
+    let lit = |x, y| (y / 8) % 2 == 0 && y < 120 && (x * 7 + y / 8 * 13) % 11 < 6 && x < 260;
+    let pixels: Vec<u8> =
+        (0..height).flat_map(|y| (0..width).flat_map(move |x| if lit(x, y) { [190, 190, 190] } else { [0, 0, 40] })).collect();
+    let mut picture = Vec::new();
+    let mut encoder = png::Encoder::new(&mut picture, width, height);
+    encoder.set_color(png::ColorType::Rgb);
+    let mut writer = encoder.write_header().expect("a header");
+    writer.write_image_data(&pixels).and_then(|()| writer.finish()).expect("a picture");
+    picture
 }
 
 /// Out of disk on the host, no boot before the patch, and a flaky case.

@@ -134,7 +134,7 @@ impl Hypervisor for FakeAgent {
     async fn console(&self, _: &str, _: u64) -> Result<Vec<u8>, HypervisorError> {
         unimplemented!()
     }
-    async fn screenshot(&self, _: &str) -> Result<Option<(Vec<u8>, String)>, HypervisorError> {
+    async fn screenshot(&self, _: &str) -> Result<Option<Vec<u8>>, HypervisorError> {
         unimplemented!()
     }
     fn events(&self) -> broadcast::Receiver<MachineEvent> {

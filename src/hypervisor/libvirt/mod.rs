@@ -45,7 +45,6 @@ mod folder;
 mod networks;
 pub mod overlay;
 mod saved;
-mod screen;
 mod session;
 mod thaw;
 pub mod xml;
@@ -431,7 +430,7 @@ impl Hypervisor for Libvirt {
         self.blocking(format!("read the console of {machine}"), LOOK, work).await
     }
 
-    async fn screenshot(&self, machine: &str) -> Result<Option<(Vec<u8>, String)>, HypervisorError> {
+    async fn screenshot(&self, machine: &str) -> Result<Option<Vec<u8>>, HypervisorError> {
         let name = machine.to_owned();
         self.call(format!("take a picture of the screen of {machine}"), LOOK, move |session| session.screenshot(&name)).await
     }

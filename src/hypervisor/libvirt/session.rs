@@ -19,7 +19,7 @@ use super::embed::Embedded;
 use super::error::number;
 use super::events::Callbacks;
 use super::facts::is_local;
-use super::screen::png_of_ppm;
+use crate::hypervisor::screen::png_of_ppm;
 use crate::hypervisor::{MachineEvent, Tag};
 
 /// The most that a picture of a screen may take.
@@ -135,11 +135,11 @@ impl Session {
         Ok((true, info.cpu_time, disk, unmanaged))
     }
 
-    /// A picture and its media type, or `None` when the driver makes none.
-    pub fn screenshot(&self, machine: &str) -> Result<Option<(Vec<u8>, String)>, Error> {
+    /// A picture, or `None` when the driver makes none that is known.
+    pub fn screenshot(&self, machine: &str) -> Result<Option<Vec<u8>>, Error> {
         let domain = self.get(machine)?;
         let stream = Stream::new(&self.connection, 0)?;
-        let media_type = match domain.screenshot(&stream, 0, 0) {
+        match domain.screenshot(&stream, 0, 0) {
             Err(error) if number(&error) == Some(ErrorNumber::NoSupport) => return Ok(None),
             other => other?,
         };
@@ -153,10 +153,7 @@ impl Session {
         }
         // A stream that was cut short by the cap refuses to finish; what was read stands.
         let _ = stream.finish();
-        Ok(Some(match png_of_ppm(&picture) {
-            Some(png) => (png, "image/png".to_owned()),
-            None => (picture, media_type),
-        }))
+        Ok(png_of_ppm(&picture))
     }
 }
 

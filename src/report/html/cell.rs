@@ -282,5 +282,5 @@ fn evidence_page(source: &Source<'_>, kept: &Evidence, budget: &Budget) -> Evide
 fn is_text(bytes: &[u8]) -> bool {
     let probe = &bytes[..bytes.len().min(4096)];
     let odd = String::from_utf8_lossy(probe).chars().filter(|c| *c == '\u{fffd}' || *c == '\0').count();
-    !bytes.starts_with(b"P6") && odd * 10 <= probe.len()
+    odd * 10 <= probe.len()
 }

@@ -2,6 +2,8 @@
 
 #[path = "simulator/plans.rs"]
 mod plans;
+#[path = "simulator/provoke.rs"]
+mod provoke;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,6 +25,7 @@ use patchlab::hypervisor::sim::{
 };
 use patchlab::hypervisor::{Hypervisor, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineNic, MachineSpec, Tag};
 use patchlab::id::{Digest, RunId};
+use provoke::provoking;
 
 /// How long the pretended engine waits for anything.
 const BUDGET: Duration = Duration::from_secs(150);
@@ -177,7 +180,7 @@ fn a_seed_decides_everything() {
 fn many_machines_at_once_keep_to_the_seed() {
     let crowd = || {
         in_virtual_time(async {
-            let world = World::new(Scenario::provoking(&Cause::KernelPanic, Side::After).expect("a scenario"));
+            let world = World::new(provoking(&Cause::KernelPanic, Side::After).expect("a scenario"));
             let lives = (0..20).map(|n| {
                 let world = world.clone();
                 tokio::spawn(async move { Life::live(&world, &format!("m{n}")).await })
@@ -228,7 +231,7 @@ fn every_row_of_the_blame_table_can_be_provoked() {
     ];
     for (cause, sides, signs) in rows.into_iter().chain(stalls) {
         for side in sides {
-            let (notes, trace) = lived(Scenario::provoking(&cause, *side).expect("a scenario"));
+            let (notes, trace) = lived(provoking(&cause, *side).expect("a scenario"));
             let kinds: Vec<&MachineEventKind> = trace.iter().map(|entry| &entry.event.kind).collect();
             let story = format!("{notes:#?} {kinds:?}");
             assert!(signs.iter().all(|sign| story.contains(sign)), "{cause:?} {side:?}: {story}");
@@ -238,7 +241,7 @@ fn every_row_of_the_blame_table_can_be_provoked() {
         }
     }
     for cause in [Cause::ImageDamaged, Cause::PayloadDamaged, Cause::ControllerEnded, Cause::Cancelled] {
-        assert!(Scenario::provoking(&cause, Side::Before).is_none() && Scenario::provoking(&cause, Side::After).is_none());
+        assert!(provoking(&cause, Side::Before).is_none() && provoking(&cause, Side::After).is_none());
     }
 }
 

@@ -57,10 +57,6 @@ impl Step {
     pub fn saying(self, output: &str) -> Self {
         Self { output: Some(output.to_owned()), ..self }
     }
-
-    pub fn taking(self, takes: Span) -> Self {
-        Self { takes: Some(takes), ..self }
-    }
 }
 
 impl Facts {

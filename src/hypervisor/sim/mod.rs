@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! scenario (data) ──▶ world (time, agenda) ──▶ machine (states) ──▶ jobs ──▶ step ──▶ facts, shell
-//!    ▲  compose, provoke  │                       ├ boot (phases, console)
+//!    ▲  compose           │                       ├ boot (phases, console)
 //!    └  (made in code)    └ store (what outlives  └ deeds (what faults do)
 //!                           the controller)
 //! ```
@@ -17,7 +17,6 @@ mod facts;
 mod jobs;
 mod machine;
 mod matching;
-mod provoke;
 mod scenario;
 mod seed;
 mod shell;
@@ -43,6 +42,7 @@ pub use seed::Seed;
 pub(crate) use world::Core;
 pub use world::{TraceEntry, World, WorldError};
 
+use super::screen::png_of_ppm;
 use super::segments::{self, NetworkSpec};
 use super::{
     AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Plug, Tag, Vitals,
@@ -328,7 +328,7 @@ impl Hypervisor for SimHypervisor {
         .await
     }
 
-    async fn screenshot(&self, machine: &str) -> Result<Option<(Vec<u8>, String)>, HypervisorError> {
+    async fn screenshot(&self, machine: &str) -> Result<Option<Vec<u8>>, HypervisorError> {
         self.on(machine, "picture", ASKING, |machine, _| {
             let grey = match machine.state {
                 State::Off => return Ok(None),
@@ -338,7 +338,7 @@ impl Hypervisor for SimHypervisor {
             };
             let mut picture = b"P6\n2 2\n255\n".to_vec();
             picture.extend([grey; 12]);
-            Ok(Some((picture, "image/x-portable-pixmap".to_owned())))
+            Ok(png_of_ppm(&picture))
         })
         .await
     }

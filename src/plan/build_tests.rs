@@ -5,13 +5,9 @@ use crate::catalog::build::{Customer, Levels, Role};
 use crate::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use crate::catalog::image::{Image, Os};
 use crate::catalog::suite::{Case, Suite, SuiteKind};
-use crate::catalog::text::{Size, Span};
+use crate::catalog::text::Size;
 use crate::catalog::{ImageEntry, SuiteEntry};
-use crate::plan::examples::planned;
-
-fn name(text: &str) -> Name {
-    text.parse().expect("a name")
-}
+use crate::plan::examples::{self, name, planned};
 
 fn names(texts: &[&str]) -> Vec<Name> {
     texts.iter().map(|text| name(text)).collect()
@@ -22,19 +18,7 @@ fn hardware(firmware: Firmware) -> Hardware {
 }
 
 fn case(text: &str, role: Option<Role>) -> Case {
-    Case {
-        name: name(text),
-        title: String::new(),
-        run: Some("x.sh".to_owned()),
-        steps: Vec::new(),
-        result: Default::default(),
-        time_limit: Span::secs(1),
-        role,
-        needs: Vec::new(),
-        destructive: false,
-        leaves_nothing: false,
-        autopkgtest: None,
-    }
+    Case { role, ..examples::case(text) }
 }
 
 /// One customer with a server that has an image for BIOS alone, on two profiles, and one suite.

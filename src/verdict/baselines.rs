@@ -140,7 +140,6 @@ impl Known {
             () if limit.0.is_zero() => return Err("the customer's policy has every run have its own".to_owned()),
             // Bad news after it would be believed at once.
             () if cell.confirmations == 0 => return Err("bad news is not tried again for this customer".to_owned()),
-            () if case.destructive => return Err("it is destructive".to_owned()),
             () if !case.leaves_nothing => return Err("not said to leave nothing".to_owned()),
             () => {}
         }

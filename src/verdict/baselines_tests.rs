@@ -1,17 +1,11 @@
 use super::*;
-use crate::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
-use crate::catalog::image::Os;
 use crate::catalog::text::Span;
 use crate::cell::{Cause, Point, StageOutcome, Trouble};
-use crate::id::CellId;
 use crate::journal::StageRecord;
-use crate::plan::{PlannedHardware, PlannedImage, PlannedSuite, Subject};
+use crate::plan::examples::{self, name};
+use crate::plan::{PlannedSuite, Subject};
 
 const HOUR: i64 = 3600;
-
-fn name(text: &str) -> Name {
-    text.parse().expect("a name")
-}
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_000_000 + seconds).expect("a moment")
@@ -22,38 +16,12 @@ fn run(number: u64) -> RunId {
 }
 
 fn case() -> Case {
-    Case {
-        name: name("pages"),
-        title: String::new(),
-        run: Some("pages.sh".to_owned()),
-        steps: Vec::new(),
-        result: Default::default(),
-        time_limit: Span::secs(60),
-        role: None,
-        needs: Vec::new(),
-        destructive: false,
-        leaves_nothing: true,
-        autopkgtest: None,
-    }
+    Case { leaves_nothing: true, ..examples::case("pages") }
 }
 
 fn cell() -> PlannedCell {
-    let profile = Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
-    let hardware = PlannedHardware { name: name("plain"), sha256: Digest::of("plain"), profile }.into();
-    let image = PlannedImage { name: name("web"), sha256: Digest::of("image") };
-    let suite =
-        PlannedSuite { name: name("web"), sha256: Digest::of("web"), cast: Default::default(), cases: vec![case()], packages: Vec::new() };
-    PlannedCell {
-        id: CellId::new(&name("acme"), &name("web"), &name("plain")),
-        customer: name("acme"),
-        subject: Subject::Build(name("web")),
-        machines: vec![PlannedMachine::alone(name("server"), name("web"), Os::Debian, image, hardware)],
-        segments: Vec::new(),
-        suites: vec![suite.into()],
-        confirmations: 1,
-        attempts: 2,
-        baseline_valid_for: Span::secs(24 * 3600),
-    }
+    let cell = examples::cell("web", "plain", vec![examples::suite("web", vec![case()])]);
+    PlannedCell { baseline_valid_for: Span::secs(24 * 3600), ..cell }
 }
 
 fn seen(point: Point, outcome: CaseOutcome) -> CaseObservation {
@@ -127,7 +95,7 @@ fn a_baseline_counts_for_the_same_bytes_alone() {
     let others: &[(&str, Change)] = &[
         ("image", |cell| cell.machines[0].image.sha256 = Digest::of("another")),
         ("hardware", |cell| cell.machines[0].hardware.sha256 = Digest::of("another")),
-        ("services", |cell| cell.machines[0].services = vec!["nginx.service".to_owned()]),
+        ("services", |cell| cell.machines[0].services.clear()),
         ("names", |cell| cell.machines[0].names = vec!["www".to_owned()]),
         ("suite", |cell| cell.suites[0].sha256 = Digest::of("another")),
         ("a case's limit", |cell| cell.suites[0].cases[0].time_limit = Span::secs(1)),
@@ -198,7 +166,6 @@ fn some_cases_always_run_anew() {
     let rows: &[(Change, &str)] = &[
         (|cell| cell.baseline_valid_for = Span::secs(0), "policy"),
         (|cell| cell.confirmations = 0, "not tried again"),
-        (|cell| cell.suites[0].cases[0].destructive = true, "destructive"),
         (|cell| cell.suites[0].cases[0].leaves_nothing = false, "leave nothing"),
     ];
     for (change, why) in rows {

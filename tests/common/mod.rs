@@ -206,27 +206,15 @@ pub struct Told {
 
 impl Story {
     pub fn new(patch: PlannedPatch) -> Self {
-        Self {
-            plan: plan(patch),
-            past: Vec::new(),
-            scenario: String::new(),
-            dies_after: None,
-            emulated: false,
-            cold: false,
-            fresh_baselines: false,
-        }
+        Self::of(plan(patch))
     }
 
     pub fn of_environment(patch: PlannedPatch) -> Self {
-        Self {
-            plan: environment_plan(patch),
-            past: Vec::new(),
-            scenario: String::new(),
-            dies_after: None,
-            emulated: false,
-            cold: false,
-            fresh_baselines: false,
-        }
+        Self::of(environment_plan(patch))
+    }
+
+    fn of(plan: Plan) -> Self {
+        Self { plan, past: Vec::new(), scenario: String::new(), dies_after: None, emulated: false, cold: false, fresh_baselines: false }
     }
 
     /// With this suite in place of its own.

@@ -7,8 +7,8 @@ use patchlab::cell::{CaseObservation, Origin, Pass, Phase};
 use patchlab::id::Digest;
 use patchlab::verdict::{Comparison, Verdict};
 
-use super::TABLE;
-use crate::common::{Bench, Story, Told, deb_patch, script_patch};
+use super::{TABLE, hold};
+use crate::common::{Bench, Story, Told, script_patch};
 
 const FAILS_AFTER: &str = "[[step]]\non={case='web/pages'}\nwhen={side='after'}\nends={exit=1}";
 const FAILS_BEFORE: &str = "[[step]]\non={case='web/pages'}\nwhen={side='before'}\nends={exit=1}";
@@ -95,19 +95,7 @@ fn the_first_run_has_its_own_and_says_why() {
 
 #[test]
 fn every_row_of_the_blame_table_holds_on_earlier_baselines() {
-    let mut wrong = Vec::new();
-    for (what, scenario, verdict, code, finding) in TABLE.iter().filter(|row| !row.1.contains("nth")) {
-        let patch = if scenario.contains("preflight") { deb_patch() } else { script_patch(Reboot::Required) };
-        let told = after_a_good_one(reusing(Story::new(patch).scenario(scenario)));
-        let found = |list: &[String]| list.iter().any(|one| one == code);
-        let sound = told.judgement.verdict == *verdict
-            && if *finding { found(&told.findings()) } else { found(&told.faults()) && told.findings().is_empty() };
-        if !sound || !told.left.is_empty() {
-            let (verdict, findings, faults) = (told.judgement.verdict, told.findings(), told.faults());
-            wrong.push(format!("{what}: {code} expected, found {verdict}, {findings:?}, {faults:?}; left {:?}", told.left));
-        }
-    }
-    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    hold(TABLE.iter(), |patch, scenario| after_a_good_one(reusing(Story::new(patch).scenario(scenario))));
 }
 
 #[test]

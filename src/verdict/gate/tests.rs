@@ -163,10 +163,10 @@ fn other_bytes_speak_for_nothing() {
 #[test]
 fn more_suites_than_required_are_welcome_and_their_findings_count() {
     let mut case = case(&[Pass]);
-    case.inputs.runs[0].state.plan.cells[0].suites.push(suite("extra"));
+    case.inputs.runs[0].state.plan.cells[0].suites.push(suite("extra").into());
     assert_eq!(decide(&case.inputs, at(DAY)).status, Status::Approved);
     let mut case = fixture::case(&[Red("extra/case")]);
-    case.inputs.runs[0].state.plan.cells[0].suites.push(suite("extra"));
+    case.inputs.runs[0].state.plan.cells[0].suites.push(suite("extra").into());
     assert_eq!(decide(&case.inputs, at(DAY)).status, Status::Rejected);
 }
 

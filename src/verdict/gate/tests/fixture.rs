@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
-use crate::catalog::image::Os;
 use crate::catalog::policy::{Approvals, Require, Role, Terms, WaiverRule};
 use crate::catalog::text::Span;
 use crate::cell::{CaseOutcome, Pass as CellPass};
-use crate::id::{CellId, Digest, Name, RunId};
+use crate::id::{Digest, RunId};
 use crate::journal::{CellRecord, Controller, HostReport, PassRecord, RunState};
-use crate::plan::{Plan, PlannedCell, PlannedHardware, PlannedImage, PlannedMachine, PlannedSuite, Shared, Subject, examples};
+pub(crate) use crate::plan::examples::name;
+use crate::plan::{Plan, PlannedCell, PlannedSuite, examples};
 use crate::verdict::gate::{GateInputs, Requirements, RunEvidence};
 use crate::verdict::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
 
@@ -38,10 +37,6 @@ pub struct Case {
     pub inputs: GateInputs,
 }
 
-pub fn name(text: &str) -> Name {
-    text.parse().expect("a name")
-}
-
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).expect("a moment")
 }
@@ -51,51 +46,12 @@ pub fn ended(number: u64) -> Timestamp {
     at(number as i64 * 600 + 300)
 }
 
-pub fn suite(text: &str) -> Shared<PlannedSuite> {
-    let case = |text: &str| crate::catalog::suite::Case {
-        name: name(text),
-        title: String::new(),
-        run: Some("run.sh".to_owned()),
-        steps: Vec::new(),
-        result: Default::default(),
-        time_limit: Span::secs(60),
-        role: None,
-        needs: Vec::new(),
-        destructive: false,
-        leaves_nothing: false,
-        autopkgtest: None,
-    };
-    let cases = vec![case("a"), case("b")];
-    PlannedSuite { name: name(text), sha256: Digest::of(text), cast: BTreeMap::new(), cases, packages: Vec::new() }.into()
+pub fn suite(text: &str) -> PlannedSuite {
+    examples::suite(text, vec![examples::case("a"), examples::case("b")])
 }
 
 pub fn cell(build: &str, hardware: &str) -> PlannedCell {
-    let profile = Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
-    let machine = PlannedMachine {
-        role: name("server"),
-        build: name(build),
-        os: Os::Debian,
-        image: PlannedImage { name: name("image"), sha256: Digest::of("image") },
-        hardware: PlannedHardware { name: name(hardware), sha256: Digest::of(hardware), profile }.into(),
-        patched: true,
-        services: vec!["nginx.service".to_owned()],
-        volatile: Vec::new(),
-        nics: Vec::new(),
-        names: Vec::new(),
-        ready: Vec::new(),
-        ready_within: Span::secs(0),
-    };
-    PlannedCell {
-        id: CellId::new(&name("acme"), &name(build), &name(hardware)),
-        customer: name("acme"),
-        subject: Subject::Build(name(build)),
-        machines: vec![machine],
-        segments: Vec::new(),
-        suites: vec![suite("web"), suite("ssh")],
-        confirmations: 1,
-        attempts: 2,
-        baseline_valid_for: Span::secs(0),
-    }
+    examples::cell(build, hardware, vec![suite("web"), suite("ssh")])
 }
 
 fn plan(cells: &[PlannedCell]) -> Plan {

@@ -1,5 +1,8 @@
 //! Bad input and bad circumstances, as a person meets them on the command line: a clear error, the right exit code, nothing half done.
 
+#[path = "common/command.rs"]
+mod command;
+
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::{Path, PathBuf};
@@ -53,15 +56,8 @@ impl Lab {
     }
 
     fn patchlab(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_patchlab"));
-        command
-            .env("NO_COLOR", "1")
-            .env("PATCHLAB_HYPERVISOR", "sim")
-            .arg("--lab")
-            .arg(self.at("lab"))
-            .arg("--state")
-            .arg(self.at("state"));
-        command.args(arguments).stdin(Stdio::null()).output().expect("patchlab starts")
+        let mut command = command::patchlab(self.at("lab"), self.at("state"));
+        command.env("PATCHLAB_HYPERVISOR", "sim").args(arguments).output().expect("patchlab starts")
     }
 
     /// Its exit code and all that it said.

@@ -1,5 +1,8 @@
 //! Signed evidence as auditors and pipelines meet it: written by the command line, checked by it, by openssl and by hand.
 
+#[path = "common/command.rs"]
+mod command;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -31,9 +34,8 @@ impl Lab {
     }
 
     fn patchlab(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_patchlab"));
-        command.env("NO_COLOR", "1").args(["--lab", env!("CARGO_MANIFEST_DIR"), "--state"]).arg(self.path("state"));
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).output().expect("patchlab starts")
+        let mut command = command::patchlab(env!("CARGO_MANIFEST_DIR"), self.path("state"));
+        command.args(arguments).current_dir(self.folder.path()).output().expect("patchlab starts")
     }
 
     /// Writes attestation and public key into the folder.

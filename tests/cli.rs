@@ -1,7 +1,10 @@
 //! The command line as its users see it, on the simulator: exit codes, formats, and what a repeated command does.
 
+#[path = "common/command.rs"]
+mod command;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::Value;
 
@@ -15,15 +18,15 @@ impl Lab {
     }
 
     fn patchlab(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_patchlab"));
-        command.env("NO_COLOR", "1").arg("--state").arg(self.state.path());
-        if !arguments.contains(&"--lab") {
-            command.args(["--lab", env!("CARGO_MANIFEST_DIR")]);
-        }
+        let (lab, arguments) = match arguments {
+            ["--lab", lab, rest @ ..] => (*lab, rest),
+            all => (env!("CARGO_MANIFEST_DIR"), all),
+        };
+        let mut command = command::patchlab(lab, self.state.path());
         if !arguments.contains(&"--hypervisor") {
             command.args(["--hypervisor", "sim"]);
         }
-        command.args(arguments).stdin(Stdio::null()).output().expect("patchlab starts")
+        command.args(arguments).output().expect("patchlab starts")
     }
 
     /// Its exit code and standard output; nothing but results go there.

@@ -1,5 +1,7 @@
 //! The gate over HTTP: decisions for those who poll, what people say to it, and who is told.
 
+#[path = "common/command.rs"]
+mod command;
 #[path = "decisions/keeper.rs"]
 mod keeper;
 #[path = "decisions/labs.rs"]

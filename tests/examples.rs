@@ -1,5 +1,7 @@
 //! The examples for pipelines and monitoring do what they say: their own lines are run, against a served lab on the simulator.
 
+#[path = "common/command.rs"]
+mod command;
 #[path = "decisions/labs.rs"]
 mod labs;
 #[expect(dead_code, reason = "shared with tests/decisions.rs")]

@@ -1,15 +1,20 @@
-//! The interoperability suites: their scripts are sound, and patches that break something between machines are found at the right patch
+//! The interoperability suites: patches that break something between machines are found at the right patch
 //! levels, in the right case, and nowhere else.
 
+#[path = "common/command.rs"]
+mod command;
+#[path = "common/shared_state.rs"]
+mod shared_state;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 
 use patchlab::catalog::Catalog;
 use patchlab::catalog::suite::SuiteKind;
 use serde_json::Value;
+use shared_state::shared_state;
 
-const PATCHLAB: &str = env!("CARGO_BIN_EXE_patchlab");
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 /// Which breaks to try on machines besides the one that always is: names with commas between, or `all`.
 const BREAKS: &str = "PATCHLAB_TEST_BREAKS";
@@ -78,39 +83,15 @@ fn every_interoperability_suite_is_broken_by_some_patch() {
     }
 }
 
-#[test]
-#[ignore = "needs shellcheck: scripts/test"]
-fn scripts_are_clean() {
-    let scripts = |suite: &str| -> Vec<PathBuf> {
-        let folder = std::fs::read_dir(Path::new(REPOSITORY).join("test-suites").join(suite)).expect("a folder");
-        folder.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|is| is == "sh")).collect()
-    };
-    let catalog = catalog();
-    let suites = catalog.suites.iter().filter(|(_, entry)| entry.suite.kind == SuiteKind::Interoperability);
-    let files: Vec<PathBuf> = suites.flat_map(|(name, _)| scripts(name.as_str())).collect();
-    // What scripts source is given by a variable; names from there look unassigned.
-    let output = Command::new("shellcheck").args(["--shell=sh", "--severity=warning", "--exclude=SC2154,SC2034"]).args(files).output();
-    let output = output.expect("shellcheck starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-}
-
 /// What a break is found to break, on machines: of these suites, at these levels.
 fn found(name: &str, environment: &str, level: Option<&str>, suites: &BTreeSet<String>) -> (BTreeSet<Place>, Value) {
-    let shared = std::env::var("PATCHLAB_TEST_STATE").expect("not run: PATCHLAB_TEST_STATE must name a state folder with golden images");
-    // Templates are shared by links of their files, so the states lie on one file system.
-    let state = tempfile::Builder::new().prefix("interop-").tempdir_in(&shared).expect("a folder");
-    std::fs::set_permissions(state.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
-    for folder in ["images", "templates"] {
-        std::fs::create_dir_all(Path::new(&shared).join(folder)).expect("a folder");
-        std::os::unix::fs::symlink(Path::new(&shared).join(folder), state.path().join(folder)).expect("a link");
-    }
-    let mut command = Command::new(PATCHLAB);
-    command.args(["--lab", REPOSITORY, "--state"]).arg(state.path()).arg("run");
-    command.arg(format!("{REPOSITORY}/tests/patches-interop/{name}"));
+    let state = shared_state();
+    let mut command = command::patchlab(REPOSITORY, state.path());
+    command.arg("run").arg(format!("{REPOSITORY}/tests/patches-interop/{name}"));
     command.args(["--format", "json", "--customer", "acme", "--environment", environment, "--workers", "1"]);
     command.args(level.iter().flat_map(|level| ["--level", level]));
     command.args(suites.iter().flat_map(|suite| ["--suite", suite]));
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().expect("patchlab starts");
+    let output = command.stderr(Stdio::inherit()).output().expect("patchlab starts");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let report: Value = serde_json::from_str(&text).unwrap_or_else(|bad| panic!("{bad}: {text}"));
     let mut places = BTreeSet::new();

@@ -2,6 +2,8 @@
 
 #[path = "serve/archive.rs"]
 mod archive;
+#[path = "common/command.rs"]
+mod command;
 #[path = "serve/server.rs"]
 mod server;
 #[path = "serve/web.rs"]
@@ -453,9 +455,11 @@ fn with_a_certificate_it_speaks_tls_alone() {
     let server = lab.serve(&["--certificate", &certificate, "--private-key", &key]);
     assert!(server.url.starts_with("https://"), "{}", server.url);
     let runs = |trusted: Option<&str>| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_patchlab"));
-        command.args(["--lab", env!("CARGO_MANIFEST_DIR"), "--hypervisor", "sim", "runs"]).arg("--state").arg(server.lab().state.path());
-        command.env("PATCHLAB_TOKEN", &token).envs(trusted.map(|file| ("PATCHLAB_CERTIFICATE", file)));
+        let mut command = command::patchlab(env!("CARGO_MANIFEST_DIR"), server.lab().state.path());
+        command
+            .args(["--hypervisor", "sim", "runs"])
+            .env("PATCHLAB_TOKEN", &token)
+            .envs(trusted.map(|file| ("PATCHLAB_CERTIFICATE", file)));
         command.output().expect("patchlab starts")
     };
     let trusting = runs(Some(&certificate));

@@ -3,6 +3,8 @@
 //!
 //! The server is the program itself; the bare handler is this program again. One client drives both in turn, over as many connections.
 
+#[path = "../common/command.rs"]
+mod command;
 mod pages;
 
 use std::io::{BufRead, BufReader};
@@ -159,9 +161,8 @@ fn median(mut rates: Vec<f64>) -> f64 {
 }
 
 fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_patchlab"));
-    command.env_remove("PATCHLAB_TOKEN").env_remove("PATCHLAB_SERVER").env("NO_COLOR", "1").stdin(Stdio::null());
-    command.arg("--lab").arg(folder.join("lab")).arg("--state").arg(folder.join("state")).args(["--hypervisor", "sim"]);
+    let mut command = command::patchlab(folder.join("lab"), folder.join("state"));
+    command.args(["--hypervisor", "sim"]);
     command
 }
 

@@ -1,5 +1,6 @@
 //! A lab with policies of its own, and the command line on it.
 
+use crate::command;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -60,12 +61,11 @@ impl Lab {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_patchlab"));
-        command.env("NO_COLOR", "1").env_remove("SUDO_USER").arg("--state").arg(self.path("state")).arg("--lab").arg(self.folder.path());
+        let mut command = command::patchlab(self.folder.path(), self.path("state"));
         if !arguments.contains(&"--hypervisor") {
             command.args(["--hypervisor", "sim"]);
         }
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 

@@ -1,5 +1,6 @@
 //! A server of its own for each test: the program itself, on the simulator.
 
+use crate::command;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -72,11 +73,9 @@ impl Lab {
     }
 
     fn command_at(&self, state: &Path, arguments: &[&str], token: Option<&str>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_patchlab"));
-        command.env("NO_COLOR", "1").env_remove("PATCHLAB_TOKEN").env_remove("PATCHLAB_SERVER");
+        let mut command = command::patchlab(&self.folder, state);
         command.envs(token.map(|token| ("PATCHLAB_TOKEN", token)));
-        command.arg("--lab").arg(&self.folder).args(["--hypervisor", self.scenario.as_deref().unwrap_or("sim")]);
-        command.arg("--state").arg(state).args(arguments).stdin(Stdio::null());
+        command.args(["--hypervisor", self.scenario.as_deref().unwrap_or("sim")]).args(arguments);
         command
     }
 

@@ -1,13 +1,18 @@
 //! Whole runs on real virtual machines through the command line: the verdicts that a careful engineer would give, and what is left
 //! behind (nothing). Needs golden images: `scripts/test` builds them, says in `PATCHLAB_TEST_STATE` where, and runs these too.
 
-use std::path::{Path, PathBuf};
+#[path = "common/command.rs"]
+mod command;
+#[path = "common/shared_state.rs"]
+mod shared_state;
+
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Condvar, Mutex};
 
 use serde_json::Value;
+use shared_state::shared_state;
 
-const PATCHLAB: &str = env!("CARGO_BIN_EXE_patchlab");
 const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Machines at once: more than cores would slow all of them down.
@@ -42,21 +47,12 @@ struct Lab {
 impl Lab {
     fn new() -> Self {
         let slot = Slot::take();
-        let shared =
-            std::env::var("PATCHLAB_TEST_STATE").expect("not run: PATCHLAB_TEST_STATE must name a state folder with golden images");
-        // Templates are shared by links of their files, so the states lie on one file system.
-        let state = tempfile::Builder::new().prefix("real-").tempdir_in(&shared).expect("a folder");
-        std::fs::set_permissions(state.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
-        for folder in ["images", "templates"] {
-            std::fs::create_dir_all(Path::new(&shared).join(folder)).expect("a folder");
-            std::os::unix::fs::symlink(Path::new(&shared).join(folder), state.path().join(folder)).expect("a link");
-        }
-        Self { state, _slot: slot }
+        Self { state: shared_state(), _slot: slot }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(PATCHLAB);
-        command.args(["--lab", REPOSITORY, "--state"]).arg(self.state.path()).args(arguments).stdin(Stdio::null());
+        let mut command = command::patchlab(REPOSITORY, self.state.path());
+        command.args(arguments);
         command
     }
 
@@ -92,10 +88,12 @@ fn codes(report: &Value, list: &str) -> Vec<String> {
     all.filter(|one| one["recovered"] != true).map(|one| one["code"].as_str().expect("a code").to_owned()).collect()
 }
 
-/// One misbehaving patch on one machine: refused for each of the reasons that its `expected.txt` gives, and nothing left.
-fn refused(patch: &str) {
+/// One misbehaving patch on one machine: refused for each of the reasons that its `expected.txt` gives, and nothing left. Where no case
+/// has to notice it, one suite will do.
+fn refused(patch: &str, suites: &[&str]) {
     let lab = Lab::new();
-    let (exit, report) = lab.run(patch, &["--build", "web", "--hardware", "virtio-bios"]);
+    let suites: Vec<&str> = suites.iter().flat_map(|suite| ["--suite", suite]).collect();
+    let (exit, report) = lab.run(patch, &[&["--build", "web", "--hardware", "virtio-bios"], suites.as_slice()].concat());
     assert_eq!((exit, report["verdict"].as_str()), (1, Some("fail")), "{patch}: {report:#}");
     let found = codes(&report, "findings");
     let expected = std::fs::read_to_string(format!("{REPOSITORY}/tests/patches/{patch}/expected.txt")).expect("an expectation");
@@ -121,25 +119,25 @@ fn a_harmless_patch_passes_on_bios_and_uefi_and_leaves_nothing() {
 #[test]
 #[ignore = "needs golden images: scripts/test"]
 fn a_patch_that_breaks_a_service_is_refused() {
-    refused("broken-hardening");
+    refused("broken-hardening", &[]);
 }
 
 #[test]
 #[ignore = "needs golden images: scripts/test"]
 fn a_patch_that_asks_a_question_is_refused() {
-    refused("asks-question");
+    refused("asks-question", &["ssh"]);
 }
 
 #[test]
 #[ignore = "needs golden images: scripts/test"]
 fn a_patch_that_breaks_the_boot_is_refused() {
-    refused("breaks-boot");
+    refused("breaks-boot", &["ssh"]);
 }
 
 #[test]
 #[ignore = "needs golden images: scripts/test"]
 fn a_patch_that_restarts_the_machine_unasked_is_refused() {
-    refused("self-reboots");
+    refused("self-reboots", &["ssh"]);
 }
 
 #[test]
@@ -147,7 +145,8 @@ fn a_patch_that_restarts_the_machine_unasked_is_refused() {
 fn a_controller_killed_in_the_middle_loses_and_leaves_nothing() {
     let lab = Lab::new();
     let patch = format!("{REPOSITORY}/tests/patches/good-motd");
-    let arguments = ["run", &patch, "--customer", "acme", "--build", "web", "--hardware", "virtio-bios", "--format", "json"];
+    let only = ["--customer", "acme", "--build", "web", "--hardware", "virtio-bios", "--suite", "ssh"];
+    let arguments = [&["run", &patch, "--format", "json"], &only[..]].concat();
     let mut first = lab.command(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("patchlab starts");
     let stderr = std::io::BufReader::new(first.stderr.take().expect("standard error"));
     // Killed while the baseline runs: the boot that is done must not be lost sight of.

@@ -10,8 +10,9 @@ use patchlab::catalog::Catalog;
 use patchlab::catalog::hardware::Hardware;
 use patchlab::hypervisor::libvirt::Libvirt;
 use patchlab::hypervisor::{AgentError, Hypervisor, MachineEvent, MachineEventKind, MachineSpec, Owned};
-use tokio::sync::Semaphore;
+use patchlab::id::Name;
 use tokio::sync::broadcast::Receiver;
+use tokio::sync::{Barrier, Semaphore};
 use tokio::task::JoinSet;
 
 use super::{LAB, claims, golden, home, machine};
@@ -20,7 +21,7 @@ use super::{LAB, claims, golden, home, machine};
 const INSIDE: &str = "PATCHLAB_TEST_INSIDE";
 
 /// Proves from inside that each machine is what its profile claims. Two of the machines then run out of room on the host and one panics,
-/// since they are up already. Two are at work at once, but for those that fill the file system.
+/// since they are up already. Two are at work at once; those that fill the file system are the last two.
 ///
 /// A process has one embedded libvirt, so this is another process than the other tests'. There, the machines' folder is a small file
 /// system among mounts of its own. Only root may have that: others run out of nothing.
@@ -30,6 +31,7 @@ fn hardware_boots_a_golden_image() {
     let state = home().join("boots");
     let machines = state.join("machines");
     fs::create_dir_all(&machines).expect("a state folder");
+    let proof = state.join("proof");
     let Some(small) = std::env::var_os(INSIDE) else {
         let root = nix::unistd::Uid::effective().is_root();
         let mount = "mount -t tmpfs -o size=512m,mode=755 patchlab \"$0\" && exec \"$@\"";
@@ -40,6 +42,8 @@ fn hardware_boots_a_golden_image() {
         command.arg(std::env::current_exe().expect("a path")).env(INSIDE, if root { "small" } else { "large" });
         let ended = command.args(["--exact", "shipped::hardware_boots_a_golden_image", "--ignored", "--nocapture"]).status();
         assert!(ended.expect("it starts").success());
+        // Where no test has this name, the process ends well too.
+        fs::remove_file(proof).expect("the machines have run");
         return;
     };
     let small = small == "small";
@@ -51,34 +55,39 @@ fn hardware_boots_a_golden_image() {
         println!("{:?}", libvirt.host().await.expect("a host"));
         let profiles = Catalog::load(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("a good lab directory").hardware;
         assert!(!profiles.is_empty());
+        // QEMU tells libvirt of the one, and the adapter has to look after the other itself.
+        let fills = |profile: &Name| small && ["ide-rtl8139", "nvme"].contains(&profile.as_str());
+        let (full, others): (Vec<_>, Vec<_>) = profiles.into_iter().partition(|(profile, _)| fills(profile));
+        let both = Arc::new(Barrier::new(full.len()));
+        let last = |profile: &Name| match profile.as_str() {
+            "virtio-bios" => Last::Panic,
+            _ if fills(profile) => Last::NoRoom(both.clone()),
+            _ => Last::Nothing,
+        };
         let slots = Arc::new(Semaphore::new(2));
         let mut lives = JoinSet::new();
-        for (profile, hardware) in profiles {
-            // QEMU tells libvirt of the one, and the adapter has to look after the other itself.
-            let last = match profile.as_str() {
-                "virtio-bios" => Last::Panic,
-                "ide-rtl8139" | "nvme" if small => Last::NoRoom,
-                _ => Last::Nothing,
-            };
-            let slots = slots.clone().acquire_many_owned(if last == Last::NoRoom { 2 } else { 1 }).await.expect("slots");
+        for (profile, hardware) in others.into_iter().chain(full) {
+            let slot = slots.clone().acquire_owned().await.expect("a slot");
+            let last = last(&profile);
             let spec = machine(&format!("t-{profile}"), hardware, &image, Some(media.clone()));
             let libvirt = libvirt.clone();
             lives.spawn(async move {
-                let _slots = slots;
+                let _slot = slot;
                 lives_and_goes(libvirt, spec, last).await;
             });
         }
         lives.join_all().await;
         assert_eq!(libvirt.owned().await.expect("listed"), Vec::<Owned>::new());
     });
+    fs::write(proof, "").expect("written");
 }
 
 /// What becomes of a machine that has proved itself.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Last {
     Nothing,
     Panic,
-    NoRoom,
+    /// Once all that fill the file system have proved themselves.
+    NoRoom(Arc<Barrier>),
 }
 
 async fn lives_and_goes(libvirt: Arc<Libvirt>, spec: MachineSpec, last: Last) {
@@ -93,7 +102,10 @@ async fn lives_and_goes(libvirt: Arc<Libvirt>, spec: MachineSpec, last: Last) {
         match last {
             Last::Nothing => {}
             Last::Panic => panics(&on, &spec.name).await,
-            Last::NoRoom => runs_out_of_room(&on, &spec.name).await,
+            Last::NoRoom(both) => {
+                tokio::time::timeout(Duration::from_secs(600), both.wait()).await.expect("the other one is up too");
+                runs_out_of_room(&on, &spec.name).await;
+            }
         }
     })
     .await;

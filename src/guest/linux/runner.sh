@@ -147,6 +147,7 @@ asks() {
         *) return 1 ;;
         esac
         [ $((b)) -ge 1 ] && [ $((b)) -le 16 ] || return 1
+        # shellcheck disable=SC2046
         set -- $(memory "$asks_pid" "$a" $((b * 8)) d4)
         while [ $# -ge 2 ]; do
             if [ "$1" -ge 0 ] && [ $(($2 & 1)) -ne 0 ]; then waits="$waits $1"; fi
@@ -295,6 +296,7 @@ step() {
     done
     wait "$relay" "$sink" 2>/dev/null
 
+    # shellcheck disable=SC2046
     set -- $(stat -c %s "$work/head" "$work/tail")
     kept=${1:-0} rest=${2:-0} truncated=0 got=-
     if [ "$rest" -gt "$tail" ]; then

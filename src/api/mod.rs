@@ -25,6 +25,7 @@ pub mod problem;
 pub mod runs;
 pub mod schema;
 pub mod tokens;
+pub mod trust;
 pub mod webhooks;
 
 use std::path::PathBuf;

@@ -83,6 +83,18 @@ pub enum DiskFormat {
     Vhdx,
 }
 
+impl DiskFormat {
+    /// As the catalog and qemu-img call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Qcow2 => "qcow2",
+            Self::Raw => "raw",
+            Self::Vmdk => "vmdk",
+            Self::Vhdx => "vhdx",
+        }
+    }
+}
+
 /// Whether a text can be the name of a release: `bookworm`, `trixie-backports`.
 pub fn is_release(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-')

@@ -6,7 +6,6 @@ use std::time::Duration;
 use flate2::read::GzDecoder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body, http::Response};
 
 use super::args::SigningKey;
@@ -15,6 +14,7 @@ use super::error::{Exit, Failure};
 use super::output::Output;
 use super::serve::Whereabouts;
 use crate::api::runs::{Released, RunPage, RunRequest, RunRow};
+use crate::api::trust::trusting;
 use crate::id::RunId;
 use crate::journal::{Entry, Event};
 use crate::lab::state::StateError;
@@ -121,15 +121,8 @@ impl Client {
             .timeout_per_read(Some(PIECE))
             .user_agent(concat!("patchlab/", env!("CARGO_PKG_VERSION")));
         if let Some(file) = std::env::var_os(CERTIFICATE) {
-            let failed = |found: &dyn std::fmt::Display| Failure::usage(format!("{CERTIFICATE}={}: {found}", file.display()));
-            let pem = std::fs::read(&file).map_err(|error| failed(&error))?;
-            let items = parse_pem(&pem).collect::<Result<Vec<_>, _>>().map_err(|error| failed(&error))?;
-            let trusted = |item| match item {
-                PemItem::Certificate(certificate) => Some(certificate),
-                _ => None,
-            };
-            let roots: Vec<Certificate<'static>> = items.into_iter().filter_map(trusted).collect();
-            config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::from(roots)).build());
+            let failed = |found| Failure::usage(format!("{CERTIFICATE}={}: {found}", file.display()));
+            config = config.tls_config(trusting(file.as_ref()).map_err(failed)?);
         }
         Ok(Self { url: url.trim_end_matches('/').to_owned(), token, agent: config.build().into() })
     }

@@ -92,52 +92,48 @@ fn log() {
 }
 
 async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
+    let context = || context::open(cli);
     match &cli.verb {
         Verb::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(*shell, &mut Cli::command(), "patchlab", &mut text);
             print(&String::from_utf8_lossy(&text))?;
-            return Ok(Exit::Pass);
+            Ok(Exit::Pass)
         }
         Verb::Man => {
             let mut text = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut text)?;
             print(&String::from_utf8_lossy(&text))?;
-            return Ok(Exit::Pass);
+            Ok(Exit::Pass)
         }
-        Verb::Check(verb) => return check::check(&cli.lab, verb),
-        Verb::Hardware(verb) => return hardware::hardware(&cli.lab, verb),
-        Verb::Verify(verb) => return verify::verify(verb),
-        _ => {}
-    }
-    let context = context::open(cli)?;
-    match &cli.verb {
-        Verb::Serve(verb) => serve::serve(context, verb).await,
-        Verb::Cancel(verb) => remote::cancel(&context, verb),
-        Verb::Token(verb) => token::token(&context, verb),
-        Verb::Doctor(answer) => doctor::doctor(&context, answer).await,
-        Verb::Image(verb) => image::image(&context, verb).await,
-        Verb::Patch(verb) => patch::patch(&context, verb).await,
-        Verb::Suite(verb) => suite::suite(&context, verb),
-        Verb::Plan(verb) => run::show_plan(&context, verb).await,
-        Verb::Run(verb) => run::run(&context, verb).await,
-        Verb::Runs(answer) => show::runs(&context, answer).await,
-        Verb::Show(verb) => show::show(&context, verb).await,
-        Verb::Report(verb) => show::report(&context, verb).await,
-        Verb::Gate(verb) => gate::gate(&context, verb).await,
-        Verb::Waive(verb) => gate::waive(&context, verb).await,
-        Verb::Waivers(verb) => gate::waivers(&context, verb).await,
-        Verb::Approve(verb) => gate::approve(&context, verb).await,
-        Verb::Reject(verb) => gate::reject(&context, verb).await,
-        Verb::Revoke(verb) => gate::revoke(&context, verb).await,
-        Verb::Attest(verb) => attest::attest(&context, verb).await,
-        Verb::Evidence(verb) => evidence::evidence(&context, verb).await,
-        Verb::Key(verb) => key::key(&context, verb),
-        Verb::Shell(verb) => shell::shell(&context, verb).await,
-        Verb::Release(verb) => shell::release(&context, verb).await,
-        Verb::Gc(verb) => gc::gc(&context, verb).await,
-        Verb::Audit(verb) => audit::audit(&context, verb).await,
-        Verb::Check(_) | Verb::Hardware(_) | Verb::Verify(_) | Verb::Completions { .. } | Verb::Man => Ok(Exit::Pass),
+        Verb::Check(verb) => check::check(&cli.lab, verb),
+        Verb::Hardware(verb) => hardware::hardware(&cli.lab, verb),
+        Verb::Verify(verb) => verify::verify(verb),
+        Verb::Serve(verb) => serve::serve(context()?, verb).await,
+        Verb::Cancel(verb) => remote::cancel(&context()?, verb),
+        Verb::Token(verb) => token::token(&context()?, verb),
+        Verb::Doctor(answer) => doctor::doctor(&context()?, answer).await,
+        Verb::Image(verb) => image::image(&context()?, verb).await,
+        Verb::Patch(verb) => patch::patch(&context()?, verb).await,
+        Verb::Suite(verb) => suite::suite(&context()?, verb),
+        Verb::Plan(verb) => run::show_plan(&context()?, verb).await,
+        Verb::Run(verb) => run::run(&context()?, verb).await,
+        Verb::Runs(answer) => show::runs(&context()?, answer).await,
+        Verb::Show(verb) => show::show(&context()?, verb).await,
+        Verb::Report(verb) => show::report(&context()?, verb).await,
+        Verb::Gate(verb) => gate::gate(&context()?, verb).await,
+        Verb::Waive(verb) => gate::waive(&context()?, verb).await,
+        Verb::Waivers(verb) => gate::waivers(&context()?, verb).await,
+        Verb::Approve(verb) => gate::approve(&context()?, verb).await,
+        Verb::Reject(verb) => gate::reject(&context()?, verb).await,
+        Verb::Revoke(verb) => gate::revoke(&context()?, verb).await,
+        Verb::Attest(verb) => attest::attest(&context()?, verb).await,
+        Verb::Evidence(verb) => evidence::evidence(&context()?, verb).await,
+        Verb::Key(verb) => key::key(&context()?, verb),
+        Verb::Shell(verb) => shell::shell(&context()?, verb).await,
+        Verb::Release(verb) => shell::release(&context()?, verb).await,
+        Verb::Gc(verb) => gc::gc(&context()?, verb).await,
+        Verb::Audit(verb) => audit::audit(&context()?, verb).await,
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::event::{Controller, Entry, Event};
 use crate::cell::identity::Start;
-use crate::cell::{Anew, CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
+use crate::cell::{Anew, CaseObservation, Evidence, Pass, Point, Stage, StageOutcome, Trouble};
 use crate::id::{CellId, Digest, RunId};
 use crate::plan::Plan;
 use crate::verdict::Verdict;
@@ -262,11 +262,16 @@ impl PassRecord {
         self.stages.iter().find(|record| record.stage == stage).and_then(|record| record.ended.as_ref()).map(|(_, outcome)| outcome)
     }
 
-    /// The stage that was cut short, with its trouble.
-    pub fn trouble(&self) -> Option<(Stage, &crate::cell::Trouble)> {
-        self.stages.iter().find_map(|record| match &record.ended {
+    /// The stages that were cut short, with their troubles.
+    pub fn troubles(&self) -> impl Iterator<Item = (Stage, &Trouble)> {
+        self.stages.iter().filter_map(|record| match &record.ended {
             Some((_, StageOutcome::Failed { trouble })) => Some((record.stage, trouble)),
             _ => None,
         })
+    }
+
+    /// The first of them.
+    pub fn trouble(&self) -> Option<(Stage, &Trouble)> {
+        self.troubles().next()
     }
 }

@@ -12,7 +12,7 @@ use crate::journal::{HostReport, RunState};
 use crate::plan::{Plan, PlannedCell};
 use crate::verdict::baselines::Expected;
 use crate::verdict::rank;
-use crate::verdict::trend::{self, Measured, Past};
+use crate::verdict::trend::{self, Measured, Past, median};
 
 /// What cells have in common whose stages take alike: images and hardware of their machines, and which of them are patched.
 type Likeness = Vec<(Digest, Digest, bool)>;
@@ -153,10 +153,4 @@ impl History {
         }
         lanes.into_iter().max().unwrap_or_default()
     }
-}
-
-fn median(samples: &[Duration]) -> Option<Duration> {
-    let mut samples = samples.to_vec();
-    samples.sort_unstable();
-    samples.get(samples.len() / 2).copied()
 }

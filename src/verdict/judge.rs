@@ -104,7 +104,7 @@ fn fault(code: &str, message: impl Into<String>) -> Fault {
 fn stages(cell: &PlannedCell, record: &CellRecord, judgement: &mut CellJudgement) {
     let recovered = |spoilt: &PassRecord| record.passes.iter().any(|pass| pass.pass == spoilt.pass && is_clean(pass));
     for pass in &record.passes {
-        for (stage, trouble) in troubles(pass) {
+        for (stage, trouble) in pass.troubles() {
             match blame(&trouble.cause, stage.side()) {
                 Blame::Lab => judgement.faults.push(Fault {
                     code: trouble.cause.code().to_owned(),
@@ -162,13 +162,6 @@ fn later_trouble(record: &CellRecord, pass: &PassRecord, stage: Stage, trouble: 
         detail: shown.detail,
         evidence: shown.evidence,
     });
-}
-
-fn troubles(pass: &PassRecord) -> impl Iterator<Item = (Stage, &Trouble)> {
-    pass.stages.iter().filter_map(|record| match &record.ended {
-        Some((_, StageOutcome::Failed { trouble })) => Some((record.stage, trouble)),
-        _ => None,
-    })
 }
 
 /// Bad news about a stage: believed when it showed at that stage on every fresh clone that got there.

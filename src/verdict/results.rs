@@ -142,10 +142,10 @@ fn tail(output: &str) -> String {
 }
 
 /// "a", "a and b", "a, b and 3 more".
-fn some_of(names: &[String]) -> String {
+pub(super) fn some_of<T: std::fmt::Display>(names: &[T]) -> String {
     match names {
         [] => String::new(),
-        [one] => one.clone(),
+        [one] => one.to_string(),
         [one, two] => format!("{one} and {two}"),
         [one, two, rest @ ..] => format!("{one}, {two} and {} more", rest.len()),
     }

@@ -190,7 +190,8 @@ fn matters(of: &Measured, before: u64, after: u64) -> bool {
     grown >= least && u128::from(grown) * 100 >= u128::from(before) * percent
 }
 
-fn median(samples: &[u64]) -> Option<u64> {
+/// The middle one, the later of two.
+pub fn median<T: Copy + Ord>(samples: &[T]) -> Option<T> {
     let mut samples = samples.to_vec();
     samples.sort_unstable();
     samples.get(samples.len() / 2).copied()

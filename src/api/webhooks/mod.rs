@@ -14,11 +14,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{oneshot, watch};
 use ureq::Agent;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use self::sign::{Secrets, message_id};
 use super::Service;
 use super::metrics::Delivered;
+use super::trust::trusting;
 use crate::catalog::webhook::Webhook;
 use crate::journal::JournalError;
 use crate::journal::outbox::Letter;
@@ -191,18 +191,7 @@ fn agent(webhook: &Webhook, state: &Path) -> Result<Agent, String> {
         .user_agent(concat!("patchlab/", env!("CARGO_PKG_VERSION")));
     if let Some(file) = &webhook.certificate_file {
         let file = state.join(file);
-        let told = |found: &dyn std::fmt::Display| format!("the certificates {}: {found}", file.display());
-        let pem = std::fs::read(&file).map_err(|error| told(&error))?;
-        let items = parse_pem(&pem).collect::<Result<Vec<_>, _>>().map_err(|error| told(&error))?;
-        let trusted = |item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        };
-        let roots: Vec<Certificate<'static>> = items.into_iter().filter_map(trusted).collect();
-        if roots.is_empty() {
-            return Err(told(&"expected a PEM file with a certificate, found none"));
-        }
-        config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::from(roots)).build());
+        config = config.tls_config(trusting(&file).map_err(|found| format!("the certificates {}: {found}", file.display()))?);
     }
     Ok(config.build().into())
 }

@@ -75,12 +75,12 @@ pub(super) async fn convert(file: &Path, format: DiskFormat, disk: &Path, name: 
     check_header(file, format).await?;
     inspect(file, format, name, watcher).await?;
     if format != DiskFormat::Raw {
-        check(file, qemu_name(format), name, watcher).await?;
+        check(file, format.as_str(), name, watcher).await?;
     }
 
     watcher.tell(Progress::at(name, Step::Convert, 0.0, ""))?;
     let mut command = Command::new("qemu-img");
-    command.args(["convert", "-f", qemu_name(format), "-O", "qcow2", "-c", "-o", "compression_type=zstd"]).arg(file).arg(disk);
+    command.args(["convert", "-f", format.as_str(), "-O", "qcow2", "-c", "-o", "compression_type=zstd"]).arg(file).arg(disk);
     run_well(command, &Job { image: name, doing: "converting it", limit: CONVERT_LIMIT, watcher }, |_| ()).await?;
     check(disk, "qcow2", name, watcher).await
 }
@@ -99,7 +99,7 @@ async fn check_header(file: &Path, format: DiskFormat) -> Result<(), ImageError>
 
 async fn inspect(file: &Path, format: DiskFormat, name: &Name, watcher: &Watcher) -> Result<(), ImageError> {
     let job = Job { image: name, doing: "looking at it", limit: INFO_LIMIT, watcher };
-    let ended = run(bounded(&["info", "--output=json", "-f", qemu_name(format)], file), &job, |_| ()).await?;
+    let ended = run(bounded(&["info", "--output=json", "-f", format.as_str()], file), &job, |_| ()).await?;
     if !ended.status.success() {
         return Err(refused(file, unreadable(format, &ended)));
     }
@@ -115,7 +115,7 @@ async fn inspect(file: &Path, format: DiskFormat, name: &Name, watcher: &Watcher
 fn judge(info: &Info, format: DiskFormat, file: &Path) -> Option<Objection> {
     let objection = |expected: &str, found: String| Some(Objection { expected: expected.to_owned(), found });
     let details = info.format_specific.as_ref().map(|specific| &specific.data);
-    if info.format != qemu_name(format) {
+    if info.format != format.as_str() {
         return objection("the format that image.toml names", info.format.clone());
     }
     if let Some(backing) = info.backing_filename.as_ref().or(info.full_backing_filename.as_ref()) {
@@ -157,21 +157,11 @@ fn bounded(arguments: &[&str], file: &Path) -> Command {
 }
 
 fn unreadable(format: DiskFormat, ended: &Ended) -> Objection {
-    Objection { expected: format!("a {} file", qemu_name(format)), found: format!("one that qemu-img can't read: {}", ended.tail) }
+    Objection { expected: format!("a {} file", format.as_str()), found: format!("one that qemu-img can't read: {}", ended.tail) }
 }
 
 fn refused(file: &Path, objection: Objection) -> ImageError {
     ImageError::Refused { file: file.to_owned(), expected: objection.expected, found: objection.found }
-}
-
-/// The format as qemu-img calls it.
-fn qemu_name(format: DiskFormat) -> &'static str {
-    match format {
-        DiskFormat::Qcow2 => "qcow2",
-        DiskFormat::Raw => "raw",
-        DiskFormat::Vmdk => "vmdk",
-        DiskFormat::Vhdx => "vhdx",
-    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,6 @@ mod recipe;
 mod source;
 mod store;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -137,14 +136,6 @@ async fn make_one(
             found: describe(&entry.image),
         }),
     }
-}
-
-/// The digest that the image's description has now: what [`Record::source`] is compared with to tell that a build is due.
-///
-/// # Errors
-/// A file of the description that can't be read.
-pub fn recipe_digest(folder: &Path) -> Result<Digest, ImageError> {
-    source::of_recipe(folder, &recipe::procedure())
 }
 
 async fn unchanged(store: &Store, name: &Name, source: Digest, rebuild: Rebuild) -> Result<Option<Record>, ImageError> {

@@ -44,7 +44,7 @@ pub struct Record {
     pub name: Name,
     /// The disk.
     pub image: Digest,
-    /// What it was made from; see [`super::recipe_digest`].
+    /// The digest of the description that it was made from.
     pub source: Digest,
     pub made: Timestamp,
     /// Bytes of the file.

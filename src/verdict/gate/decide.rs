@@ -13,6 +13,7 @@ use super::inputs::GateInputs;
 use super::{DecidedPatch, Decision, Digests, Reason, Requirement, Status, people};
 use crate::id::{Digest, RunId};
 use crate::plan::PlannedCell;
+use crate::verdict::results::some_of;
 
 /// What stands in the way besides cells and approvals.
 const PATCH: &str = "patch";
@@ -254,14 +255,4 @@ fn summary(status: Status, requirements: &[Requirement], simulated: bool) -> Str
         }
     };
     format!("{status}: {told}{}", if simulated { " (on the simulator)" } else { "" })
-}
-
-/// "a", "a and b", "a, b and 3 more".
-fn some_of(names: &[&str]) -> String {
-    match names {
-        [] => String::new(),
-        [one] => (*one).to_owned(),
-        [one, two] => format!("{one} and {two}"),
-        [one, two, rest @ ..] => format!("{one}, {two} and {} more", rest.len()),
-    }
 }

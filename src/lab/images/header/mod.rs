@@ -50,23 +50,14 @@ pub(super) fn objections(file: &mut File, format: DiskFormat) -> io::Result<Opti
     }
     let is = found_format(&head);
     if is != Some(format) && (is.is_some() || format != DiskFormat::Raw) {
-        let found = is.map_or("something else".to_owned(), |is| format!("a {} file", title(is)));
-        return Ok(objection(format!("a {} file, as image.toml says", title(format)), found));
+        let found = is.map_or("something else".to_owned(), |is| format!("a {} file", is.as_str()));
+        return Ok(objection(format!("a {} file, as image.toml says", format.as_str()), found));
     }
     match format {
         DiskFormat::Qcow2 => Ok(qcow2(&head, size)),
         DiskFormat::Vmdk => vmdk(file, &head, size),
         DiskFormat::Vhdx => vhdx::objections(file, size),
         DiskFormat::Raw => raw(file, &head, size),
-    }
-}
-
-fn title(format: DiskFormat) -> &'static str {
-    match format {
-        DiskFormat::Qcow2 => "qcow2",
-        DiskFormat::Raw => "raw",
-        DiskFormat::Vmdk => "vmdk",
-        DiskFormat::Vhdx => "vhdx",
     }
 }
 

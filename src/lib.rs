@@ -33,6 +33,7 @@
 //! ```
 //!
 //! The same over HTTP: [`api`] takes the request, the desk plans it, and the server's worker takes it from the queue.
+//! [`web`] is the dashboard in front of it.
 //!
 //! 1. [`cli`] parses the command line and puts the parts together: state folder, stores, and the adapters that `--hypervisor` asks for.
 //!    It alone sees all rooms, prints, and turns a verdict into an exit code.

@@ -7,6 +7,7 @@ use std::path::Path;
 use patchlab::catalog::Catalog;
 use patchlab::catalog::diagnostic::{Diagnostic, Level};
 use patchlab::catalog::load::{Loading, load};
+use patchlab::catalog::patch::Patch;
 
 #[path = "catalog/autopkgtest.rs"]
 mod autopkgtest;
@@ -409,17 +410,24 @@ fn each_mistake_is_said_once_and_in_its_place() {
 fn the_readme_shows_a_valid_lab() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("a README");
     let lab = Lab(tempfile::Builder::new().prefix("readme-").tempdir().expect("a temporary folder"));
-    let mut files = 0;
+    let (mut files, mut patches) = (0, 0);
     for block in readme.split("```").skip(1).step_by(2) {
         let Some((_, body)) = block.split_once('\n') else { continue };
-        let named = body.lines().find_map(|line| line.strip_prefix("# "));
-        let lab_file = |path: &&str| ["images/", "builds/", "test-suites/"].iter().any(|top| path.starts_with(top));
-        if let Some(path) = named.filter(lab_file) {
-            lab.write(path, body);
+        let Some(named) = body.lines().find_map(|line| line.strip_prefix("# ")) else { continue };
+        let lab_file = |path: &str| ["images/", "builds/", "test-suites/", "patchlab.toml"].iter().any(|top| path.starts_with(top));
+        if let Some((path, _)) = named.split_once(", continued") {
+            let before = fs::read_to_string(lab.path().join(path)).expect("its beginning comes first");
+            lab.write(path, before + body);
+        } else if lab_file(named) {
+            lab.write(named, body);
             files += 1;
+        } else if named.starts_with("patches/") {
+            let read = toml_edit::de::from_str::<Patch>(body);
+            assert!(read.is_ok(), "{named}: {read:?}");
+            patches += 1;
         }
     }
-    assert!(files >= 9, "the README shows {files} files of a lab");
+    assert!(files >= 9 && patches == 4, "the README shows {files} files of a lab and {patches} patches");
     lab.write("images/shop/files/index.html", "hello\n");
     for script in ["images/shop/setup.sh", "test-suites/shop/front-page.sh", "test-suites/shop/checkout.sh"] {
         lab.script(script);

@@ -82,7 +82,7 @@ pub enum Role {
     Engineer,
     /// Approves, rejects, consents to waivers.
     Approver,
-    /// Also hands out tokens.
+    /// Stands above an approver, where a policy asks for that.
     Administrator,
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 
-use super::evidence::CAP;
+use super::evidence::{CAP, EvidenceStore};
 use super::jobs::JobEnd;
 use super::network::names;
 use super::observing::disk_trouble;
@@ -65,7 +65,8 @@ impl CellRunner {
             let name = if scene.outcome.is_some() { "timeline".to_owned() } else { format!("timeline of {}/{}", case.suite, case.case) };
             let mut evidence = vec![self.lab.evidence.keep(&name, text.as_bytes()).map_err(|error| disk_trouble(&error))?];
             if !passed {
-                evidence.extend(self.captures(&wire, Some(scene.timeline.window())).await?);
+                let captured = captures(&self.lab.evidence, &wire, Some(scene.timeline.window())).await;
+                evidence.extend(captured.map_err(|error| disk_trouble(&error))?);
             }
             match (&mut played, scene.outcome) {
                 (Err(Stop::Trouble(trouble)), None) => trouble.evidence.extend(evidence),
@@ -80,12 +81,12 @@ impl CellRunner {
         let Some(pass) = self.pass.as_ref().filter(|_| !self.cell.segments.is_empty()) else { return Ok(()) };
         // A network that was never opened, or is gone, has captured nothing.
         let Ok(wire) = self.lab.hypervisor.wire(&pass.name).await else { return Ok(()) };
-        match self.captures(&wire, None).await {
+        match captures(&self.lab.evidence, &wire, None).await {
             Ok(evidence) if evidence.is_empty() => Ok(()),
             Ok(evidence) => self.keep(None, evidence).await,
             // The machines have to go all the same.
-            Err(stop) => {
-                tracing::warn!(cell = %self.cell.id, ?stop, "captures not kept");
+            Err(error) => {
+                tracing::warn!(cell = %self.cell.id, %error, "captures not kept");
                 Ok(())
             }
         }
@@ -163,19 +164,18 @@ impl CellRunner {
         }
         (wire, frames)
     }
+}
 
-    /// Each segment's capture as evidence: of a span of time, or all of it.
-    async fn captures(&self, wire: &WireReport, window: Option<Window>) -> Result<Vec<Evidence>, Stop> {
-        let mut evidence = Vec::new();
-        for (segment, file) in &wire.captures {
-            let Ok((bytes, whole)) = cut(file.clone(), window).await else { continue };
-            let stats = wire.segments.iter().find(|stats| stats.segment == *segment);
-            let complete = whole && stats.is_none_or(|stats| stats.capture.beyond_cap + stats.capture.missed == 0);
-            let name = capture_name(segment, complete);
-            evidence.push(self.lab.evidence.keep(&name, &bytes).map_err(|error| disk_trouble(&error))?);
-        }
-        Ok(evidence)
+/// Each segment's capture as evidence: of a span of time, or all of it. What can't be read is left out.
+pub(super) async fn captures(store: &EvidenceStore, wire: &WireReport, window: Option<Window>) -> std::io::Result<Vec<Evidence>> {
+    let mut evidence = Vec::new();
+    for (segment, file) in &wire.captures {
+        let Ok((bytes, whole)) = cut(file.clone(), window).await else { continue };
+        let stats = wire.segments.iter().find(|stats| stats.segment == *segment);
+        let complete = whole && stats.is_none_or(|stats| stats.capture.beyond_cap + stats.capture.missed == 0);
+        evidence.push(store.keep(&capture_name(segment, complete), &bytes)?);
     }
+    Ok(evidence)
 }
 
 async fn cut(file: PathBuf, window: Option<Window>) -> std::io::Result<(Vec<u8>, bool)> {

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::Lab;
+use super::chronicle::captures;
 use crate::cell::{Cause, Next, Stage, StageOutcome, Trouble, next};
 use crate::hypervisor::{HypervisorError, Owned};
 use crate::id::RunId;
@@ -87,6 +88,13 @@ pub async fn take_over(lab: &Lab, state: &RunState) -> Result<(), ReapError> {
             let trouble = Trouble::new(Cause::ControllerEnded, format!("the controller ended during {stage}; the pass is done again"));
             append(lab, state.run, Event::StageEnded { cell: cell.id.clone(), stage, outcome: StageOutcome::Failed { trouble } }).await?;
             append(lab, state.run, Event::StageStarted { cell: cell.id.clone(), stage: Stage::Teardown }).await?;
+        }
+        // What can't be kept of it holds nothing up.
+        if let Ok(wire) = lab.hypervisor.wire(&machine).await
+            && let Ok(evidence) = captures(&lab.evidence, &wire, None).await
+            && !evidence.is_empty()
+        {
+            append(lab, state.run, Event::EvidenceKept { cell: cell.id.clone(), case: None, evidence }).await?;
         }
         for machine in cell.objects(&machine) {
             lab.hypervisor.destroy(&machine).await?;

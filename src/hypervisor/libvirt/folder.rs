@@ -22,6 +22,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use super::domain;
 use super::embed::Runner;
 use crate::hypervisor::Tag;
+use crate::id::Name;
 
 /// The most that one call reads of a console.
 const CONSOLE_READ: u64 = 1 << 20;
@@ -36,6 +37,20 @@ pub fn make(folder: &Path, tag: &Tag) -> io::Result<()> {
     }
     fs::create_dir(folder)?;
     fs::write(folder.join("tag.json"), serde_json::to_vec_pretty(tag)?)
+}
+
+/// The captures in a network's folder, by segment.
+pub fn captures(folder: &Path) -> io::Result<Vec<(Name, PathBuf)>> {
+    let mut captures = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let file = entry?.path();
+        let segment = file.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
+        if let Some(segment) = segment.filter(|_| file.extension().is_some_and(|extension| extension == "pcap")) {
+            captures.push((segment, file));
+        }
+    }
+    captures.sort();
+    Ok(captures)
 }
 
 /// A file of a machine's folder, and of a template's.
@@ -192,6 +207,17 @@ mod tests {
         assert_eq!(console(folder.path(), 0).expect("read"), piece);
         assert!(console(folder.path(), length - 7).expect("read").ends_with(b"the end"));
         assert_eq!(console(folder.path(), length + 5).expect("read"), b"");
+    }
+
+    #[test]
+    fn captures_are_found_whoever_wrote_them() {
+        let home = tempfile::tempdir().expect("a folder");
+        assert!(captures(&home.path().join("gone")).is_err());
+        for file in ["store.pcap", "lan.pcap", "tag.json", "No Name.pcap"] {
+            fs::write(home.path().join(file), "").expect("written");
+        }
+        let found: Vec<String> = captures(home.path()).expect("read").iter().map(|(segment, _)| segment.to_string()).collect();
+        assert_eq!(found, ["lan", "store"]);
     }
 
     #[test]

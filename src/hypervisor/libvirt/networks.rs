@@ -184,8 +184,9 @@ impl Inner {
     }
 
     pub(super) fn wire(&self, name: &str, tried: &str) -> Result<WireReport, HypervisorError> {
-        let (segments, timeline) = match self.open_networks().get(name).ok_or_else(|| gone(tried))? {
-            PassNetwork::Switched(network) => {
+        let (segments, timeline) = match self.open_networks().get(name) {
+            None => return self.left_of(name, tried),
+            Some(PassNetwork::Switched(network)) => {
                 if !network.flush(FLUSH) {
                     tracing::warn!(network = name, "the end of a capture is not on the disk yet");
                 }
@@ -193,7 +194,7 @@ impl Inner {
                 let captures = segments.iter().map(|one| (one.segment.clone(), folder.join(format!("{}.pcap", one.segment)))).collect();
                 return Ok(WireReport { timeline: network.timeline(), segments, captures, broken: network.broken(), unseen: None });
             }
-            PassNetwork::Distant(network) => {
+            Some(PassNetwork::Distant(network)) => {
                 (network.spec.segments.iter().map(|segment| segment.name.clone()).collect::<Vec<_>>(), network.timeline.clone())
             }
         };
@@ -207,6 +208,12 @@ impl Inner {
         }
         let unseen = Some(format!("the machines are on the host of {}, and nothing is captured there", self.uri));
         Ok(WireReport { timeline, broken, unseen, ..WireReport::default() })
+    }
+
+    /// What is left of a network that another process has switched.
+    fn left_of(&self, name: &str, tried: &str) -> Result<WireReport, HypervisorError> {
+        let captures = folder::captures(&folder::of(&self.machines, name)).map_err(|_| gone(tried))?;
+        Ok(WireReport { captures, broken: Some("the process that switched it has ended".to_owned()), ..WireReport::default() })
     }
 
     /// Removes a network of this lab, if there is one.

@@ -13,6 +13,8 @@ mod receiver;
 #[expect(dead_code, reason = "shared with tests/serve.rs")]
 #[path = "serve/server.rs"]
 mod server;
+#[path = "decisions/stand_in.rs"]
+mod stand_in;
 #[path = "decisions/webhooks.rs"]
 mod webhooks;
 #[path = "decisions/word.rs"]

@@ -127,6 +127,10 @@ impl Client {
         Ok(Self { url: url.trim_end_matches('/').to_owned(), token, agent: config.build().into() })
     }
 
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     fn asked(&self, path: &str, answered: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Refused> {
         let mut response = answered.map_err(|error| Failure::lab(format!("{}{path}: {error}", self.url)))?;
         let status = response.status();
@@ -182,7 +186,12 @@ impl Client {
     }
 
     fn json<T: DeserializeOwned>(&self, path: &str, text: &str) -> Result<T, Failure> {
-        serde_json::from_str(text).map_err(|bad| Failure::lab(format!("{}{path} answered what this patchlab can't read: {bad}", self.url)))
+        serde_json::from_str(text).map_err(|bad| {
+            let url = &self.url;
+            Failure::lab(format!(
+                "{url}{path} answered what this patchlab can't read: {bad}; where the server is newer, use its version here"
+            ))
+        })
     }
 
     /// What is at a path.

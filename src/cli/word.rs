@@ -23,6 +23,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The least time between two requests, where the server has no place for one who waits.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How many waivers are asked for at once.
+const PAGE: &str = "limit=200";
+
 /// What was put on record, and the decision that came of it.
 #[derive(Deserialize)]
 struct Said {
@@ -33,16 +36,34 @@ fn place(patch: &str, customer: &Name) -> String {
     format!("/api/v1/decisions/{}?customer={customer}", encoded(patch))
 }
 
+/// What the server decides. What it says of the simulator's machines speaks for no real ones, nor the other way round.
+fn decided(context: &Context, client: &Client, place: &str) -> Result<Decision, Failure> {
+    let decision: Decision = client.read(place)?;
+    match (decision.simulated, context.workshop.is_simulated()) {
+        (true, false) => Err(Failure::usage(format!(
+            "the server {} decides about the simulator's machines, and its word is none about real ones; to ask about simulated ones add \
+             --hypervisor sim",
+            client.url()
+        ))),
+        (false, true) => Err(Failure::usage(format!(
+            "the server {} decides about real machines, and you ask about the simulator's: leave --hypervisor and PATCHLAB_HYPERVISOR out",
+            client.url()
+        ))),
+        (true, true) | (false, false) => Ok(decision),
+    }
+}
+
 pub fn gate(context: &Context, client: &Client, verb: &GateVerb) -> Result<Exit, Failure> {
     let place = place(&candidate(context, &verb.patch)?, &verb.customer);
     if let Some(as_of) = verb.as_of {
-        return tell(&client.read(&format!("{place}&as_of={}", encoded(&as_of.to_string())))?, &verb.answer);
+        let then = format!("{place}&as_of={}", encoded(&as_of.to_string()));
+        return tell(&decided(context, client, &then)?, &verb.answer);
     }
     let end = Instant::now() + verb.wait.map_or(Duration::ZERO, |wait| wait.0);
     loop {
         let asked = Instant::now();
         let wait = end.saturating_duration_since(asked).min(LONGEST_WAIT).as_millis().div_ceil(1000);
-        let decision: Decision = client.read(&format!("{place}&wait={wait}s"))?;
+        let decision = decided(context, client, &format!("{place}&wait={wait}s"))?;
         if decision.status != Status::Pending || Instant::now() >= end {
             return tell(&decision, &verb.answer);
         }
@@ -52,10 +73,18 @@ pub fn gate(context: &Context, client: &Client, verb: &GateVerb) -> Result<Exit,
 
 pub fn waive(context: &Context, client: &Client, verb: &Waive) -> Result<Exit, Failure> {
     if let Some(id) = verb.consent {
+        let named = |waiver: &Value| waiver["id"].as_str() == Some(id.to_string().as_str());
+        let meant = look_for(client, PAGE, |waiver| Ok(named(waiver).then(|| waiver.clone())))?;
+        // What the server does not know, it says itself.
+        if let Some(waiver) = meant {
+            let scope = |key: &str| waiver[key].as_str().unwrap_or_default().to_owned();
+            let customer = scope("customer").parse().map_err(Failure::lab)?;
+            decided(context, client, &place(&scope("patch"), &customer))?;
+        }
         return done(&client.say(&format!("/api/v1/waivers/{id}/consent"), &json!({}))?, &verb.answer);
     }
     let Given { patch, customer, case, fingerprint, expires, reason } = Given::of(verb)?;
-    let decision: Decision = client.read(&place(&candidate(context, patch)?, customer))?;
+    let decision = decided(context, client, &place(&candidate(context, patch)?, customer))?;
     let waiver = Waiver {
         patch: decision.patch.sha256,
         customer: customer.clone(),
@@ -82,32 +111,43 @@ fn record(report: &Value, waiver: Waiver) -> Result<WaiverRecord, Failure> {
     })
 }
 
+/// Looks through the waivers that the server has, the newest first, until something is found.
+fn look_for<T>(client: &Client, filter: &str, mut look: impl FnMut(&Value) -> Result<Option<T>, Failure>) -> Result<Option<T>, Failure> {
+    let mut cursor = None::<Uuid>;
+    loop {
+        let after = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
+        let page: Value = client.read(&format!("/api/v1/waivers?{filter}{after}"))?;
+        for waiver in page["waivers"].as_array().into_iter().flatten() {
+            if let Some(found) = look(waiver)? {
+                return Ok(Some(found));
+            }
+        }
+        cursor = serde_json::from_value(page["next"].clone()).map_err(Failure::lab)?;
+        if cursor.is_none() {
+            return Ok(None);
+        }
+    }
+}
+
 pub fn waivers(context: &Context, client: &Client, verb: &Waivers) -> Result<Exit, Failure> {
-    let mut filter = form_urlencoded::Serializer::new(String::from("limit=200"));
+    let mut filter = form_urlencoded::Serializer::new(PAGE.to_owned());
     if let Some(patch) = &verb.patch {
         filter.append_pair("patch", &candidate(context, patch)?);
     }
     if let Some(customer) = &verb.customer {
         filter.append_pair("customer", customer.as_str());
     }
-    let (filter, mut cursor, mut shown) = (filter.finish(), None::<Uuid>, Vec::new());
-    loop {
-        let after = cursor.map_or_else(String::new, |cursor| format!("&cursor={cursor}"));
-        let page: Value = client.read(&format!("/api/v1/waivers?{filter}{after}"))?;
-        for report in page["waivers"].as_array().into_iter().flatten() {
-            let field = |key: &str| report[key].clone();
-            let waiver = json!({
-                "patch": field("patch"), "customer": field("customer"), "case": field("case"), "hardware": field("hardware"),
-                "fingerprint": field("fingerprint"), "expires": field("expires"), "reason": field("reason"),
-            });
-            let waiver = serde_json::from_value(waiver).map_err(Failure::lab)?;
-            shown.push(Shown { record: record(report, waiver)?, void: report["why-not"].as_str().map(str::to_owned) });
-        }
-        cursor = serde_json::from_value(page["next"].clone()).map_err(Failure::lab)?;
-        if cursor.is_none() {
-            break;
-        }
-    }
+    let mut shown = Vec::new();
+    look_for::<()>(client, &filter.finish(), |report| {
+        let field = |key: &str| report[key].clone();
+        let waiver = json!({
+            "patch": field("patch"), "customer": field("customer"), "case": field("case"), "hardware": field("hardware"),
+            "fingerprint": field("fingerprint"), "expires": field("expires"), "reason": field("reason"),
+        });
+        let waiver = serde_json::from_value(waiver).map_err(Failure::lab)?;
+        shown.push(Shown { record: record(report, waiver)?, void: report["why-not"].as_str().map(str::to_owned) });
+        Ok(None)
+    })?;
     // The newest come first there.
     shown.reverse();
     list(&shown, &verb.answer)
@@ -118,10 +158,8 @@ pub fn approve(context: &Context, client: &Client, verb: &Approve) -> Result<Exi
         return Err(Failure::usage("at the server everybody approves in the role of their token; leave --role out"));
     }
     let patch = candidate(context, &verb.patch)?;
-    let revision = match verb.revision {
-        Some(revision) => revision,
-        None => client.read::<Decision>(&place(&patch, &verb.customer))?.revision,
-    };
+    let decision = decided(context, client, &place(&patch, &verb.customer))?;
+    let revision = verb.revision.unwrap_or(decision.revision);
     let comment = verb.comment.as_deref().unwrap_or_default();
     let yes = json!({ "patch": patch, "customer": verb.customer, "revision": revision, "comment": comment });
     done(&client.say::<Said>("/api/v1/approvals", &yes)?.decision, &verb.answer)

@@ -2,7 +2,12 @@
 
 use std::process::Output;
 
+use super::stand_in::{Reply, StandIn};
 use super::*;
+
+const BROKEN: &str =
+    "[[step]]\non = { case = \"web-server/pages\" }\nwhen = { side = \"after\" }\nends = { exit = 1 }\noutput = \"broken\"\n";
+const GATE: [&str; 6] = ["gate", "good-motd", "--customer", "acme", "--format", "json"];
 
 fn code(output: &Output) -> i32 {
     output.status.code().expect("an exit code")
@@ -18,14 +23,12 @@ fn complaint(output: &Output) -> String {
 
 #[test]
 fn commands_say_it_at_the_server_as_who_the_token_was_made_for() {
-    let scenario =
-        "[[step]]\non = { case = \"web-server/pages\" }\nwhen = { side = \"after\" }\nends = { exit = 1 }\noutput = \"broken\"\n";
-    let lab = lab(POLICY, "").scenario(scenario);
+    let lab = lab(POLICY, "").scenario(BROKEN);
     let [viewer, engineer, approver] = ["viewer", "engineer", "approver"].map(|role| lab.token(role));
     let server = lab.serve(&[]);
     run(&server, &engineer);
     let far = |arguments: &[&str], token: &str| server.lab().elsewhere(&server.url, arguments, Some(token));
-    let ask = ["gate", "good-motd", "--customer", "acme", "--format", "json"];
+    let ask = GATE;
     let rejected = far(&ask, &viewer);
     assert_eq!((code(&rejected), told(&rejected)), (1, decision(&server, &viewer)));
     let rejected = told(&rejected);
@@ -86,4 +89,61 @@ fn commands_say_it_at_the_server_as_who_the_token_was_made_for() {
     // Beside its server too, who has a token says it there.
     let through = server.lab().patchlab(&ask, Some(&viewer));
     assert_eq!((code(&through), told(&through)), (1, decision(&server, &viewer)));
+}
+
+#[test]
+fn what_the_simulator_shows_is_no_word_about_real_machines() {
+    let lab = lab(POLICY, "").scenario(BROKEN);
+    let [engineer, approver] = ["engineer", "approver"].map(|role| lab.token(role));
+    let server = lab.serve(&[]);
+    run(&server, &engineer);
+    let far = |arguments: &[&str], token: &str| server.lab().elsewhere(&server.url, arguments, Some(token));
+    // By somebody who means real machines it is neither asked nor done.
+    let refused = |arguments: &[&str], token: &str| {
+        let output = server.lab().elsewhere_on("qemu:///system", &server.url, arguments, Some(token));
+        assert!(code(&output) == 2 && complaint(&output).contains("the simulator's machines") && output.stdout.is_empty(), "{output:?}");
+    };
+    refused(&GATE, &engineer);
+    let finding = decision(&server, &engineer)["requirements"][0]["findings"][0].clone();
+    let [case, fingerprint] = ["case", "fingerprint"].map(|key| finding[key].as_str().expect("text").to_owned());
+    let waive = ["waive", "good-motd", "--customer", "acme", "--expires", "7d", "--reason", "known", "--format", "json"];
+    let waive = [&waive[..], &["--case", &case, "--fingerprint", &fingerprint]].concat();
+    refused(&waive, &engineer);
+    let waiver = told(&far(&waive, &engineer))["id"].as_str().expect("an id").to_owned();
+    let consent = ["waive", "--consent", &waiver];
+    refused(&consent, &approver);
+    assert_eq!(server.get("/api/v1/waivers", &engineer).json()["waivers"][0]["consented"], Value::Null);
+    assert_eq!(code(&far(&consent, &approver)), 0);
+    let approve = ["approve", "good-motd", "--customer", "acme"];
+    refused(&approve, &approver);
+    refused(&[&approve[..], &["--revision", "3"]].concat(), &approver);
+    assert_eq!(server.get("/api/v1/approvals", &engineer).json()["approvals"], json!([]));
+    assert_eq!(code(&far(&approve, &approver)), 0);
+    let open = far(&GATE, &engineer);
+    assert_eq!(code(&open), 0, "{open:?}");
+    refused(&GATE, &engineer);
+    refused(&[&GATE[..], &["--wait", "1s"]].concat(), &engineer);
+    refused(&[&GATE[..], &["--as-of", told(&open)["as-of"].as_str().expect("a moment")]].concat(), &engineer);
+}
+
+#[test]
+fn what_a_newer_server_says_in_other_words_opens_nothing() {
+    let lab = Lab::new();
+    let ask = |decision: Value| {
+        let server = StandIn::new(vec![Reply::Says(200, decision)]);
+        lab.elsewhere(&server.url, &GATE, Some("patchlab_x"))
+    };
+    let approved = stand_in::decision("approved");
+    assert_eq!(code(&ask(approved.clone())), 0);
+    let with = |key: &str, value: Value| {
+        let mut decision = approved.clone();
+        decision[key] = value;
+        decision
+    };
+    for other in [with("status", json!("approved-if")), with("only-if", json!("it rains")), with("simulated", json!("no"))] {
+        let output = ask(other);
+        assert!(code(&output) == 3 && complaint(&output).contains("where the server is newer"), "{output:?}");
+    }
+    let output = ask(with("simulated", json!(false)));
+    assert!(code(&output) == 2 && complaint(&output).contains("decides about real machines"), "{output:?}");
 }

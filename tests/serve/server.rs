@@ -68,20 +68,29 @@ impl Lab {
         self
     }
 
-    fn command(&self, arguments: &[&str], token: Option<&str>) -> Command {
-        self.command_at(self.state.path(), arguments, token)
+    fn machines(&self) -> &str {
+        self.scenario.as_deref().unwrap_or("sim")
     }
 
-    fn command_at(&self, state: &Path, arguments: &[&str], token: Option<&str>) -> Command {
+    fn command(&self, arguments: &[&str], token: Option<&str>) -> Command {
+        self.command_at(self.state.path(), self.machines(), arguments, token)
+    }
+
+    fn command_at(&self, state: &Path, machines: &str, arguments: &[&str], token: Option<&str>) -> Command {
         let mut command = command::patchlab(&self.folder, state);
         command.envs(token.map(|token| ("PATCHLAB_TOKEN", token)));
-        command.args(["--hypervisor", self.scenario.as_deref().unwrap_or("sim")]).args(arguments);
+        command.args(["--hypervisor", machines]).args(arguments);
         command
     }
 
     /// As from another place, which knows the server alone.
     pub fn elsewhere(&self, server: &str, arguments: &[&str], token: Option<&str>) -> Output {
-        let mut command = self.command_at(&self.state.path().join("elsewhere"), arguments, token);
+        self.elsewhere_on(self.machines(), server, arguments, token)
+    }
+
+    /// The same by somebody who means machines on this hypervisor.
+    pub fn elsewhere_on(&self, machines: &str, server: &str, arguments: &[&str], token: Option<&str>) -> Output {
+        let mut command = self.command_at(&self.state.path().join("elsewhere"), machines, arguments, token);
         command.env("PATCHLAB_SERVER", server).output().expect("patchlab starts")
     }
 

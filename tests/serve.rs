@@ -6,6 +6,8 @@ mod archive;
 mod command;
 #[path = "serve/server.rs"]
 mod server;
+#[path = "serve/stale.rs"]
+mod stale;
 #[path = "serve/web.rs"]
 mod web;
 

@@ -12,12 +12,11 @@ use super::args::SigningKey;
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::output::Output;
-use super::serve::Whereabouts;
+use super::whereabouts::Whereabouts;
 use crate::api::runs::{Released, RunPage, RunRequest, RunRow};
 use crate::api::trust::trusting;
 use crate::id::RunId;
 use crate::journal::{Entry, Event};
-use crate::lab::state::StateError;
 use crate::report::archive::MISSING;
 
 const SERVER: &str = "PATCHLAB_SERVER";
@@ -340,16 +339,7 @@ fn place(context: &Context) -> Result<Option<String>, Failure> {
     if let Ok(url) = std::env::var(SERVER) {
         return Ok(Some(url));
     }
-    let path = Whereabouts::path(context);
-    let Ok(bytes) = std::fs::read(&path) else { return Ok(None) };
-    let about: Whereabouts =
-        serde_json::from_slice(&bytes).map_err(|bad| Failure::usage(format!("{}: {bad}; remove it", path.display())))?;
-    match context.state.lock() {
-        // Whoever wrote it did not come to removing it.
-        Ok(_) => Ok(None),
-        Err(StateError::Busy { .. }) => Ok(Some(about.url)),
-        Err(error) => Err(error.into()),
-    }
+    Ok(Whereabouts::find(&context.state.folder)?.map(|about| about.url))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ mod sim;
 mod suite;
 mod token;
 mod verify;
+mod whereabouts;
 mod word;
 
 use std::io::Write;

@@ -1,17 +1,16 @@
 //! `patchlab serve`: puts the server's parts together and runs until it is told to stop.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::args::Serve;
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::key;
+use super::whereabouts::Whereabouts;
 use crate::api::listen::{Door, ListenError};
 use crate::api::{self, Service};
 use crate::catalog::settings;
@@ -22,21 +21,6 @@ use crate::web;
 const NOTED: Duration = Duration::from_secs(20);
 /// How long the run that is worked on may take to be given up. Its machines are the next start's to remove after that.
 const GIVE_UP: Duration = Duration::from_secs(75);
-
-/// Where the server of a state folder is; there while it runs.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Whereabouts {
-    pub url: String,
-    pub process: u32,
-    pub since: Timestamp,
-}
-
-impl Whereabouts {
-    pub fn path(context: &Context) -> PathBuf {
-        context.state.folder.join("server.json")
-    }
-}
 
 impl From<ListenError> for Failure {
     fn from(error: ListenError) -> Self {
@@ -61,8 +45,7 @@ pub async fn serve(context: Context, verb: &Serve) -> Result<Exit, Failure> {
 
     let url = door.url();
     let about = Whereabouts { url: url.clone(), process: std::process::id(), since: Timestamp::now() };
-    let about = serde_json::to_string_pretty(&about).map_err(Failure::lab)?;
-    super::output::write(&Whereabouts::path(&context), &format!("{about}\n"))?;
+    let _published = about.publish(&context.state.folder)?;
     super::say(format_args!("serving {} on {url}", context.folder.display()));
     if service.tokens.list()?.is_empty() {
         super::say("nobody has a token yet; make one: patchlab token add NAME --role administrator");
@@ -78,7 +61,6 @@ pub async fn serve(context: Context, verb: &Serve) -> Result<Exit, Failure> {
     watch.abort();
     stopped.abort();
     service.tokens.flush()?;
-    let _ = std::fs::remove_file(Whereabouts::path(&context));
     Ok(Exit::Pass)
 }
 

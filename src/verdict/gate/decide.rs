@@ -11,6 +11,7 @@ use super::cover::Relation;
 use super::evidence::{FLAKY, Observed, Progress, observed};
 use super::inputs::GateInputs;
 use super::{DecidedPatch, Decision, Digests, Reason, Requirement, Status, people};
+use crate::catalog::text::Span;
 use crate::id::{Digest, RunId};
 use crate::plan::PlannedCell;
 use crate::verdict::results::some_of;
@@ -89,6 +90,7 @@ struct Newest<'a> {
     seen: &'a Observed<'a>,
     at: Timestamp,
     since: Timestamp,
+    worn: bool,
     passed: bool,
     errored: Option<&'a str>,
 }
@@ -97,7 +99,9 @@ fn stand(inputs: &GateInputs, cell: &PlannedCell, as_of: Timestamp) -> Standing 
     let seen = observed(inputs, cell, as_of);
     let covering = || seen.iter().filter(|one| one.relation == Relation::Covers);
     let ended = |one: &'_ Observed<'_>| matches!(one.progress, Progress::Ended { .. });
-    let newest = covering().filter_map(newest).max_by_key(|newest| (newest.at, newest.seen.run.run));
+    // One whose baselines do not count speaks where there is no other.
+    let counts = |newest: &Newest<'_>| !newest.worn || newest.errored.is_some();
+    let newest = covering().filter_map(newest).max_by_key(|newest| (counts(newest), newest.at, newest.seen.run.run));
     let mut until: Option<Timestamp> = None;
     let mut ends = |at: Timestamp| until = Some(until.map_or(at, |until| until.min(at)));
     // Bad news of ended runs, and of runs that go on: the latter may clear up, and until then nothing else counts.
@@ -138,12 +142,18 @@ fn stand(inputs: &GateInputs, cell: &PlannedCell, as_of: Timestamp) -> Standing 
         (Some(Newest { errored: Some(why), seen, .. }), None, None) => {
             (Reason::Errored, format!("the lab could not say: {why}"), Some(*seen))
         }
-        (Some(Newest { at, since, seen, passed, .. }), run, None) => {
+        (Some(Newest { at, since, worn, seen, passed, .. }), run, None) => {
             let end = since.checked_add(valid_for).unwrap_or(*since);
-            match (end < as_of, run) {
-                (true, Some(run)) => (Reason::Running, "under way again: what passed is too old".to_owned(), Some(run)),
-                (true, None) => (Reason::Stale, format!("passed at {at}{}, which speaks until {end}", rests_on(*since, *at)), Some(*seen)),
-                (false, _) => {
+            let told = |why: String| format!("passed at {at}{}, {why}", rests_on(*since, *at));
+            let old = match () {
+                () if *worn => Some(told(too_old(cell.baseline_valid_for))),
+                () if end < as_of => Some(told(format!("which speaks until {end}"))),
+                () => None,
+            };
+            match (old, run) {
+                (Some(_), Some(run)) => (Reason::Running, "under way again: what passed is too old".to_owned(), Some(run)),
+                (Some(told), None) => (Reason::Stale, told, Some(*seen)),
+                (None, _) => {
                     ends(end.checked_add(SignedDuration::from_nanos(1)).unwrap_or(end));
                     match () {
                         () if *passed && findings.is_empty() => (Reason::Passed, "passed".to_owned(), Some(*seen)),
@@ -175,10 +185,18 @@ fn rests_on(since: Timestamp, at: Timestamp) -> String {
     if since < at { format!(" by baselines of {since}") } else { String::new() }
 }
 
+/// Why baselines do not count that another run may take over.
+fn too_old(limit: Span) -> String {
+    if limit.0.is_zero() {
+        return "and by the customer's policy every run has its own".to_owned();
+    }
+    format!("and by the customer's policy they count for {limit}")
+}
+
 fn newest<'a>(seen: &'a Observed<'a>) -> Option<Newest<'a>> {
     match &seen.progress {
-        Progress::Ended { at, since, passed, errored } => {
-            Some(Newest { seen, at: *at, since: *since, passed: *passed, errored: errored.as_deref() })
+        Progress::Ended { at, since, worn, passed, errored } => {
+            Some(Newest { seen, at: *at, since: *since, worn: *worn, passed: *passed, errored: errored.as_deref() })
         }
         Progress::Queued | Progress::Running => None,
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::GateFinding;
 use super::cover::{self, Relation};
@@ -39,6 +39,8 @@ pub(super) enum Progress {
         at: Timestamp,
         /// The oldest of what it rests on: its end, or an earlier run's baseline.
         since: Timestamp,
+        /// Whether it rests on a baseline that does not count for the wanted cell.
+        worn: bool,
         passed: bool,
         /// Why it says nothing about the patch, where the lab is to blame.
         errored: Option<String>,
@@ -89,7 +91,8 @@ fn observe<'a>(
     let progress = match run.state.ended {
         Some((at, _)) if at <= as_of => {
             let passed = judgement.verdict == Verdict::Pass;
-            Progress::Ended { at, since: oldest(record).map_or(at, |oldest| oldest.min(at)), passed, errored: errored(judgement) }
+            let since = taken_over(record).min().map_or(at, |oldest| oldest.min(at));
+            Progress::Ended { at, since, worn: is_worn(run.state.planned, wanted, record), passed, errored: errored(judgement) }
         }
         _ if record.passes.is_empty() && !record.ended => Progress::Queued,
         _ => Progress::Running,
@@ -97,9 +100,16 @@ fn observe<'a>(
     Some(Observed { run: &run.state, customer: &tried.customer, relation, progress, bad })
 }
 
-/// When the oldest baseline was seen that the cell took over.
-fn oldest(record: &CellRecord) -> Option<Timestamp> {
-    record.passes.iter().flat_map(|pass| &pass.cases).filter_map(|seen| seen.origin.as_ref().map(|origin| origin.at)).min()
+/// When the baselines were seen that the cell took over.
+fn taken_over(record: &CellRecord) -> impl Iterator<Item = Timestamp> + '_ {
+    record.passes.iter().flat_map(|pass| &pass.cases).filter_map(|seen| seen.origin.as_ref().map(|origin| origin.at))
+}
+
+/// Whether one of them was too old for the wanted cell when the run was planned. How old it was when it was taken over, the run's own limit
+/// was for: that of another customer, or of the same one before it changed.
+fn is_worn(planned: Timestamp, wanted: &PlannedCell, record: &CellRecord) -> bool {
+    let limit = SignedDuration::try_from(wanted.baseline_valid_for.0).unwrap_or(SignedDuration::MAX);
+    taken_over(record).any(|at| limit.is_zero() || planned.duration_since(at) >= limit)
 }
 
 /// The judged bad news that a person could take upon himself.

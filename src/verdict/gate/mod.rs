@@ -93,7 +93,7 @@ pub enum Reason {
     /// Launched and not begun.
     Queued,
     Running,
-    /// It passed too long ago.
+    /// It passed too long ago, or by baselines that do not count for the customer.
     Stale,
     /// What was tried were other bytes, or what was approved was something else.
     Superseded,

@@ -8,6 +8,7 @@ mod properties;
 use fixture::{Case, DAY, Outcome, at, case, cell, name, requirements, run, suite};
 
 use super::*;
+use crate::catalog::text::Span;
 use Outcome::{Abandoned, Fault, Flaky, Pass, Queued, Red, Running, Unconfirmed};
 
 /// (runs in their order, how the cell stands, the decision)
@@ -260,26 +261,37 @@ fn who_stops_a_run_when_it_turns_red_has_seen_red() {
     assert_eq!(decided(CaseOutcome::Fail, Cause::HostDiskFull), Reason::Passed);
 }
 
+/// Has the run of this number rest on a baseline that was seen at a moment.
+fn take_over(case: &mut Case, number: usize, seen: i64) {
+    use crate::cell::{CaseObservation, CaseOutcome, Origin, Point};
+    let record = case.inputs.runs[number].state.cells.values_mut().next().expect("the cell");
+    let cell = cell("web", "bios").id;
+    let origin = Origin { run: RunId::from_parts(9, [1; 10]), cell, attempt: 1, at: at(seen), sha256: Digest::of("seen") };
+    record.passes[0].cases.push(CaseObservation {
+        suite: name("web"),
+        case: name("a"),
+        point: Point::Baseline,
+        outcome: CaseOutcome::Pass,
+        elapsed_ms: 1,
+        message: String::new(),
+        detail: String::new(),
+        fingerprint: None,
+        evidence: Vec::new(),
+        origin: Some(Box::new(origin)),
+    });
+}
+
+/// For how long baselines count for the customer.
+fn let_count(case: &mut Case, seconds: i64) {
+    case.inputs.requirements.plan.cells[0].baseline_valid_for = Span::secs(seconds.unsigned_abs());
+}
+
 #[test]
 fn a_pass_speaks_no_longer_than_the_oldest_baseline_that_it_rests_on() {
-    use crate::cell::{CaseObservation, CaseOutcome, Origin, Point};
     let decided = |seen: i64, asked: i64| {
         let mut case = case(&[Pass]);
-        let cell = cell("web", "bios").id;
-        let record = case.inputs.runs[0].state.cells.values_mut().next().expect("the cell");
-        let origin = Origin { run: RunId::from_parts(9, [1; 10]), cell, attempt: 1, at: at(seen), sha256: Digest::of("seen") };
-        record.passes[0].cases.push(CaseObservation {
-            suite: name("web"),
-            case: name("a"),
-            point: Point::Baseline,
-            outcome: CaseOutcome::Pass,
-            elapsed_ms: 1,
-            message: String::new(),
-            detail: String::new(),
-            fingerprint: None,
-            evidence: Vec::new(),
-            origin: Some(Box::new(origin)),
-        });
+        let_count(&mut case, 30 * DAY);
+        take_over(&mut case, 0, seen);
         let decision = decide(&case.inputs, at(asked));
         (decision.status, decision.requirements[0].message.contains("by baselines of"))
     };
@@ -287,6 +299,65 @@ fn a_pass_speaks_no_longer_than_the_oldest_baseline_that_it_rests_on() {
     assert_eq!(decided(-5 * DAY, 10 * DAY), (Status::Expired, true));
     assert_eq!(decided(DAY, 10 * DAY), (Status::Approved, false), "a clock that was ahead makes nothing younger");
     assert_eq!(decided(DAY, 15 * DAY), (Status::Expired, false));
+}
+
+#[test]
+fn baselines_of_earlier_runs_count_as_long_as_the_customer_says() {
+    let own = "by the customer's policy every run has its own";
+    // How long they count; when the baseline was seen, from the run's planning on; why the run does not count.
+    for (limit, seen, why) in [
+        (DAY, -DAY + 1, None),
+        (DAY, -DAY, Some("by the customer's policy they count for 1day")),
+        (DAY, -3 * DAY, Some("they count for 1day")),
+        (DAY, 60, None),
+        (0, -1, Some(own)),
+        (0, 60, Some(own)),
+    ] {
+        let mut case = case(&[Pass]);
+        let_count(&mut case, limit);
+        take_over(&mut case, 0, seen);
+        let decision = decide(&case.inputs, at(DAY));
+        let first = &decision.requirements[0];
+        let status = if why.is_some() { Status::Expired } else { Status::Approved };
+        assert_eq!(decision.status, status, "{limit} {seen}: {}", decision.summary);
+        assert_eq!(first.reason, if why.is_some() { Reason::Stale } else { Reason::Passed });
+        assert!(why.is_none_or(|why| first.message.contains(why)), "{limit} {seen}: {}", first.message);
+    }
+}
+
+#[test]
+fn a_run_by_baselines_that_do_not_count_takes_nothing_from_one_that_does() {
+    // What came out one run after the other, which of them rest on what does not count, and how the cell stands.
+    for (outcomes, worn, reason) in [
+        (&[Pass, Pass][..], &[1][..], Reason::Passed),
+        (&[Pass, Pass], &[0], Reason::Passed),
+        (&[Pass, Pass], &[0, 1], Reason::Stale),
+        (&[Pass, Running], &[0], Reason::Running),
+        (&[Pass, Fault, Pass], &[2], Reason::Errored),
+        (&[Fault, Pass], &[1], Reason::Errored),
+        (&[Pass, Fault], &[1], Reason::Errored),
+        (&[Pass, Red("a")], &[1], Reason::Flaky),
+    ] {
+        let mut case = case(outcomes);
+        worn.iter().for_each(|number| take_over(&mut case, *number, -DAY));
+        let decision = decide(&case.inputs, at(DAY));
+        assert_eq!(decision.requirements[0].reason, reason, "{outcomes:?} {worn:?}: {}", decision.summary);
+    }
+    // Nor does a waiver make it count.
+    let mut red = case(&[Red("web/a")]);
+    red.inputs.waivers = vec![people::waiver()];
+    assert_eq!(decide(&red.inputs, at(DAY)).requirements[0].reason, Reason::Waived);
+    take_over(&mut red, 0, -DAY);
+    assert_eq!(decide(&red.inputs, at(DAY)).requirements[0].reason, Reason::Stale);
+    // What another customer takes over, this one need not.
+    let mut other = case(&[Pass]);
+    let tried = &mut other.inputs.runs[0].state.plan.cells[0];
+    (tried.customer, tried.baseline_valid_for) = (name("umbrella"), Span::secs(30 * DAY.unsigned_abs()));
+    take_over(&mut other, 0, -2 * DAY);
+    other.inputs.requirements.policy.accept_from = vec![name("umbrella")];
+    assert_eq!(decide(&other.inputs, at(DAY)).status, Status::Expired);
+    let_count(&mut other, 3 * DAY);
+    assert_eq!(decide(&other.inputs, at(DAY)).status, Status::Approved);
 }
 
 #[test]

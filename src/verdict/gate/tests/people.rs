@@ -15,7 +15,7 @@ fn act(by: &str, seconds: i64) -> Act {
 }
 
 /// A good waiver of `web/a`: proposed by alice in hour 1, consented to by bob in hour 2, for ten days.
-fn waiver() -> WaiverRecord {
+pub(super) fn waiver() -> WaiverRecord {
     let waiver = Waiver {
         patch: crate::plan::examples::planned("script").sha256,
         customer: name("acme"),

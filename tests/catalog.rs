@@ -11,6 +11,8 @@ use patchlab::catalog::patch::Patch;
 
 #[path = "catalog/autopkgtest.rs"]
 mod autopkgtest;
+#[path = "catalog/leftovers.rs"]
+mod leftovers;
 #[path = "catalog/nonsense.rs"]
 mod nonsense;
 #[path = "catalog/peers.rs"]
@@ -449,34 +451,4 @@ fn the_repository_is_a_valid_lab() {
     assert!(shown.is_empty(), "{}", shown.join("\n\n"));
     assert_eq!(catalog.customers.values().map(|customer| customer.builds.len()).sum::<usize>(), 3);
     assert_eq!(catalog.hardware.len(), 10);
-}
-
-#[test]
-fn a_case_that_leaves_something_cannot_say_that_it_does_not() {
-    let claims = |scripts: &[(&str, &str)], claim: &str| {
-        let lab = Lab::good();
-        lab.change("test-suites/web/suite.toml", "needs = [\"curl\"]", claim);
-        for (file, text) in scripts {
-            lab.script(&format!("test-suites/web/{file}"));
-            lab.change(&format!("test-suites/web/{file}"), "#!/bin/sh\n", &format!("#!/bin/sh\n{text}\n"));
-        }
-        lab.brief()
-    };
-    let clean = "leaves-nothing = true";
-    let uses = |file: &str, variable: &str| {
-        let problem = "what it does patched hangs on its own baseline";
-        vec![format!("test-suites/web/suite.toml:7 [case[0].leaves-nothing] {file} uses ${variable}: {problem}")]
-    };
-    assert_eq!(claims(&[], clean), Vec::<String>::new());
-    assert_eq!(claims(&[("serves", "echo x >$PATCHLAB_KEEP/x")], clean), uses("serves", "PATCHLAB_KEEP"));
-    assert_eq!(claims(&[("serves", "[ $PATCHLAB_PHASE = patched ]")], clean), uses("serves", "PATCHLAB_PHASE"));
-    let lib = [("serves", ". $PATCHLAB_SUITE/one.sh"), ("one.sh", ". $PATCHLAB_SUITE/parts/two.sh"), ("parts/two.sh", "ls $PATCHLAB_KEEP")];
-    assert_eq!(claims(&lib, clean), uses("parts/two.sh", "PATCHLAB_KEEP"), "what a script takes in counts too");
-    assert_eq!(claims(&[("other.sh", "ls $PATCHLAB_KEEP")], clean), Vec::<String>::new(), "what it does not take in does not");
-    assert_eq!(claims(&[("serves", "ls $PATCHLAB_KEEP")], "leaves-nothing = false"), Vec::<String>::new());
-    let ruins = "test-suites/web/suite.toml:7 [case[0].leaves-nothing] a destructive case leaves its machine unfit";
-    assert_eq!(
-        claims(&[], "destructive = true\nleaves-nothing = true").iter().map(|said| said.replace(":8 ", ":7 ")).collect::<Vec<_>>(),
-        [ruins]
-    );
 }

@@ -1,6 +1,6 @@
 //! Checks of suites: `test-suites/<suite>/suite.toml` and the scripts beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::named_file;
 use crate::catalog::diagnostic::{Diagnostic, did_you_mean, one_of};
+use crate::catalog::inside;
 use crate::catalog::lists::{time_limit, twice};
 use crate::catalog::load::Found;
 use crate::catalog::source::Source;
@@ -15,6 +16,9 @@ use crate::catalog::step::{Action, Disturbance, Site};
 use crate::catalog::suite::{Case, Suite, SuiteKind};
 use crate::catalog::tree::{Data, Tree, join};
 use crate::id::Name;
+
+/// What of a file is looked through for what it uses.
+const LONGEST_SCRIPT: u64 = 1 << 20;
 
 pub(super) fn check(found: &Found<Suite>, source: &Source, diagnostics: &mut Vec<Diagnostic>) {
     let mut names = BTreeMap::new();
@@ -193,46 +197,41 @@ fn leaves_nothing(found: &Found<Suite>, source: &Source, case: &Tree, path: &str
     let named = steps.iter().chain([case]).flat_map(|table| ["run", "start", "expect"].map(|key| table.get(key)));
     let scripts: Vec<&str> = named.flatten().filter_map(Tree::text).collect();
     for variable in ["PATCHLAB_KEEP", "PATCHLAB_PHASE"] {
-        if let Some(file) = mentions(&found.folder, &scripts, variable) {
+        if let Some(file) = mentions(found, &scripts, variable) {
             let problem = source.error(at, &key, format!("{file} uses ${variable}: what it does patched hangs on its own baseline"));
             diagnostics.push(problem.hint("remove `leaves-nothing`, or the variable"));
         }
     }
 }
 
-/// The first of these scripts, or of the suite's files that they name, that has a word in it.
-fn mentions(folder: &Path, scripts: &[&str], word: &str) -> Option<String> {
-    let text = |file: &str| fs::read(folder.join(file)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let files = |below: &str| {
-        let found = fs::read_dir(folder.join(below)).into_iter().flatten().flatten();
-        let mut files: Vec<String> =
-            found.filter_map(|file| file.file_name().into_string().ok()).map(|file| join_path(below, &file)).collect();
-        files.sort();
-        files
-    };
-    let is_folder = |file: &str| fs::symlink_metadata(folder.join(file)).is_ok_and(|about| about.is_dir());
-    let mut others: Vec<String> = files("");
-    others.retain(|file| !scripts.contains(&file.as_str()));
+/// The first of these scripts, or of the suite's files that they name, that has a word in it. None where a script or another file of the
+/// suite can't be used: that is said elsewhere.
+fn mentions(found: &Found<Suite>, scripts: &[&str], word: &str) -> Option<String> {
+    if scripts.iter().any(|script| inside::file(&found.folder, script).is_err()) {
+        return None;
+    }
+    let mut others = inside::files(&found.folder, &found.shown).ok()?;
     let mut open: Vec<String> = scripts.iter().map(|script| (*script).to_owned()).collect();
+    others.retain(|file| !open.contains(file));
     while let Some(file) = open.pop() {
-        // Whatever is in a folder that a script names may be used by it.
-        if is_folder(&file) {
-            open.extend(files(&file));
-            continue;
-        }
-        let text = text(&file);
+        let text = beginning(&found.folder.join(&file));
         if text.contains(word) {
             return Some(file);
         }
-        let (named, rest) = others.into_iter().partition(|other| text.contains(other.as_str()));
+        // By its own name, or by that of a folder: whatever is in one may be used.
+        let (named, rest) = others.into_iter().partition(|other| other.split('/').any(|part| text.contains(part)));
         others = rest;
-        open.extend::<Vec<String>>(named);
+        open.extend::<BTreeSet<String>>(named);
     }
     None
 }
 
-fn join_path(folder: &str, file: &str) -> String {
-    if folder.is_empty() { file.to_owned() } else { format!("{folder}/{file}") }
+/// As much of a file as a script can be long.
+fn beginning(file: &Path) -> String {
+    let mut bytes = Vec::new();
+    // What can't be read to its end is looked at as far as it can.
+    let _ = File::open(file).and_then(|file| file.take(LONGEST_SCRIPT).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Reports a script that is not there or that no guest could start.

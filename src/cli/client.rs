@@ -6,7 +6,8 @@ use std::time::Duration;
 use flate2::read::GzDecoder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::{Agent, Body, http::Response};
+use ureq::http::{Response, StatusCode};
+use ureq::{Agent, Body};
 
 use super::args::SigningKey;
 use super::context::Context;
@@ -40,6 +41,8 @@ const TRIES: u32 = 5;
 pub struct Refused {
     kind: String,
     failure: Failure,
+    /// Whether it may well be answered a little later.
+    pub passing: bool,
 }
 
 impl Refused {
@@ -51,7 +54,20 @@ impl Refused {
 
 impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
-        Self { kind: String::new(), failure }
+        Self { kind: String::new(), failure, passing: false }
+    }
+}
+
+impl Refused {
+    /// Nothing came of a request on the way there or back.
+    fn lost(url: &str, path: &str, error: &ureq::Error) -> Self {
+        let passing = match error {
+            // What was said is not TLS, or not by whom it should be.
+            ureq::Error::Io(error) => error.kind() != io::ErrorKind::InvalidData,
+            ureq::Error::Timeout(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+            _ => false,
+        };
+        Self { passing, ..Failure::lab(format!("{url}{path}: {error}")).into() }
     }
 }
 
@@ -131,7 +147,7 @@ impl Client {
     }
 
     fn asked(&self, path: &str, answered: Result<Response<Body>, ureq::Error>) -> Result<Response<Body>, Refused> {
-        let mut response = answered.map_err(|error| Failure::lab(format!("{}{path}: {error}", self.url)))?;
+        let mut response = answered.map_err(|error| Refused::lost(&self.url, path, &error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -140,8 +156,10 @@ impl Client {
         let problem: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let detail = problem["detail"].as_str().map_or_else(|| format!("{}{path} answered {status}", self.url), str::to_owned);
         let detail = detail.lines().map(crate::report::printable).collect::<Vec<_>>().join("\n");
-        let failure = if status.is_server_error() { Failure::lab(detail) } else { Failure::usage(detail) };
-        let refused = Refused { kind: problem["type"].as_str().unwrap_or_default().to_owned(), failure };
+        // Too late or too often is nothing that the person has asked for.
+        let passing = status.is_server_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        let failure = if passing { Failure::lab(detail) } else { Failure::usage(detail) };
+        let refused = Refused { kind: problem["type"].as_str().unwrap_or_default().to_owned(), failure, passing };
         let exit = if refused.is("not-ended") { Exit::Undecided } else { refused.failure.exit };
         Err(Refused { failure: Failure { exit, ..refused.failure }, ..refused })
     }
@@ -158,11 +176,15 @@ impl Client {
         self.asked(path, request.send(&body))
     }
 
-    /// What is at a path, as text.
-    pub fn text(&self, path: &str) -> Result<String, Failure> {
-        let mut response = self.get(path)?;
+    /// An answer to its end.
+    fn whole(&self, path: &str, mut response: Response<Body>) -> Result<String, Refused> {
         let body = response.body_mut().with_config().limit(LARGEST);
-        body.read_to_string().map_err(|error| Failure::lab(format!("{}{path}: {error}", self.url)))
+        body.read_to_string().map_err(|error| Refused::lost(&self.url, path, &error))
+    }
+
+    /// What is at a path, as text.
+    pub fn text(&self, path: &str) -> Result<String, Refused> {
+        self.whole(path, self.get(path)?)
     }
 
     /// Writes a run's archive as it comes. Returns what it says is missing.
@@ -194,8 +216,8 @@ impl Client {
     }
 
     /// What is at a path.
-    pub fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.json(path, &self.text(path)?)
+    pub fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Refused> {
+        Ok(self.json(path, &self.text(path)?)?)
     }
 
     /// Says something to the gate, once.

@@ -13,6 +13,7 @@ use super::error::{Exit, Failure};
 use super::person::user;
 use super::{print, print_styled, word};
 use crate::catalog::Catalog;
+use crate::catalog::text::Span;
 use crate::id::{Digest, Name};
 use crate::lab::gate::{Gate, WaiverView, Yes};
 use crate::lab::patches::StoredPatch;
@@ -22,6 +23,14 @@ use crate::verdict::gate::{Decision, Status, Waiver, WaiverRecord};
 
 /// How often the journal is looked at while somebody waits: another process may write to it.
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Nobody waits longer.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// When somebody has waited long enough.
+pub fn end_of(wait: Option<Span>) -> Instant {
+    Instant::now() + wait.map_or(Duration::ZERO, |wait| wait.0.min(A_YEAR))
+}
 
 impl From<Status> for Exit {
     fn from(status: Status) -> Self {
@@ -37,7 +46,7 @@ impl From<Status> for Exit {
 /// Says whether the patch may go to the customer. The exit code is the decision's.
 pub async fn gate(context: &Context, verb: &GateVerb) -> Result<Exit, Failure> {
     if let Some(client) = Client::find(context)? {
-        return word::gate(context, &client, verb);
+        return word::gate(context, client, verb);
     }
     let patch = context.patch(&verb.patch)?;
     let journal = context.journal().await?;
@@ -45,7 +54,7 @@ pub async fn gate(context: &Context, verb: &GateVerb) -> Result<Exit, Failure> {
     if let Some(as_of) = verb.as_of {
         return tell(&gate.replay(patch.sha256, &verb.customer, as_of).await?, &verb.answer);
     }
-    let end = Instant::now() + verb.wait.map_or(Duration::ZERO, |wait| wait.0);
+    let end = end_of(verb.wait);
     let (patch, mut catalog) = (patch.planned(), context.catalog()?);
     loop {
         require(context, &gate, &patch, &verb.customer, &catalog).await?;

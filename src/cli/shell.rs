@@ -90,7 +90,7 @@ async fn one(guest: &Arc<dyn Guest>, command: &str, folder: Option<String>, limi
         match guest.poll(&id).await.map_err(Failure::lab)? {
             JobState::Ended { mut steps } => return steps.pop().ok_or_else(|| Failure::lab("the command gave no result")),
             JobState::Unknown => return Err(Failure::lab("the machine restarted while the command ran")),
-            JobState::Running { .. } if started.elapsed() > limit + Duration::from_secs(30) => {
+            JobState::Running { .. } if started.elapsed() > limit.saturating_add(Duration::from_secs(30)) => {
                 return Err(Failure::lab(format!("the command had not ended after {} s", started.elapsed().as_secs())));
             }
             JobState::Running { .. } => tokio::time::sleep(Duration::from_millis(200)).await,

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::args::{Approve, GateVerb, Reject, Revoke, Waive, Waivers};
-use super::client::{Client, encoded};
+use super::client::{Client, Refused, encoded};
 use super::context::Context;
 use super::error::{Exit, Failure};
-use super::gate::{Given, Shown, done, ends, list, proposed, tell, whole};
+use super::gate::{Given, Shown, done, end_of, ends, list, proposed, tell, whole};
 use super::remote::candidate;
 use crate::catalog::policy::Role;
 use crate::id::Name;
@@ -37,37 +37,60 @@ fn place(patch: &str, customer: &Name) -> String {
 }
 
 /// What the server decides. What it says of the simulator's machines speaks for no real ones, nor the other way round.
-fn decided(context: &Context, client: &Client, place: &str) -> Result<Decision, Failure> {
+fn decided(context: &Context, client: &Client, place: &str) -> Result<Decision, Refused> {
     let decision: Decision = client.read(place)?;
-    match (decision.simulated, context.workshop.is_simulated()) {
-        (true, false) => Err(Failure::usage(format!(
+    let refused = match (decision.simulated, context.workshop.is_simulated()) {
+        (true, false) => format!(
             "the server {} decides about the simulator's machines, and its word is none about real ones; to ask about simulated ones add \
              --hypervisor sim",
             client.url()
-        ))),
-        (false, true) => Err(Failure::usage(format!(
+        ),
+        (false, true) => format!(
             "the server {} decides about real machines, and you ask about the simulator's: leave --hypervisor and PATCHLAB_HYPERVISOR out",
             client.url()
-        ))),
-        (true, true) | (false, false) => Ok(decision),
-    }
+        ),
+        (true, true) | (false, false) => return Ok(decision),
+    };
+    Err(Failure::usage(refused).into())
 }
 
-pub fn gate(context: &Context, client: &Client, verb: &GateVerb) -> Result<Exit, Failure> {
-    let place = place(&candidate(context, &verb.patch)?, &verb.customer);
+pub fn gate(context: &Context, client: Client, verb: &GateVerb) -> Result<Exit, Failure> {
+    let mut at = place(&candidate(context, &verb.patch)?, &verb.customer);
     if let Some(as_of) = verb.as_of {
-        let then = format!("{place}&as_of={}", encoded(&as_of.to_string()));
-        return tell(&decided(context, client, &then)?, &verb.answer);
+        let then = format!("{at}&as_of={}", encoded(&as_of.to_string()));
+        return tell(&decided(context, &client, &then)?, &verb.answer);
     }
-    let end = Instant::now() + verb.wait.map_or(Duration::ZERO, |wait| wait.0);
+    let end = end_of(verb.wait);
+    let left = || end.saturating_duration_since(Instant::now());
+    let (mut server, mut lost) = (Some(client), None::<Failure>);
     loop {
         let asked = Instant::now();
-        let wait = end.saturating_duration_since(asked).min(LONGEST_WAIT).as_millis().div_ceil(1000);
-        let decision = decided(context, client, &format!("{place}&wait={wait}s"))?;
-        if decision.status != Status::Pending || Instant::now() >= end {
-            return tell(&decision, &verb.answer);
+        let wait = left().min(LONGEST_WAIT).as_millis().div_ceil(1000);
+        let answer = server.as_ref().map(|client| decided(context, client, &format!("{at}&wait={wait}s")));
+        let over = left().is_zero();
+        match answer {
+            Some(Ok(decision)) if over || decision.status != Status::Pending => return tell(&decision, &verb.answer),
+            Some(Ok(decision)) => {
+                // Whatever comes in under the same id meanwhile.
+                at = place(&decision.patch.sha256.to_string(), &verb.customer);
+                lost = None;
+            }
+            Some(Err(refused)) if over || !refused.passing => return Err(refused.into()),
+            Some(Err(refused)) => {
+                let failure = Failure::from(refused);
+                if lost.is_none() {
+                    super::say(format_args!("{}; asking again until --wait is over", failure.message));
+                }
+                lost = Some(failure);
+            }
+            None if over => return Err(lost.unwrap_or_else(|| Failure::lab("the server is gone"))),
+            None => {}
         }
-        std::thread::sleep(PAUSE.saturating_sub(asked.elapsed()).min(end.saturating_duration_since(Instant::now())));
+        if lost.is_some() {
+            // It may come back somewhere else, and somebody else may listen where it was.
+            server = Client::find(context)?;
+        }
+        std::thread::sleep(PAUSE.saturating_sub(asked.elapsed()).min(left()));
     }
 }
 
@@ -161,7 +184,7 @@ pub fn approve(context: &Context, client: &Client, verb: &Approve) -> Result<Exi
     let decision = decided(context, client, &place(&patch, &verb.customer))?;
     let revision = verb.revision.unwrap_or(decision.revision);
     let comment = verb.comment.as_deref().unwrap_or_default();
-    let yes = json!({ "patch": patch, "customer": verb.customer, "revision": revision, "comment": comment });
+    let yes = json!({ "patch": decision.patch.sha256, "customer": verb.customer, "revision": revision, "comment": comment });
     done(&client.say::<Said>("/api/v1/approvals", &yes)?.decision, &verb.answer)
 }
 

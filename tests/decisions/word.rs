@@ -1,6 +1,6 @@
 //! The gate's commands by way of a server elsewhere.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use super::stand_in::{Reply, StandIn};
 use super::*;
@@ -146,4 +146,72 @@ fn what_a_newer_server_says_in_other_words_opens_nothing() {
     }
     let output = ask(with("simulated", json!(false)));
     assert!(code(&output) == 2 && complaint(&output).contains("decides about real machines"), "{output:?}");
+}
+
+#[test]
+fn who_waits_at_the_gate_waits_over_a_servers_hiccups() {
+    let lab = Lab::new();
+    let problem = |status: u16| Reply::Says(status, json!({ "type": "urn:patchlab:problem:busy", "detail": "too much to do" }));
+    let says = |status: &str| Reply::Says(200, stand_in::decision(status));
+    let ask = |server: &StandIn, more: &[&str]| lab.elsewhere(&server.url, &[&GATE[..], more].concat(), Some("patchlab_x"));
+    let server =
+        StandIn::new(vec![Reply::HangsUp, problem(503), says("pending"), problem(429), problem(408), Reply::HangsUp, says("approved")]);
+    let output = ask(&server, &["--wait", "10000000000000000000s"]);
+    assert_eq!((code(&output), told(&output)["status"].as_str()), (0, Some("approved")), "{output:?}");
+    assert_eq!(complaint(&output).matches("asking again until --wait is over").count(), 2, "once each time: {output:?}");
+    let named: Vec<bool> = server.asked().iter().map(|(line, _)| line.contains("/good-motd?")).collect();
+    assert_eq!(named, [true, true, true, false, false, false, false], "by its bytes as soon as they are known");
+    let digest = stand_in::SHA256.replace(':', "%3a");
+    assert!(server.asked()[3..].iter().all(|(line, _)| line.contains(&digest)), "{:?}", server.asked());
+
+    // To the end of the wait and no longer; what will not pass ends it at once.
+    for (reply, more, expected, requests) in [
+        (problem(503), &["--wait", "1500ms"][..], 3, 2..),
+        (problem(429), &[], 3, 1..),
+        (problem(408), &[], 3, 1..),
+        (Reply::HangsUp, &[], 3, 1..),
+        (problem(401), &["--wait", "60s"], 2, 1..),
+        (problem(404), &["--wait", "60s"], 2, 1..),
+    ] {
+        let server = StandIn::new(vec![reply.clone()]);
+        let asked = Instant::now();
+        let output = ask(&server, more);
+        assert_eq!(code(&output), expected, "{reply:?}: {output:?}");
+        assert!(requests.contains(&server.asked().len()) && asked.elapsed() < Duration::from_secs(30), "{:?}", server.asked());
+    }
+}
+
+#[test]
+fn an_approval_is_for_the_bytes_that_were_looked_at() {
+    let lab = Lab::new();
+    let decision = stand_in::decision("pending");
+    let server = StandIn::new(vec![Reply::Says(200, decision.clone()), Reply::Says(201, json!({ "id": 1, "decision": decision }))]);
+    let output = lab.elsewhere(&server.url, &["approve", "good-motd", "--customer", "acme"], Some("patchlab_x"));
+    assert_eq!(code(&output), 0, "{output:?}");
+    let (line, body) = server.asked().pop().expect("a request");
+    assert!(line.starts_with("post /api/v1/approvals "), "{line}");
+    assert_eq!((&body["patch"], &body["revision"]), (&json!(stand_in::SHA256), &json!(7)));
+}
+
+#[test]
+fn who_waits_at_the_gate_follows_the_server_to_where_it_comes_back() {
+    let lab = lab(&POLICY.replace(NO_APPROVAL, ""), "");
+    let engineer = lab.token("engineer");
+    let server = lab.serve(&[]);
+    let url = server.url.clone();
+    let mut command = command::patchlab(&server.lab().folder, server.lab().state.path());
+    command.args(["--hypervisor", "sim"]).args(GATE).args(["--wait", "120s"]).env("PATCHLAB_TOKEN", &engineer);
+    let waiting = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    // It has asked once somebody waits for a decision.
+    let asked = "patchlab_decision_answers_total{from=\"gate\"} ";
+    let begun = Instant::now();
+    while metric(&server, &engineer, asked) == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nobody asks");
+    }
+    let (lab, _, _) = server.end(Signal::SIGKILL);
+    let server = lab.serve(&[]);
+    assert_ne!(server.url, url);
+    run(&server, &engineer);
+    let output = waiting.wait_with_output().expect("it ends");
+    assert_eq!((code(&output), told(&output)["status"].as_str()), (0, Some("approved")), "{output:?}");
 }

@@ -12,6 +12,7 @@ use ureq::{Agent, Body};
 use super::args::SigningKey;
 use super::context::Context;
 use super::error::{Exit, Failure};
+use super::lenient;
 use super::output::Output;
 use super::whereabouts::Whereabouts;
 use crate::api::runs::{Released, RunPage, RunRequest, RunRow};
@@ -207,7 +208,7 @@ impl Client {
     }
 
     fn json<T: DeserializeOwned>(&self, path: &str, text: &str) -> Result<T, Failure> {
-        serde_json::from_str(text).map_err(|bad| {
+        lenient::read(text).map_err(|bad| {
             let url = &self.url;
             Failure::lab(format!(
                 "{url}{path} answered what this patchlab can't read: {bad}; where the server is newer, use its version here"

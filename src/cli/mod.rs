@@ -16,6 +16,7 @@ mod hardware;
 mod image;
 mod interrupt;
 mod key;
+mod lenient;
 mod output;
 mod patch;
 mod person;

@@ -127,7 +127,7 @@ fn what_the_simulator_shows_is_no_word_about_real_machines() {
 }
 
 #[test]
-fn what_a_newer_server_says_in_other_words_opens_nothing() {
+fn what_a_newer_server_adds_is_passed_over_and_other_words_open_nothing() {
     let lab = Lab::new();
     let ask = |decision: Value| {
         let server = StandIn::new(vec![Reply::Says(200, decision)]);
@@ -140,7 +140,11 @@ fn what_a_newer_server_says_in_other_words_opens_nothing() {
         decision[key] = value;
         decision
     };
-    for other in [with("status", json!("approved-if")), with("only-if", json!("it rains")), with("simulated", json!("no"))] {
+    let mut added = with("weather", json!({ "today": "rain" }));
+    added["patch"]["vendor"] = json!("somebody");
+    let output = ask(added);
+    assert_eq!((code(&output), &told(&output)["status"]), (0, &json!("approved")), "{output:?}");
+    for other in [with("status", json!("approved-if")), with("patch", json!({})), with("simulated", json!("no"))] {
         let output = ask(other);
         assert!(code(&output) == 3 && complaint(&output).contains("where the server is newer"), "{output:?}");
     }

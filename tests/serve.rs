@@ -10,6 +10,8 @@ mod server;
 mod stale;
 #[path = "serve/web.rs"]
 mod web;
+#[path = "serve/wishes.rs"]
+mod wishes;
 
 use std::time::{Duration, Instant};
 

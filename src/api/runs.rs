@@ -222,7 +222,8 @@ impl Filter {
 
 /// Launch a run.
 ///
-/// The run waits until those before it have ended. Where an unfinished run has the very same plan, it is the answer.
+/// The run waits until those before it have ended. Where an unfinished run has the very same plan, it is the answer; or a conflict, where
+/// that one is not done as it is asked for here (`keep-failed`, `cold`, `fresh-baselines`).
 #[utoipa::path(post, path = "/api/v1/runs", tag = "runs", request_body = RunRequest,
     params(RunKey),
     responses(
@@ -244,7 +245,7 @@ pub async fn launch(
 /// Begins the run that a request is for, or finds it.
 ///
 /// # Errors
-/// When there is no such patch, no plan can be made of it, or the key was used with another request.
+/// When there is no such patch, no plan can be made of it, the key was used with another request, or a run of the plan goes on otherwise.
 pub async fn begin(service: &Arc<Service>, caller: &Caller, request: &RunRequest, key: Option<&str>) -> Result<RunState, Problem> {
     if *service.stopping().borrow() {
         let detail = "the server is stopping; ask again when it is back";
@@ -281,7 +282,17 @@ pub async fn begin(service: &Arc<Service>, caller: &Caller, request: &RunRequest
     let run = promised.or(unfinished.as_ref().map(|state| state.run)).unwrap_or_else(|| new_run(now));
     let wish = Wish { keep_failed: request.keep_failed, cold: request.cold, fresh_baselines: request.fresh_baselines };
     if promised.is_none() {
-        service.ledger.note(run, wish, key.map(|key| (&caller.name, key, body)), now).await?;
+        // One that goes on is done as it was asked for first.
+        let beyond = unfinished.as_ref().map(|_| wish.beyond(&service.queue.wish(run))).unwrap_or_default();
+        if !beyond.is_empty() {
+            let detail = format!(
+                "run {run} of the same plan has not ended and is done without {}: call it off, wait for its end, or ask without that",
+                beyond.join(" and ")
+            );
+            return Err(Problem::conflict("asked-otherwise", detail));
+        }
+        let noted = if unfinished.is_some() { Wish::default() } else { wish };
+        service.ledger.note(run, noted, key.map(|key| (&caller.name, key, body)), now).await?;
     }
     if let Some(state) = unfinished.filter(|state| state.run == run) {
         return Ok(state);

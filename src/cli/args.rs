@@ -274,7 +274,7 @@ pub struct Run {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
     /// Answer with the verdict of an ended run of the very same plan, if there is one that is not inconclusive.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["cold", "fresh_baselines"])]
     pub reuse: bool,
     /// Leave the machines of failed cells running for `patchlab shell`.
     #[arg(long)]

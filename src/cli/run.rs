@@ -12,11 +12,14 @@ use super::output::Output;
 use super::person::user;
 use super::progress::Display;
 use super::{output, print, remote, show};
+use crate::cell::Cause;
+use crate::cell::identity::Start;
 use crate::hypervisor::Hypervisor;
-use crate::journal::RunState;
+use crate::journal::{PassRecord, RunState};
 use crate::lab::desk::{Planned, new_run, slots};
 use crate::lab::{Lab, Settings};
 use crate::plan::{Plan, Request};
+use crate::report::text::count;
 use crate::report::{self, plan as plan_report};
 use crate::verdict::judge::judge;
 
@@ -79,14 +82,14 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     let (lab, cancel) = context.lab(settings).await?;
     context.clean_up(&lab).await?;
     let files = context.files(&planned.plan, &planned.patch, &planned.catalog).await?;
-    let state = take(context, &lab, planned.plan).await?;
+    let state = take(context, &lab, planned.plan, verb).await?;
     let run = state.run;
     let fresh = lab.settings.fresh_baselines;
     let expected: Vec<_> = state.plan.cells.iter().filter(|_| !fresh).map(|cell| lab.baselines.expected(cell, lab.clock.now())).collect();
     super::say(format_args!(
         "run {run}: {}, {} at once, about {} min",
-        crate::report::text::count(state.plan.cells.len(), "cell"),
-        crate::report::text::count(at_once(lab.settings.slots, &state.plan), "machine"),
+        count(state.plan.cells.len(), "cell"),
+        count(at_once(lab.settings.slots, &state.plan), "machine"),
         lab.history.plan(&state.plan.cells, &expected, lab.settings.slots).as_secs().div_ceil(60)
     ));
     let display = Display::start(&lab, state.plan.cells.len());
@@ -122,11 +125,12 @@ fn finish(context: &Context, verb: &Run, state: &RunState) -> Result<Exit, Failu
 }
 
 /// The unfinished run of this plan, or a new one; taken either way.
-async fn take(context: &Context, lab: &Lab, plan: Plan) -> Result<RunState, Failure> {
+async fn take(context: &Context, lab: &Lab, plan: Plan, verb: &Run) -> Result<RunState, Failure> {
     let run = match context.unfinished(&lab.journal, &plan).await? {
         Some(state) => {
             let ended = state.cells.values().filter(|record| record.ended).count();
             super::say(format_args!("taking up run {} where it was: {ended} of {} cells had ended", state.run, state.plan.cells.len()));
+            stays(&state, verb).iter().for_each(super::say);
             state.run
         }
         None => {
@@ -137,6 +141,26 @@ async fn take(context: &Context, lab: &Lab, plan: Plan) -> Result<RunState, Fail
         }
     };
     Ok(context.take(lab, run).await?)
+}
+
+/// What a run that is taken up keeps of how it was done before, where something else is asked for now.
+fn stays(state: &RunState, verb: &Run) -> Vec<String> {
+    // A pass that was cut short is done again.
+    let again =
+        |pass: &PassRecord| pass.trouble().is_some_and(|(_, trouble)| matches!(trouble.cause, Cause::ControllerEnded | Cause::Cancelled));
+    let passes = || state.cells.values().flat_map(|cell| &cell.passes).filter(|pass| !again(pass));
+    let baselines = passes().flat_map(|pass| &pass.cases).filter(|seen| seen.origin.is_some()).count();
+    let machines = passes().flat_map(|pass| pass.starts.values()).filter(|start| matches!(start, Start::Warm { .. })).count();
+    let what = [
+        (verb.fresh_baselines, "--fresh-baselines", baselines, "baseline of an earlier run", "baselines of earlier runs"),
+        (verb.cold, "--cold", machines, "machine that went on from a template", "machines that went on from a template"),
+    ];
+    let kept = what.into_iter().filter(|(asked, _, kept, ..)| *asked && *kept > 0);
+    let told = kept.map(|(_, option, kept, one, several)| {
+        let what = if kept == 1 { one } else { several };
+        format!("{option} is for what is still to be done: what is done already stays, with {kept} {what}")
+    });
+    told.collect()
 }
 
 /// How many machines that makes: an environment's are all at work, or none.

@@ -36,6 +36,19 @@ pub struct Wish {
     pub fresh_baselines: bool,
 }
 
+impl Wish {
+    /// What is wished for here and not there, by its name.
+    pub fn beyond(&self, other: &Self) -> Vec<&'static str> {
+        let Self { keep_failed, cold, fresh_baselines } = *self;
+        let all = [
+            ("keep-failed", keep_failed && !other.keep_failed),
+            ("cold", cold && !other.cold),
+            ("fresh-baselines", fresh_baselines && !other.fresh_baselines),
+        ];
+        all.into_iter().filter(|(_, beyond)| *beyond).map(|(name, _)| name).collect()
+    }
+}
+
 /// What waits and what is worked on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
@@ -113,6 +126,11 @@ impl Queue {
         }
         drop(inner);
         self.wake.notify_one();
+    }
+
+    /// How a run that has not ended is done.
+    pub fn wish(&self, run: RunId) -> Wish {
+        self.inner().wishes.get(&run).copied().unwrap_or_default()
     }
 
     pub fn standing(&self) -> Standing {
@@ -326,7 +344,7 @@ impl Queue {
 
     async fn cells(&self, state: &RunState, cancelled: watch::Receiver<bool>) -> Result<(), DeskError> {
         let patch = self.desk.stored(&state.plan.patch.sha256.to_string())?;
-        let Wish { keep_failed, cold, fresh_baselines } = self.inner().wishes.get(&state.run).copied().unwrap_or_default();
+        let Wish { keep_failed, cold, fresh_baselines } = self.wish(state.run);
         let settings = Settings { slots: slots(self.workers, &state.plan), keep_failed, cold, fresh_baselines };
         let lab = self.desk.lab_with(self.journal.clone(), settings, self.activity.clone(), cancelled).await?;
         // What an earlier try left of it.

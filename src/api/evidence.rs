@@ -1,8 +1,9 @@
 //! Everything about a run in one archive, for the auditor. It is sent while it is packed, so however large it is, the server holds a file
 //! of it at a time.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -11,7 +12,8 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::attestation::attested;
 use super::caller::Caller;
@@ -20,14 +22,14 @@ use super::problem::{Conflicts, Problem};
 use super::runs::found;
 use super::schema::BinaryText;
 use super::{Role, Service};
-use crate::id::RunId;
+use crate::id::{Name, RunId};
 use crate::lab::keys;
 use crate::report::Source;
 use crate::report::archive::{self, Contents, MEDIA_TYPE};
 use crate::verdict::judge::judge;
 
-/// Archives that are packed at once. Each has a thread of its own.
-pub(super) const MOST_PACKED: usize = 4;
+/// Archives that are packed at once, each for somebody else. Each has a thread of its own.
+const MOST_PACKED: usize = 4;
 /// How long a further one waits for one of these to end.
 const PLACE_DEADLINE: Duration = Duration::from_secs(15);
 const PIECE: usize = 64 * 1024;
@@ -35,6 +37,41 @@ const PIECE: usize = 64 * 1024;
 const END: Bytes = Bytes::new();
 /// How long the other end may take to read a piece.
 const PIECE_DEADLINE: Duration = Duration::from_secs(30);
+/// What it has to read a second, on the whole: whoever reads a little now and then would hold a place for days.
+const LEAST_RATE: u64 = 128 * 1024;
+/// What it may take beyond that, in all.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// Places for those who have an archive packed: one for each of them, and a few in all.
+pub(super) struct Places {
+    all: Arc<Semaphore>,
+    callers: Mutex<BTreeMap<Name, Arc<Semaphore>>>,
+}
+
+/// Somebody's place, for as long as it is kept.
+struct Place(#[expect(dead_code, reason = "held for their drop")] [OwnedSemaphorePermit; 2]);
+
+impl Places {
+    pub(super) fn new() -> Self {
+        Self { all: Arc::new(Semaphore::new(MOST_PACKED)), callers: Mutex::default() }
+    }
+
+    async fn take(&self, caller: &Name) -> Result<Place, Problem> {
+        let busy = |detail: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(10);
+        let own = {
+            let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+            callers.entry(caller.clone()).or_insert_with(|| Arc::new(Semaphore::new(1))).clone()
+        };
+        let deadline = Instant::now() + PLACE_DEADLINE;
+        let Ok(Ok(own)) = timeout_at(deadline, own.acquire_owned()).await else {
+            return Err(busy(format!("another archive is being sent to {caller}, who gets one at a time")));
+        };
+        let Ok(Ok(place)) = timeout_at(deadline, self.all.clone().acquire_owned()).await else {
+            return Err(busy(format!("{MOST_PACKED} archives are being packed already")));
+        };
+        Ok(Place([own, place]))
+    }
+}
 
 /// Everything about a run in one archive: reports, signed statements, the journal's entries, every kept file, and how to check it all.
 #[utoipa::path(get, path = "/api/v1/runs/{run}/evidence", tag = "runs",
@@ -43,36 +80,34 @@ const PIECE_DEADLINE: Duration = Duration::from_secs(30);
         content_type = MEDIA_TYPE, headers(("Content-Disposition" = String, description = "its name"))), Conflicts))]
 pub async fn evidence(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<Response, Problem> {
     caller.require(Role::Viewer)?;
-    archived(&service, run).await
+    archived(&service, &caller, run).await
 }
 
 /// The archive of a run; for whoever has seen to the caller.
 ///
 /// # Errors
 /// When there is no such run, it has not ended, the lab can't read something, or too many are packed already.
-pub async fn archived(service: &Service, run: RunId) -> Result<Response, Problem> {
-    let Ok(Ok(place)) = tokio::time::timeout(PLACE_DEADLINE, service.packing.clone().acquire_owned()).await else {
-        let detail = format!("{MOST_PACKED} archives are being packed already");
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail).retry_after(10));
-    };
+pub async fn archived(service: &Service, caller: &Caller, run: RunId) -> Result<Response, Problem> {
     let state = Arc::new(found(service, run).await?);
     let attestation = attested(service, state.clone()).await?;
+    // Nobody waits for a place to hear that there is nothing to pack.
+    let place = service.packing.take(&caller.name).await?;
     let entries = service.journal.entries(state.run).await?;
     let key = service.signer()?;
     let public_key = keys::pem(&key.verifying_key()).map_err(Problem::fault)?;
     let name = archive::file_name(state.run);
     let store = service.evidence.clone();
     let (sender, pieces) = mpsc::channel(2);
-    let pipe = Pipe { sender, handle: Handle::current() };
+    let pipe = Pipe::new(sender);
     tokio::task::spawn_blocking(move || {
         let _place = place;
         let judgement = judge(&state);
         let source = Source { run: &state, judgement: &judgement, evidence: &|sha256| store.get(sha256) };
         let contents = Contents { attestation: &attestation, entries: &entries, key: &key, public_key: &public_key };
-        let mut to = BufWriter::with_capacity(PIECE, &pipe);
+        let mut to = BufWriter::with_capacity(PIECE, pipe);
         let packed = archive::write(&mut to, &source, &contents).and_then(|lost| to.flush().map(|()| lost));
         // What is written only now would follow what was left out.
-        drop(to.into_parts());
+        let (mut pipe, _) = to.into_parts();
         match packed {
             Ok(lost) => {
                 if !lost.is_empty() {
@@ -105,11 +140,27 @@ async fn next(pieces: Option<mpsc::Receiver<Bytes>>) -> Option<(io::Result<Bytes
 struct Pipe {
     sender: mpsc::Sender<Bytes>,
     handle: Handle,
+    sent: u64,
+    /// What all of it took the other end so far.
+    waited: Duration,
+}
+
+/// How long the next piece may take the other end.
+fn patience(sent: u64, waited: Duration) -> Duration {
+    let earned = Duration::from_millis(sent.saturating_mul(1000) / LEAST_RATE);
+    earned.saturating_add(GRACE).saturating_sub(waited).min(PIECE_DEADLINE)
 }
 
 impl Pipe {
-    fn send(&self, piece: Bytes) -> io::Result<()> {
-        let sent = self.handle.block_on(tokio::time::timeout(PIECE_DEADLINE, self.sender.send(piece)));
+    fn new(sender: mpsc::Sender<Bytes>) -> Self {
+        Self { sender, handle: Handle::current(), sent: 0, waited: Duration::ZERO }
+    }
+
+    fn send(&mut self, piece: Bytes) -> io::Result<()> {
+        let (length, began) = (piece.len() as u64, Instant::now());
+        let sent = self.handle.block_on(timeout(patience(self.sent, self.waited), self.sender.send(piece)));
+        self.waited += began.elapsed();
+        self.sent += length;
         match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the other end is gone")),
@@ -118,7 +169,7 @@ impl Pipe {
     }
 }
 
-impl Write for &Pipe {
+impl Write for Pipe {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.send(Bytes::copy_from_slice(bytes)).map(|()| bytes.len())
     }
@@ -156,10 +207,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_does_not_read_holds_no_thread() {
         let (sender, _unread) = mpsc::channel(1);
-        let pipe = Pipe { sender, handle: Handle::current() };
+        let mut pipe = Pipe::new(sender);
         let mut packing = tokio::task::spawn_blocking(move || {
-            (&pipe).write_all(b"one")?;
-            (&pipe).write_all(b"two")
+            pipe.write_all(b"one")?;
+            pipe.write_all(b"two")
         });
         // Time does not jump by itself while such a thread is at work.
         let packed = loop {
@@ -171,5 +222,36 @@ mod tests {
         };
         let kind = packed.map_err(|error| error.kind());
         assert_eq!(kind, Err(io::ErrorKind::TimedOut));
+    }
+
+    #[test]
+    fn who_reads_a_little_at_a_time_holds_no_thread_for_long() {
+        let mut worst = (0, Duration::ZERO);
+        let piece = PIECE_DEADLINE - Duration::from_secs(1);
+        while patience(worst.0, worst.1) > piece {
+            worst = (worst.0 + PIECE as u64, worst.1 + piece);
+        }
+        assert!(worst.1 <= GRACE * 2, "{worst:?}");
+        // Whoever keeps up gets an archive of any size, and may rest now and then.
+        for seconds in [0, 60, 3600, 1_000_000] {
+            let sent = seconds * LEAST_RATE;
+            assert_eq!(patience(sent, Duration::from_secs(seconds)), PIECE_DEADLINE);
+            assert_eq!(patience(sent, Duration::from_secs(seconds) + GRACE), Duration::ZERO);
+        }
+        assert_eq!(patience(u64::MAX, Duration::MAX), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_has_one_archive_packed_at_a_time_and_all_a_few() {
+        let places = Places::new();
+        let take = async |name: &str| places.take(&name.parse().expect("a name")).await.map_err(|problem| problem.detail().to_owned());
+        let first = take("ann").await.expect("a place");
+        assert!(take("ann").await.is_err_and(|told| told.contains("being sent to ann")));
+        let _others = [take("bob").await, take("cid").await, take("dan").await].map(|place| place.expect("a place"));
+        assert!(take("eve").await.is_err_and(|told| told.contains("4 archives are being packed")));
+        let (again, ()) = tokio::join!(take("ann"), async { drop(first) });
+        assert!(again.is_ok(), "who waits gets the place that is let go");
+        drop(again);
+        assert!(take("eve").await.is_ok(), "and keeps none while waiting in vain");
     }
 }

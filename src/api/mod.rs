@@ -87,7 +87,7 @@ pub struct Service {
     /// Places for those who wait for a decision.
     pub(crate) waiting: Semaphore,
     /// Places for those who have an archive packed.
-    packing: Arc<Semaphore>,
+    packing: evidence::Places,
 }
 
 impl Service {
@@ -110,7 +110,7 @@ impl Service {
             refresh: Arc::default(),
             acting: tokio::sync::Mutex::default(),
             waiting: Semaphore::new(decisions::MOST_WAITING),
-            packing: Arc::new(Semaphore::new(evidence::MOST_PACKED)),
+            packing: evidence::Places::new(),
             evidence: desk.evidence()?,
             tokens: Tokens::of(&desk.state.folder),
             metrics: Metrics::default(),

@@ -131,7 +131,7 @@ pub async fn report(
     page!(visitor, {
         let run: RunId = part(&run, "run")?;
         if format == "evidence" {
-            let mut archive = archived(&web.service, run).await?;
+            let mut archive = archived(&web.service, &visitor.caller, run).await?;
             archive.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(headers::FILE_POLICY));
             return Ok(archive);
         }

@@ -277,3 +277,36 @@ fn the_doctor_says_whether_machines_can_be_frozen() {
     let why = "every machine boots: the scenario's machines can't be frozen";
     assert!(can_not["sound"] == true && can_not["found"] == why, "what boots is no mistake: {can_not}");
 }
+
+#[test]
+fn the_help_names_the_verbs_that_go_through_a_server() {
+    let lab = Lab::new();
+    let (code, help) = lab.run(&["--help"]);
+    let told: String = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (_, told) = told.split_once("While a server works with the lab, ").expect("it says so");
+    let (told, _) = told.split_once(" PATCHLAB_SERVER names").expect("an end");
+    let id = "01a20168-5e49-7615-ac41-017ca710af21";
+    for (verb, arguments) in [
+        ("run", &[PATCH][..]),
+        ("cancel", &["last"]),
+        ("release", &["last"]),
+        ("runs", &[]),
+        ("show", &["last"]),
+        ("gate", &["x", "--customer", "acme"]),
+        ("waive", &["--consent", id]),
+        ("waivers", &[]),
+        ("approve", &["x", "--customer", "acme"]),
+        ("reject", &["x", "--customer", "acme", "--reason", "no"]),
+        ("revoke", &[id, "--reason", "no"]),
+        ("attest", &["last"]),
+        ("evidence", &["last", "--output", "/dev/null"]),
+    ] {
+        let mut command = command::patchlab(env!("CARGO_MANIFEST_DIR"), lab.state.path());
+        command.args(["--hypervisor", "sim", verb]).args(arguments);
+        let output = command.env("PATCHLAB_SERVER", "http://127.0.0.1:1").output().expect("patchlab starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains("PATCHLAB_TOKEN"), "{verb}: {said}");
+        let is_named = told.split(|c: char| !c.is_alphabetic()).any(|word| word == verb);
+        assert!(code == 0 && is_named, "{verb}: {told}");
+    }
+}

@@ -41,8 +41,9 @@ impl Cli {
 
 const GLOBAL: &str = "Which lab";
 
-const AFTER: &str = "While a server works with the lab, run, runs, show, cancel and release go through it: set PATCHLAB_TOKEN. PATCHLAB_SERVER names \
-                     another server (a URL), PATCHLAB_CERTIFICATE a PEM file of certificates to trust.\n\n\
+const AFTER: &str = "While a server works with the lab, run, cancel and release go through it: set PATCHLAB_TOKEN to a token of yours. With that \
+                     set, so do runs, show, gate, waive, waivers, approve, reject, revoke, attest and evidence. PATCHLAB_SERVER names another \
+                     server (a URL), PATCHLAB_CERTIFICATE a PEM file of certificates to trust.\n\n\
                      Exit codes: 0 pass or approved, 1 fail or rejected, 2 usage or configuration error, 3 inconclusive (the lab's fault), \
                      4 not decided yet, 130 interrupted.";
 
@@ -104,7 +105,7 @@ pub enum Verb {
     Release(Release),
     /// Show, and with --remove remove, what an ended controller left behind.
     Gc(Gc),
-    /// Serve the lab over HTTP: launch, watch and call off runs; needs tokens.
+    /// Serve the lab over HTTP, to programs and browsers: runs, what they found, decisions, and people's words to the gate; needs tokens.
     Serve(Serve),
     /// Who may use the server.
     #[command(subcommand)]

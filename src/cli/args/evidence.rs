@@ -13,7 +13,8 @@ const VERIFY_CODES: &str = "Exit codes: 0 verified, and the patch passed; 1 not 
 
 #[derive(Debug, Args)]
 pub struct SigningKey {
-    /// An ed25519 private key in PKCS#8 PEM [default: the lab's own in the state folder, made at first use].
+    /// An ed25519 private key in PKCS#8 PEM [default: the lab's own in the state folder, made at first use]. A server signs with the one
+    /// that it was started with: whoever asks it leaves this out.
     #[arg(long, value_name = "FILE", env = "PATCHLAB_SIGNING_KEY")]
     pub signing_key: Option<PathBuf>,
 }

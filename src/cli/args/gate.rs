@@ -93,7 +93,7 @@ pub struct Approve {
     /// The revision that you have looked at [default: the newest].
     #[arg(long, value_name = "N")]
     pub revision: Option<u32>,
-    /// The role that you approve in.
+    /// The role that you approve in; leave it out where a server is asked, which goes by your token.
     #[arg(long, default_value = "approver")]
     pub role: Role,
     #[arg(long, value_name = "TEXT")]

@@ -12,6 +12,7 @@ use super::progress::Lines;
 use super::{output, print};
 use crate::api::runs::{Phase, RunRequest, RunRow};
 use crate::id::RunId;
+use crate::lab::desk::is_folder;
 use crate::verdict::Verdict;
 
 pub fn run(context: &Context, client: &Client, verb: &Run) -> Result<Exit, Failure> {
@@ -49,7 +50,7 @@ pub fn run(context: &Context, client: &Client, verb: &Run) -> Result<Exit, Failu
 
 /// What PATCH names, as the server knows it: a folder is added to the store here.
 pub fn candidate(context: &Context, patch: &str) -> Result<String, Failure> {
-    Ok(if std::path::Path::new(patch).is_dir() { context.patch(patch)?.sha256.to_string() } else { patch.to_owned() })
+    Ok(if is_folder(patch) { context.patch(patch)?.sha256.to_string() } else { patch.to_owned() })
 }
 
 pub fn runs(client: &Client, verb: &Answer) -> Result<Exit, Failure> {

@@ -219,3 +219,14 @@ fn who_waits_at_the_gate_follows_the_server_to_where_it_comes_back() {
     let output = waiting.wait_with_output().expect("it ends");
     assert_eq!((code(&output), told(&output)["status"].as_str()), (0, Some("approved")), "{output:?}");
 }
+
+#[test]
+fn an_id_is_an_id_whatever_folder_is_called_the_same() {
+    let here = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(here.path().join("good-motd")).expect("a folder");
+    let server = StandIn::new(vec![Reply::Says(200, stand_in::decision("approved"))]);
+    let mut command = command::patchlab(".", "state");
+    command.current_dir(here.path()).args(["--hypervisor", "sim"]).args(GATE);
+    let output = command.env("PATCHLAB_SERVER", &server.url).env("PATCHLAB_TOKEN", "patchlab_x").output().expect("patchlab starts");
+    assert!(code(&output) == 0 && server.asked()[0].0.contains("/good-motd?"), "{output:?}");
+}

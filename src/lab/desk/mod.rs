@@ -9,7 +9,7 @@ pub mod queue;
 mod work;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -93,6 +93,12 @@ fn no_plan(problems: &[NoPlan]) -> DeskError {
     DeskError::asked(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
 }
 
+/// Whether a PATCH is a folder; else it is the id or digest of a candidate in the store.
+pub fn is_folder(patch: &str) -> bool {
+    let folder = Path::new(patch);
+    folder.join("patch.toml").exists() || (patch.contains('/') && folder.is_dir())
+}
+
 impl Desk {
     pub fn new(folder: PathBuf, state: State, workshop: Arc<dyn Workshop>, tell: fn(&str)) -> Self {
         Self { folder, state, workshop, tell, told: Mutex::default() }
@@ -158,13 +164,11 @@ impl Desk {
 
     /// The candidate that PATCH names: a folder (which is added to the store), an id or a digest.
     pub fn patch(&self, patch: &str) -> Result<StoredPatch, DeskError> {
-        let folder = PathBuf::from(patch);
-        let is_folder = folder.join("patch.toml").exists() || (patch.contains('/') && folder.is_dir());
-        if !is_folder {
+        if !is_folder(patch) {
             return self.stored(patch);
         }
         let store = self.patches()?;
-        let added = store.add(&folder)?;
+        let added = store.add(Path::new(patch))?;
         for warning in &added.warnings {
             (self.tell)(&format!("{warning}\n"));
         }

@@ -192,17 +192,20 @@ impl Client {
     pub fn archive(&self, run: RunId, output: Output) -> Result<String, Failure> {
         let path = format!("/api/v1/runs/{run}/evidence");
         let from = self.get(&path)?.into_body().into_with_config().limit(LARGEST_ARCHIVE).reader();
+        let left = output.left_by_halves();
         let mut missing = String::new();
         let mut broken = None;
         let written = output.fill(|to| {
-            let read = unpacked(Copied { from, to }, |name, file| match name.ends_with(&format!("/{MISSING}")) {
+            let mut full = None;
+            let read = unpacked(Copied { from, to, full: &mut full }, |name, file| match name.ends_with(&format!("/{MISSING}")) {
                 true => file.take(LONGEST_LIST).read_to_string(&mut missing).map(drop),
                 false => Ok(()),
             });
-            read.inspect_err(|error| broken = Some(error.to_string()))
+            // What could not be written here is not the server's doing.
+            full.map_or_else(|| read.inspect_err(|error| broken = Some(error.to_string())), Err)
         });
         match broken {
-            Some(found) => Err(Failure::lab(format!("{}{path}: {found}; nothing was written", self.url))),
+            Some(found) => Err(Failure::lab(format!("{}{path}: {found}; {left}", self.url))),
             None => written.map(|()| missing),
         }
     }
@@ -329,15 +332,21 @@ impl Client {
 }
 
 /// What is read goes into a file as well.
-struct Copied<R, W> {
+struct Copied<'a, R, W> {
     from: R,
     to: W,
+    /// Why it did not.
+    full: &'a mut Option<io::Error>,
 }
 
-impl<R: Read, W: Write> Read for Copied<R, W> {
+impl<R: Read, W: Write> Read for Copied<'_, R, W> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let read = self.from.read(into)?;
-        self.to.write_all(&into[..read])?;
+        self.to.write_all(&into[..read]).map_err(|error| {
+            let kind = error.kind();
+            *self.full = Some(error);
+            kind
+        })?;
         Ok(read)
     }
 }
@@ -392,9 +401,13 @@ mod tests {
             told.push((name.to_owned(), text));
             Ok(())
         };
-        unpacked(Copied { from: whole.as_slice(), to: &mut copy }, look).expect("a whole archive");
+        let mut full = None;
+        unpacked(Copied { from: whole.as_slice(), to: &mut copy, full: &mut full }, look).expect("a whole archive");
         assert_eq!(told, [("run/a".to_owned(), "first".to_owned()), ("run/MISSING.txt".to_owned(), "second\n".to_owned())]);
-        assert_eq!(copy, whole);
+        assert!(copy == whole && full.is_none());
+        let (mut small, mut full) = ([0; 20], None);
+        let cut = unpacked(Copied { from: whole.as_slice(), to: small.as_mut_slice(), full: &mut full }, |_, _| Ok(()));
+        assert!(cut.is_err() && full.is_some_and(|error| error.kind() == io::ErrorKind::WriteZero), "it is known where it was cut");
         for end in 0..whole.len() {
             let cut = unpacked(&whole[..end], |_, file| io::copy(file, &mut io::sink()).map(drop));
             assert!(cut.is_err(), "{end} of {} bytes", whole.len());

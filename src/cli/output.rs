@@ -58,6 +58,14 @@ impl Output {
         Ok(Self::Stream { open: open.map_err(|error| failed(file, &error))?, file: file.to_owned() })
     }
 
+    /// What is there after only a part has come.
+    pub fn left_by_halves(&self) -> &'static str {
+        match self {
+            Self::Whole { .. } => "nothing was written",
+            Self::Stream { .. } => "what was written is not whole",
+        }
+    }
+
     /// # Errors
     /// When it is not taken. A file that was there is then as it was.
     pub fn write(self, text: &str) -> Result<(), Failure> {

@@ -67,6 +67,13 @@ fn the_same_archive_comes_by_every_way() {
     assert!(page.header("content-disposition").starts_with("attachment; "), "{page:?}");
     assert!(page.header("content-security-policy").contains("sandbox"), "{page:?}");
 
+    // Where there is no room for it here, that is what is said.
+    let full = file("full");
+    std::os::unix::fs::symlink("/dev/full", &full).expect("a link");
+    let output = server.lab().elsewhere(&server.url, &["evidence", "last", "--output", full.to_str().expect("UTF-8")], Some(&viewer));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(3) && said.contains("full: No space left") && !said.contains(&server.url), "{said}");
+
     // What is gone is said in it, and by the command that fetched it.
     let kept = std::fs::read_dir(file("evidence")).expect("evidence").flatten().next().expect("a file").path();
     std::fs::remove_file(kept).expect("removed");

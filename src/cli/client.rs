@@ -224,33 +224,28 @@ impl Client {
         Ok(self.json(path, &self.text(path)?)?)
     }
 
+    /// What comes of a request with a key.
+    fn told<T: DeserializeOwned>(&self, path: &str, key: &str, body: &impl Serialize) -> Result<T, Refused> {
+        Ok(self.json(path, &self.whole(path, self.post(path, key, body)?)?)?)
+    }
+
     /// Says something to the gate, once.
     pub fn say<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Refused> {
-        let mut response = self.post(path, &uuid::Uuid::now_v7().to_string(), body)?;
-        let text = response.body_mut().read_to_string().map_err(Failure::lab)?;
-        Ok(self.json(path, &text)?)
+        self.told(path, &uuid::Uuid::now_v7().to_string(), body)
     }
 
     /// Launches a run. It is safe to ask again with the same key.
     pub fn launch(&self, request: &RunRequest, key: &str) -> Result<RunRow, Failure> {
-        let path = "/api/v1/runs";
-        let mut response = self.post(path, key, request)?;
-        let text = response.body_mut().read_to_string().map_err(Failure::lab)?;
-        self.json(path, &text)
+        Ok(self.told("/api/v1/runs", key, request)?)
     }
 
     pub fn cancel(&self, run: RunId) -> Result<RunRow, Failure> {
-        let path = format!("/api/v1/runs/{run}/cancel");
-        let mut response = self.post(&path, &run.to_string(), &serde_json::json!({}))?;
-        let text = response.body_mut().read_to_string().map_err(Failure::lab)?;
-        self.json(&path, &text)
+        Ok(self.told(&format!("/api/v1/runs/{run}/cancel"), &run.to_string(), &serde_json::json!({}))?)
     }
 
     pub fn release(&self, run: RunId) -> Result<Vec<String>, Failure> {
-        let path = format!("/api/v1/runs/{run}/release");
-        let mut response = self.post(&path, &run.to_string(), &serde_json::json!({}))?;
-        let text = response.body_mut().read_to_string().map_err(Failure::lab)?;
-        Ok(self.json::<Released>(&path, &text)?.released)
+        let told: Released = self.told(&format!("/api/v1/runs/{run}/release"), &run.to_string(), &serde_json::json!({}))?;
+        Ok(told.released)
     }
 
     /// Runs, the newest first, until `enough` says so.

@@ -230,3 +230,14 @@ fn an_id_is_an_id_whatever_folder_is_called_the_same() {
     let output = command.env("PATCHLAB_SERVER", &server.url).env("PATCHLAB_TOKEN", "patchlab_x").output().expect("patchlab starts");
     assert!(code(&output) == 0 && server.asked()[0].0.contains("/good-motd?"), "{output:?}");
 }
+
+#[test]
+fn a_long_answer_to_a_word_is_read_like_any_other() {
+    let lab = Lab::new();
+    let mut decision = stand_in::decision("rejected");
+    // More than an HTTP client reads by itself.
+    decision["summary"] = json!("x".repeat(11 << 20));
+    let server = StandIn::new(vec![Reply::Says(201, json!({ "decision": decision }))]);
+    let output = lab.elsewhere(&server.url, &["reject", "good-motd", "--customer", "acme", "--reason", "no"], Some("patchlab_x"));
+    assert_eq!(code(&output), 0, "{:.500}", complaint(&output));
+}

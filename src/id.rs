@@ -2,7 +2,7 @@
 //!
 //! Invariant: a value of one of these types is well formed; nothing inside the lab checks it again.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,7 +25,7 @@ const RUN_RULE: &str = "a run id (a UUID) or a unique start of one";
 
 /// A name in the catalog: of an image, build, hardware profile, customer, patch, suite or case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 
 impl Name {
     /// The pattern that the JSON Schemas carry for names.
@@ -34,7 +34,7 @@ impl Name {
     /// A name that is written in the source.
     pub(crate) fn constant(name: &'static str) -> Self {
         debug_assert!(name.parse::<Self>().is_ok(), "{name:?} is no name");
-        Self(name.to_owned())
+        Self(name.into())
     }
 
     pub fn as_str(&self) -> &str {
@@ -50,9 +50,11 @@ impl FromStr for Name {
         let good = (1..=64).contains(&text.len())
             && text.bytes().next().is_some_and(letter)
             && text.bytes().all(|c| letter(c) || matches!(c, b'-' | b'.' | b'_'));
-        if good { Ok(Self(text.to_owned())) } else { Err(BadId { expected: NAME_RULE, found: text.to_owned() }) }
+        if good { Ok(Self(text.into())) } else { Err(BadId { expected: NAME_RULE, found: text.to_owned() }) }
     }
 }
+
+const PREFIX: &str = "sha256:";
 
 /// The sha256 of some contents.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,8 +89,7 @@ impl Digest {
 
     /// The 64 digits without the prefix, as file names carry them.
     pub fn hex(&self) -> String {
-        let digit = |half: u8| char::from(b"0123456789abcdef"[usize::from(half & 15)]);
-        self.0.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+        self.to_string().split_off(PREFIX.len())
     }
 
     /// The first 12 digits, for people.
@@ -116,7 +117,7 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, BadId> {
         let bad = || BadId { expected: DIGEST_RULE, found: text.to_owned() };
-        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or_else(bad)?;
+        let hex = text.strip_prefix(PREFIX).filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or_else(bad)?;
         if !hex.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c)) {
             return Err(bad());
         }
@@ -131,7 +132,14 @@ impl FromStr for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", self.hex())
+        let mut text = [0; PREFIX.len() + 64];
+        let (prefix, digits) = text.split_at_mut(PREFIX.len());
+        prefix.copy_from_slice(PREFIX.as_bytes());
+        let digit = |half: u8| b"0123456789abcdef"[usize::from(half & 15)];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte)]);
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -163,16 +171,16 @@ impl fmt::Display for RunId {
 
 /// One cell of a plan, named for what it is: `acme.web@virtio-bios`. Unique within its plan, usable as a file name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CellId(String);
+pub struct CellId(Arc<str>);
 
 impl CellId {
     pub fn new(customer: &Name, build: &Name, hardware: &Name) -> Self {
-        Self(format!("{customer}.{build}@{hardware}"))
+        Self(format!("{customer}.{build}@{hardware}").into())
     }
 
     /// Of an environment at a patch level: hardware profiles and patched roles joined by `+`.
     pub fn of_level(customer: &Name, environment: &Name, hardware: &str, level: &str) -> Self {
-        Self(format!("{customer}.{environment}@{hardware}:{level}"))
+        Self(format!("{customer}.{environment}@{hardware}:{level}").into())
     }
 
     pub fn as_str(&self) -> &str {
@@ -190,7 +198,7 @@ impl FromStr for CellId {
         let names = |text: &str| text.split('+').all(|name| name.parse::<Name>().is_ok());
         let hardware_fits = if level.is_some() { names(hardware) } else { hardware.parse::<Name>().is_ok() };
         let known = owner.contains('.') && owner.parse::<Name2>().is_ok() && hardware_fits && level.is_none_or(names);
-        if known { Ok(Self(text.to_owned())) } else { Err(bad()) }
+        if known { Ok(Self(text.into())) } else { Err(bad()) }
     }
 }
 

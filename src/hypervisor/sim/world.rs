@@ -6,7 +6,7 @@
 //! Invariants: the only randomness is the scenario's seed, and no clock of the host is read. Things happen in the order of their
 //! time, then of their being scheduled. Every call takes time, so that a caller that only polls does not stop the clock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -60,7 +60,7 @@ pub(crate) struct Core {
     /// Networks that are open, by name. They end with the controller.
     pub networks: BTreeMap<String, (Tag, NetworkSpec)>,
     pub scenario: Arc<Scenario>,
-    machines: BTreeMap<String, Kept>,
+    machines: HashMap<String, Kept>,
     agenda: BTreeMap<(Duration, u64), (String, u64, Happening)>,
     scheduled: u64,
     clones: BTreeMap<String, u32>,
@@ -113,7 +113,7 @@ impl World {
         let core = Core {
             networks: BTreeMap::new(),
             scenario: scenario.clone(),
-            machines: BTreeMap::new(),
+            machines: HashMap::new(),
             agenda: BTreeMap::new(),
             scheduled: 0,
             clones: BTreeMap::new(),
@@ -270,11 +270,11 @@ impl Core {
         let mut fx = effects(&scenario, now);
         kept.machine.count(now);
         let done = act(&mut kept.machine, &mut fx);
-        if kept.machine.record != kept.saved {
+        if let Some(store) = &self.store
+            && kept.machine.record != kept.saved
+        {
             kept.saved = kept.machine.record.clone();
-            if let Some(store) = &self.store
-                && let Err(error) = store.save(name, &kept.saved, &kept.machine.console)
-            {
+            if let Err(error) = store.save(name, &kept.saved, &kept.machine.console) {
                 tracing::warn!(machine = name, %error, "simulated machine not saved");
             }
         }

@@ -4,6 +4,8 @@
 mod archive;
 #[path = "common/command.rs"]
 mod command;
+#[path = "serve/host.rs"]
+mod host;
 #[path = "serve/server.rs"]
 mod server;
 #[path = "serve/stale.rs"]
@@ -43,6 +45,9 @@ fn nobody_does_what_their_role_may_not() {
         ("GET", &attestation, 0, 404),
         ("GET", &evidence, 0, 404),
         ("GET", "/metrics", 0, 200),
+        ("GET", "/api/v1/host", 0, 200),
+        ("POST", "/api/v1/host/pause", 1, 200),
+        ("POST", "/api/v1/host/resume", 1, 200),
         ("GET", "/openapi.json", 0, 200),
         ("POST", "/api/v1/runs", 1, 404),
         ("POST", &cancel, 1, 404),
@@ -237,14 +242,14 @@ fn the_same_key_launches_once() {
 fn a_run_is_called_off_where_it_is() {
     let lab = Lab::new().scenario(IN_REAL_TIME);
     let token = lab.token("engineer");
-    let server = lab.serve(&[]);
+    let server = lab.serve(&["--workers", "1"]);
     let first = server.launch(&token);
     assert_eq!(server.launch(&token), first, "the same plan, unfinished");
+    server.under_way(&first, &token);
     let mut another = one_cell();
     another["hardware"] = json!(["virtio-uefi"]);
     let waiting = server.post("/api/v1/runs", &token, &[], &another).json();
     let waiting = waiting["run"].as_str().unwrap_or_else(|| panic!("{waiting}")).to_owned();
-    server.under_way(&first, &token);
     let state = |run: &str| server.get(&format!("/api/v1/runs/{run}"), &token).json()["state"].clone();
     assert_eq!((state(&first), state(&waiting)), (json!("running"), json!("queued")));
 

@@ -129,9 +129,7 @@ impl Watcher {
                 _ = self.stopping.wait_for(|stopping| *stopping) => return None,
                 entry = self.entries.recv() => entry,
                 activity = self.activity.recv() => match activity {
-                    Ok(activity) if self.service.queue.standing().current.is_some_and(|(run, _)| run == self.run) => {
-                        return Some(doing(&activity));
-                    }
+                    Ok(activity) if activity.run == self.run => return Some(doing(&activity)),
                     // What is done right now is nothing to catch up with.
                     Ok(_) | Err(RecvError::Lagged(_)) => continue,
                     Err(RecvError::Closed) => return None,

@@ -75,6 +75,9 @@ pub struct Metrics {
     ended: Family<ByVerdict, Counter>,
     cells: Gauge,
     slots: Gauge,
+    taken: Gauge,
+    waiting: Gauge,
+    paused: Gauge,
     trouble: Gauge,
     stages: Family<ByStage, Histogram>,
     requests: Family<ByRoute, Counter>,
@@ -98,6 +101,9 @@ impl Default for Metrics {
             ended: Family::default(),
             cells: Gauge::default(),
             slots: Gauge::default(),
+            taken: Gauge::default(),
+            waiting: Gauge::default(),
+            paused: Gauge::default(),
             trouble: Gauge::default(),
             stages: Family::new_with_constructor(stages),
             requests: Family::default(),
@@ -115,7 +121,10 @@ impl Metrics {
         registry.register("runs", "Runs that have not ended: queued, running", self.runs.clone());
         registry.register("runs_ended", "Runs that ended since the server's start, by verdict", self.ended.clone());
         registry.register("cells_under_way", "Cells with a pass under way", self.cells.clone());
-        registry.register("machine_slots", "Machines at work at once in the run that is worked on", self.slots.clone());
+        registry.register("machine_slots", "Machines that may be at work at once", self.slots.clone());
+        registry.register("machine_slots_taken", "Machines that cells at work have room for", self.taken.clone());
+        registry.register("cells_waiting", "Cells that wait for room on the host", self.waiting.clone());
+        registry.register("paused", "1 while no cell may start", self.paused.clone());
         registry.register("trouble", "1 while the lab can't work", self.trouble.clone());
         registry.register_with_unit("stage", "How long stages took", Unit::Seconds, self.stages.clone());
         registry.register("http_requests", "Requests by route and status", self.requests.clone());
@@ -171,9 +180,13 @@ impl Metrics {
     pub fn render(&self, form: Form, standing: &Standing, gate: GateStanding) -> String {
         self.gate.stand(gate);
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        self.runs.get_or_create(&ByState { state: "queued" }).set(count(standing.waiting.len()));
-        self.runs.get_or_create(&ByState { state: "running" }).set(count(usize::from(standing.current.is_some())));
-        self.slots.set(standing.current.map_or(0, |(_, slots)| count(slots)));
+        let queued = standing.waiting.len() + standing.taken.difference(&standing.running).count();
+        self.runs.get_or_create(&ByState { state: "queued" }).set(count(queued));
+        self.runs.get_or_create(&ByState { state: "running" }).set(count(standing.running.len()));
+        self.slots.set(standing.capacity.cores.into());
+        self.taken.set(standing.in_use.cores.into());
+        self.waiting.set(count(standing.cells_waiting));
+        self.paused.set(standing.paused.into());
         self.trouble.set(i64::from(standing.trouble.is_some()));
         let mut text = String::new();
         // Writing to a text does not fail.

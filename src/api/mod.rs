@@ -16,6 +16,7 @@ pub mod events;
 pub mod evidence;
 pub mod extract;
 pub mod health;
+pub mod host;
 pub mod ledger;
 mod leftover;
 pub mod listen;
@@ -184,6 +185,9 @@ fn described() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .routes(routes!(people::approvals::revoke))
         .routes(routes!(people::rejections::list, people::rejections::reject))
         .routes(routes!(people::rejections::revoke))
+        .routes(routes!(host::standing))
+        .routes(routes!(host::pause))
+        .routes(routes!(host::resume))
         .routes(routes!(health::metrics))
         .routes(routes!(health::document))
         .split_for_parts()

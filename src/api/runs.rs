@@ -1,5 +1,6 @@
 //! Launching, listing, showing and calling off runs.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -11,14 +12,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Json, MaybeJson, Query, RunPath, no_such_run};
+use super::host;
 use super::problem::{BodyRefusals, Conflicts, Problem, Refusals};
 use super::schema::{DigestText, LONGEST_KEY, NameText, RunKey, RunReport, RunText, TimeText};
 use super::{Caller, Role, Service};
 use crate::id::{Digest, Name, RunId};
 use crate::journal::projection::RunFilter;
 use crate::journal::{self, RunState};
-use crate::lab::desk::new_run;
 use crate::lab::desk::queue::{CallOff, Standing, Wish};
+use crate::lab::desk::{Desk, Planned, new_run};
+use crate::lab::scheduler::choice::Lane;
 use crate::plan::Request;
 use crate::report::{self, Format, Source, human};
 use crate::verdict::Verdict;
@@ -80,10 +83,10 @@ impl Phase {
     }
 
     fn new(run: RunId, ended: bool, standing: &Standing) -> Self {
-        match standing.current {
+        match standing.running.contains(&run) {
             _ if ended => Self::Ended,
-            Some((current, _)) if current == run => Self::Running,
-            _ => Self::Queued,
+            true => Self::Running,
+            false => Self::Queued,
         }
     }
 
@@ -209,22 +212,22 @@ pub struct Filter {
 impl Filter {
     /// What the journal is asked for; `None` where nothing can fit.
     fn wanted(&self, standing: &Standing) -> Option<RunFilter> {
-        let current = standing.current.map(|(run, _)| run);
-        let (run, ended) = match self.state {
-            None => (None, None),
-            Some(Phase::Ended) => (None, Some(true)),
-            Some(Phase::Queued) => (None, Some(false)),
-            Some(Phase::Running) => (Some(current?), Some(false)),
+        let ended = match self.state {
+            None => None,
+            Some(Phase::Ended) => Some(true),
+            Some(Phase::Queued) => Some(false),
+            Some(Phase::Running) if standing.running.is_empty() => return None,
+            Some(Phase::Running) => Some(false),
         };
         let (named, customer, by, verdict) = (self.patch.clone(), self.customer.clone(), self.by.clone(), self.verdict);
-        Some(RunFilter { run, named, customer, by, ended, verdict, ..RunFilter::ALL })
+        Some(RunFilter { named, customer, by, ended, verdict, ..RunFilter::ALL })
     }
 }
 
 /// Launch a run.
 ///
-/// The run waits until those before it have ended. Where an unfinished run has the very same plan, it is the answer; or a conflict, where
-/// that one is not done as it is asked for here (`keep-failed`, `cold`, `fresh-baselines`).
+/// Its cells share the host with those of other runs, as there is room. Where an unfinished run has the very same plan, it is the answer; or
+/// a conflict, where that one is not done as it is asked for here (`keep-failed`, `cold`, `fresh-baselines`).
 #[utoipa::path(post, path = "/api/v1/runs", tag = "runs", request_body = RunRequest,
     params(RunKey),
     responses(
@@ -277,7 +280,8 @@ pub async fn begin(service: &Arc<Service>, caller: &Caller, request: &RunRequest
         store.verify(&patch).map_err(crate::lab::desk::DeskError::from)?;
         Ok::<_, Problem>(desk.plan(patch, &wanted.into())?)
     });
-    let plan = planned.await.map_err(Problem::fault)??.plan;
+    let Planned { plan, catalog, .. } = planned.await.map_err(Problem::fault)??;
+    let lane = Desk::lanes(&catalog, &plan).values().min().copied().unwrap_or(Lane::WHENEVER);
     let unfinished = service.desk.unfinished(&service.journal, &plan).await?;
     let now = Timestamp::now();
     let run = promised.or(unfinished.as_ref().map(|state| state.run)).unwrap_or_else(|| new_run(now));
@@ -300,7 +304,7 @@ pub async fn begin(service: &Arc<Service>, caller: &Caller, request: &RunRequest
     }
     service.desk.begin(&service.journal, run, plan, caller.name.to_string(), now).await?;
     let state = found(service, run).await?;
-    service.queue.push(run, wish);
+    service.queue.push(run, lane, wish);
     service.refresh.notify_one();
     Ok(state)
 }
@@ -362,8 +366,18 @@ pub async fn page(service: &Service, filter: &Filter) -> Result<RunPage, Problem
     };
     let standing = service.queue.standing();
     let Some(wanted) = filter.wanted(&standing) else { return Ok(RunPage { runs: Vec::new(), next: None }) };
-    // One more says whether there is a next page; the one that is worked on is no queued one.
-    let rows = service.journal.page(&wanted, before, limit + 2).await?;
+    let rows = if filter.state == Some(Phase::Running) {
+        let mut rows = Vec::new();
+        for run in &standing.running {
+            rows.extend(service.journal.page(&RunFilter { run: Some(*run), ..wanted.clone() }, before, 1).await?);
+        }
+        rows.sort_by_key(|row| Reverse(row.seq));
+        rows
+    } else {
+        // One more says whether there is a next page; those that run are no queued ones.
+        let running = u32::try_from(standing.running.len()).unwrap_or(u32::MAX);
+        service.journal.page(&wanted, before, limit.saturating_add(1).saturating_add(running)).await?
+    };
     let rows = rows.into_iter().map(|row| RunRow::listed(row, &standing));
     let mut runs: Vec<_> = rows.filter(|row| filter.state.is_none_or(|state| row.state == state)).collect();
     let more = runs.len() > limit as usize;
@@ -384,6 +398,7 @@ pub async fn show(State(service): State<Arc<Service>>, caller: Caller, RunPath(r
     let mut value: serde_json::Value = serde_json::from_str(&text).map_err(Problem::fault)?;
     if let Some(fields) = value.as_object_mut() {
         fields.insert("state".to_owned(), phase.as_str().into());
+        fields.insert("waiting".to_owned(), serde_json::to_value(host::waiting(&service, run)).map_err(Problem::fault)?);
     }
     Ok(axum::Json(value))
 }
@@ -434,7 +449,8 @@ pub async fn text(
         let styled = human::render(source);
         Ok(if form.ansi { styled.ansi() } else { styled.plain() })
     };
-    render(&service, found(&service, run).await?, told).await
+    let text = render(&service, found(&service, run).await?, told).await?;
+    Ok(text + &host::lines(&host::waiting(&service, run)))
 }
 
 /// Tells a run, away from the threads that answer.

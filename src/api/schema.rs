@@ -8,6 +8,7 @@ use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, SchemaTy
 use utoipa::openapi::{OpenApi, RefOr, Required, Schema};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+use super::host::WaitingCell;
 use super::runs::{Phase, VerdictText};
 use crate::id::{Digest, Name};
 
@@ -126,6 +127,8 @@ pub struct RunReport {
     /// Machines that are kept.
     kept: Vec<String>,
     cells: Vec<ReportedCell>,
+    /// Cells that wait for room on the host, and why.
+    waiting: Vec<WaitingCell>,
 }
 
 #[derive(ToSchema)]
@@ -255,7 +258,7 @@ mod tests {
         let document = serde_json::to_value(crate::api::document()).expect("JSON");
         let posts = document["paths"].as_object().expect("paths").iter().filter_map(|(path, item)| Some((path, item.get("post")?)));
         let mut described = 0;
-        for (path, post) in posts.filter(|(path, _)| !path.ends_with("/cancel") && !path.ends_with("/release")) {
+        for (path, post) in posts.filter(|(path, _)| !["/cancel", "/release", "/pause", "/resume"].iter().any(|end| path.ends_with(end))) {
             let is_key = |parameter: &&Value| parameter["name"] == "Idempotency-Key";
             let key = post["parameters"].as_array().into_iter().flatten().find(is_key).unwrap_or_else(|| panic!("{path} has none"));
             assert_eq!(

@@ -21,6 +21,9 @@ pub struct Settings {
     /// Which frozen machines are kept for later clones to go on from.
     #[serde(default)]
     pub templates: Templates,
+    /// How much of the host machines may take.
+    #[serde(default)]
+    pub host: Host,
     /// How many may speak to the server at once.
     #[serde(default)]
     pub server: Server,
@@ -45,6 +48,26 @@ impl Default for Templates {
     fn default() -> Self {
         Self { at_most: 16, size: Size::mib(8 << 10), age: Span::secs(24 * 3600) }
     }
+}
+
+/// How much of the host machines may take together. A cell's machines are given theirs at once or wait.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Host {
+    /// Machines at work at once; as many as the host has processors when left out. An environment of more is run by itself.
+    #[schemars(range(min = 1, max = 4096))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u32>,
+    /// Machines in their cell's first boot at once; as many as may be at work when left out.
+    #[schemars(range(min = 1, max = 4096))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boots: Option<u32>,
+    /// What guests and emulators take of memory: each machine its profile's memory and 512MiB. What is free when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    /// What overlays may grow to on the state folder's disk: each machine its image's whole disk. What is free when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Size>,
 }
 
 /// How many connections the server takes at once; it reads them at its start.

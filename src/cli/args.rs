@@ -41,9 +41,9 @@ impl Cli {
 
 const GLOBAL: &str = "Which lab";
 
-const AFTER: &str = "While a server works with the lab, run, cancel and release go through it: set PATCHLAB_TOKEN to a token of yours. With that \
-                     set, so do runs, show, gate, waive, waivers, approve, reject, revoke, attest and evidence. PATCHLAB_SERVER names another \
-                     server (a URL), PATCHLAB_CERTIFICATE a PEM file of certificates to trust.\n\n\
+const AFTER: &str = "While a server works with the lab, run, cancel, pause, drain, resume and release go through it: set PATCHLAB_TOKEN to a \
+                     token of yours. With that set, so do runs, show, gate, waive, waivers, approve, reject, revoke, attest and evidence. \
+                     PATCHLAB_SERVER names another server (a URL), PATCHLAB_CERTIFICATE a PEM file of certificates to trust.\n\n\
                      Exit codes: 0 pass or approved, 1 fail or rejected, 2 usage or configuration error, 3 inconclusive (the lab's fault), \
                      4 not decided yet, 130 interrupted.";
 
@@ -75,6 +75,12 @@ pub enum Verb {
     Show(Show),
     /// Call off a run that a server works on or that waits there.
     Cancel(Cancel),
+    /// Let no cell start any more; those at work go on. It holds until `resume`, also over restarts.
+    Pause(Pause),
+    /// Pause, and wait until nothing is at work. Exit code 4 where something still is.
+    Drain(Drain),
+    /// Let cells start again.
+    Resume(Answer),
     /// Write a run's report.
     Report(Report),
     /// Say whether a patch may go to a customer. The exit code is the decision's: 0 approved, 1 rejected or superseded, 3 inconclusive or
@@ -308,6 +314,27 @@ pub struct Show {
 pub struct Cancel {
     /// A run id, the start or end of one, or `last`.
     pub run: String,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Debug, Args)]
+pub struct Pause {
+    /// Why; whoever waits is told.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Debug, Args)]
+pub struct Drain {
+    /// Why; whoever waits is told.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// How long to wait.
+    #[arg(long, value_name = "DURATION", default_value = "1h")]
+    pub wait: Span,
     #[command(flatten)]
     pub answer: Answer,
 }

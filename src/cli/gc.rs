@@ -8,12 +8,13 @@ use super::args::{Format, Gc};
 use super::context::{Context, image_failure};
 use super::error::{Exit, Failure};
 use super::print;
+use crate::lab::scheduler::host::Host;
 use crate::lab::templates::{Limits, Templates};
 use crate::lab::{Lab, Settings, reaper};
 
 pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
     let _lock = context.state.lock()?;
-    let (lab, _cancel) = context.lab(Settings::default()).await?;
+    let (lab, _cancel) = context.lab(Settings::default(), Host::none()).await?;
     let orphans = reaper::orphans(&lab).await?;
     let stale = stale_images(context, &lab).await?;
     // Also where the lab wants none any more.

@@ -13,6 +13,7 @@ mod evidence;
 mod gate;
 mod gc;
 mod hardware;
+mod host;
 mod image;
 mod interrupt;
 mod key;
@@ -113,6 +114,9 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Verify(verb) => verify::verify(verb),
         Verb::Serve(verb) => serve::serve(context()?, verb).await,
         Verb::Cancel(verb) => remote::cancel(&context()?, verb),
+        Verb::Pause(verb) => host::pause(&context()?, verb),
+        Verb::Drain(verb) => host::drain(&context()?, verb),
+        Verb::Resume(answer) => host::resume(&context()?, answer),
         Verb::Token(verb) => token::token(&context()?, verb),
         Verb::Doctor(answer) => doctor::doctor(&context()?, answer).await,
         Verb::Image(verb) => image::image(&context()?, verb).await,

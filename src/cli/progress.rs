@@ -1,16 +1,23 @@
 //! What people see while a run works: a bar for each cell at work on a terminal, plain lines elsewhere. All on standard error.
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinHandle;
 
 use crate::cell::{CaseObservation, CaseOutcome, Stage, StageOutcome, blame};
-use crate::id::CellId;
+use crate::id::{CellId, RunId};
 use crate::journal::{Entry, Event};
+use crate::lab::clock::Clock;
+use crate::lab::scheduler::host::{Host, Waiting};
 use crate::lab::{Activity, Lab};
+
+/// The least time between two looks at what waits.
+const LOOK: Duration = Duration::from_secs(1);
+/// Cells of which it is told one by one that they wait.
+const TOLD: usize = 10;
 
 /// Shows what a lab does until it is dropped.
 pub struct Display {
@@ -20,11 +27,12 @@ pub struct Display {
 
 impl Display {
     /// Starts showing.
-    pub fn start(lab: &Lab, cells: usize) -> Self {
+    pub fn start(lab: &Lab, run: RunId, cells: usize) -> Self {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         // Hidden also on a terminal that cannot move its cursor.
         let terminal = !bars.is_hidden();
-        let mut painter = Painter { bars: bars.clone(), terminal, cells: HashMap::new(), ended: 0, planned: cells };
+        let line = Some(Line { host: lab.host.clone(), run, clock: lab.clock, bar: None, looked: None, told: HashSet::new() });
+        let mut painter = Painter { bars: bars.clone(), terminal, cells: HashMap::new(), ended: 0, planned: cells, line };
         let (mut entries, mut activities) = (lab.journal.watch(), lab.activity.subscribe());
         let task = tokio::spawn(async move {
             loop {
@@ -55,7 +63,7 @@ pub struct Lines(Painter);
 impl Lines {
     pub fn new(cells: usize) -> Self {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
-        Self(Painter { bars, terminal: false, cells: HashMap::new(), ended: 0, planned: cells })
+        Self(Painter { bars, terminal: false, cells: HashMap::new(), ended: 0, planned: cells, line: None })
     }
 
     pub fn entry(&mut self, entry: &Entry) {
@@ -69,6 +77,19 @@ struct Painter {
     cells: HashMap<CellId, CellLine>,
     ended: usize,
     planned: usize,
+    /// The cells that wait, where this process knows them.
+    line: Option<Line>,
+}
+
+/// The cells of the run that wait for room.
+struct Line {
+    host: Host,
+    run: RunId,
+    clock: Clock,
+    bar: Option<ProgressBar>,
+    looked: Option<Instant>,
+    /// Those of which it was told that they wait.
+    told: HashSet<CellId>,
 }
 
 struct CellLine {
@@ -98,6 +119,36 @@ impl Painter {
         })
     }
 
+    /// Says why cells wait: that of the next one on a terminal, elsewhere that of each of the first when it begins to wait.
+    fn waiting(&mut self) {
+        let Some(line) = self.line.as_mut().filter(|line| line.looked.is_none_or(|at| at.elapsed() >= LOOK)) else { return };
+        line.looked = Some(Instant::now());
+        let waiting = line.host.standing(Some(line.run), line.clock.now()).waiting;
+        let why = |one: &Waiting| crate::report::printable(&one.why);
+        if self.terminal {
+            let bars = &self.bars;
+            match waiting.first() {
+                Some(first) => {
+                    let style = || ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
+                    let bar = line.bar.get_or_insert_with(|| bars.add(ProgressBar::new(1)).with_style(style()));
+                    let cells = crate::report::text::count(waiting.len(), "cell");
+                    bar.set_message(format!("waiting: {cells}; next {}: {}", first.cell, why(first)));
+                }
+                None => line.bar.take().iter().for_each(ProgressBar::finish_and_clear),
+            }
+            return;
+        }
+        let known = line.told.len();
+        let new: Vec<_> = waiting.iter().filter(|one| !line.told.contains(&one.cell)).collect();
+        let lines: Vec<_> = new.iter().take(TOLD.saturating_sub(known)).map(|one| format!("{:28} waits: {}", one.cell, why(one))).collect();
+        let more = new.len() - lines.len();
+        line.told.extend(new.into_iter().map(|one| one.cell.clone()));
+        lines.into_iter().for_each(|line| self.say(line));
+        if more > 0 {
+            self.say(format!("{:28} wait as well", format!("{more} more")));
+        }
+    }
+
     fn activity(&mut self, activity: &Activity) {
         let line = self.line(&activity.cell);
         if line.stage != Some(activity.stage) {
@@ -124,6 +175,9 @@ impl Painter {
     }
 
     fn entry(&mut self, entry: &Entry) {
+        if matches!(entry.event, Event::PassStarted { .. } | Event::CellEnded { .. }) {
+            self.waiting();
+        }
         match &entry.event {
             Event::PassStarted { cell, pass, attempt, .. } => {
                 let main = *pass == crate::cell::Pass::Main && *attempt == 1;

@@ -16,7 +16,8 @@ use crate::cell::Cause;
 use crate::cell::identity::Start;
 use crate::hypervisor::Hypervisor;
 use crate::journal::{PassRecord, RunState};
-use crate::lab::desk::{Planned, new_run, slots};
+use crate::lab::desk::{Planned, new_run};
+use crate::lab::scheduler::host::Host;
 use crate::lab::{Lab, Settings};
 use crate::plan::{Plan, Request};
 use crate::report::text::count;
@@ -39,7 +40,7 @@ fn make_plan(context: &Context, patch: &str, selection: &Selection) -> Result<Pl
 pub async fn show_plan(context: &Context, verb: &PlanVerb) -> Result<Exit, Failure> {
     let planned = make_plan(context, &verb.patch, &verb.selection)?;
     let journal = context.journal().await?;
-    let (estimate, baselines) = context.foresee(&journal, &planned.plan, slots(None, &planned.plan)).await?;
+    let (estimate, baselines) = context.foresee(&journal, &planned.plan, context.at_once(None, &planned.plan)?).await?;
     match verb.answer.format {
         Format::Human => print(&plan_report::human(&planned.plan, estimate, &baselines))?,
         Format::Json => print(&plan_report::json(&planned.plan, estimate, &baselines).map_err(Failure::lab)?)?,
@@ -73,14 +74,16 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
         return remote::run(context, client, verb);
     }
     let _lock = context.state.lock()?;
-    let settings = Settings {
-        slots: slots(verb.workers, &planned.plan),
-        keep_failed: verb.keep_failed,
-        cold: verb.cold,
-        fresh_baselines: verb.fresh_baselines,
-    };
-    let (lab, cancel) = context.lab(settings).await?;
+    if let Some(pause) = context.paused()? {
+        return Err(Failure::usage(format!("{}; `patchlab resume` lets cells start again", pause.told())));
+    }
+    let settings = Settings { keep_failed: verb.keep_failed, cold: verb.cold, fresh_baselines: verb.fresh_baselines };
+    let (lab, cancel) = context.lab(settings, Host::new(context.room(verb.workers)?, None)).await?;
+    let lab = Lab { lanes: Context::lanes(&planned.catalog, &planned.plan), ..lab };
     context.clean_up(&lab).await?;
+    // What was left over took room.
+    lab.host.resize(context.room(verb.workers)?);
+    let at_once = context.at_once(verb.workers, &planned.plan)?;
     let files = context.files(&planned.plan, &planned.patch, &planned.catalog).await?;
     let state = take(context, &lab, planned.plan, verb).await?;
     let run = state.run;
@@ -89,16 +92,17 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     super::say(format_args!(
         "run {run}: {}, {} at once, about {} min",
         count(state.plan.cells.len(), "cell"),
-        count(at_once(lab.settings.slots, &state.plan), "machine"),
-        lab.history.plan(&state.plan.cells, &expected, lab.settings.slots).as_secs().div_ceil(60)
+        count(at_once, "machine"),
+        lab.history.plan(&state.plan.cells, &expected, at_once).as_secs().div_ceil(60)
     ));
-    let display = Display::start(&lab, state.plan.cells.len());
+    let display = Display::start(&lab, run, state.plan.cells.len());
     let first = "interrupted: removing the machines; once more leaves them behind";
     let interrupted = super::interrupt::watch(cancel, first, left_behind(lab.hypervisor.clone()));
     // Whoever interrupts at the terminal ends the run.
     let (_going, stopping) = watch::channel(false);
     let worked = context.work(&lab, &state, files, &stopping).await;
     drop(display);
+    context.tidy(&lab).await;
     let verdict = worked?;
     let state = context.run(&lab.journal, &run.to_string()).await?;
     let exit = finish(context, verb, &state)?;
@@ -161,9 +165,4 @@ fn stays(state: &RunState, verb: &Run) -> Vec<String> {
         format!("{option} is for what is still to be done: what is done already stays, with {kept} {what}")
     });
     told.collect()
-}
-
-/// How many machines that makes: an environment's are all at work, or none.
-fn at_once(slots: usize, plan: &Plan) -> usize {
-    plan.cells.iter().map(|cell| cell.machines.len()).fold(slots, usize::max)
 }

@@ -1,6 +1,6 @@
 //! The engine: takes a plan through the ports to its end.
 //!
-//! `desk` is where requests come in, and where runs wait; `scheduler` runs a plan's cells; `runner` takes one cell through its passes,
+//! `desk` is where requests come in, and where runs wait; `scheduler` runs their cells as the host has room; `runner` takes one cell through its passes,
 //! asking [`crate::cell::next()`] what comes next and journaling before and after each effect; `session` watches one machine; `stages`
 //! are the effects and `observing` what they look at; `warm` brings machines up, on `templates` where it can; `foreign` runs suites that
 //! others have written, and `baselines` spares those that an earlier run has seen; `network`, `play`, `unwell`, `chronicle` and `timeline` are for machines among each other; `reaper` removes what
@@ -24,6 +24,7 @@ pub mod memory;
 mod network;
 mod observing;
 pub mod patches;
+pub mod pause;
 mod play;
 pub mod policy;
 pub mod prepared;
@@ -48,12 +49,14 @@ use tokio::sync::{broadcast, watch};
 use crate::cell::Stage;
 use crate::guest::Guests;
 use crate::hypervisor::Hypervisor;
-use crate::id::{CellId, Digest};
+use crate::id::{CellId, Digest, Name, RunId};
 use crate::journal::Journal;
 use baselines::Baselines;
 use clock::Clock;
 use evidence::EvidenceStore;
 use history::History;
+use scheduler::choice::Lane;
+use scheduler::host::Host;
 use templates::Templates;
 
 /// The ports and stores that a run works with.
@@ -74,6 +77,10 @@ pub struct Lab {
     /// The lab's id, written on everything it makes.
     pub id: String,
     pub settings: Settings,
+    /// Where its machines find room, and those of other runs.
+    pub host: Host,
+    /// How soon each customer's policy wants an answer about the run's patch, where it says so.
+    pub lanes: Arc<BTreeMap<Name, Lane>>,
     /// What is being done right now, for those who watch. Not journaled.
     pub activity: broadcast::Sender<Activity>,
     /// Turns true when the run is to be given up.
@@ -81,10 +88,8 @@ pub struct Lab {
 }
 
 /// How a run is done, apart from what the plan fixes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Machines at work at once. The machines of one cell get theirs together; a cell with more machines than slots takes all.
-    pub slots: usize,
     /// Leave the machines of failed passes for a person to look at.
     pub keep_failed: bool,
     /// Boot every machine, whatever templates there are.
@@ -93,22 +98,19 @@ pub struct Settings {
     pub fresh_baselines: bool,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self { slots: 1, keep_failed: false, cold: false, fresh_baselines: false }
-    }
-}
-
 /// The files that a plan's digests stand for, checked before the run.
 #[derive(Clone, Debug, Default)]
 pub struct RunFiles {
     pub images: BTreeMap<Digest, PathBuf>,
+    /// How large each image's disk is for its guest, in bytes.
+    pub disks: BTreeMap<Digest, u64>,
     pub media: Option<PathBuf>,
 }
 
 /// What a cell is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Activity {
+    pub run: RunId,
     pub cell: CellId,
     pub stage: Stage,
     /// For example `kernel` or `web-server/tls`.

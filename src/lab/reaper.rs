@@ -20,8 +20,6 @@ pub enum ReapError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Hypervisor(#[from] HypervisorError),
-    #[error("remove half-made templates: {0}")]
-    Templates(#[from] std::io::Error),
 }
 
 /// Everything with this lab's tag that no lease holds. Only the holder of the state lock may ask: all other leases are dead then.
@@ -63,14 +61,26 @@ pub async fn reap(lab: &Lab) -> Result<Vec<Owned>, ReapError> {
     Ok(orphans)
 }
 
+/// Removes the machines that cells of a run have left, and returns them. The run is not worked on any more.
+///
+/// # Errors
+/// As [`reap`].
+pub async fn reap_run(lab: &Lab, run: RunId) -> Result<Vec<Owned>, ReapError> {
+    let kept = kept(lab).await?;
+    let of_run = |one: &Owned| one.tag.as_ref().is_some_and(|tag| tag.run == run) && !kept.contains(&one.machine);
+    let left: Vec<_> = lab.hypervisor.owned().await?.into_iter().filter(of_run).collect();
+    for one in &left {
+        tracing::info!(machine = one.machine, "removing what its cell has left");
+        lab.hypervisor.destroy(&one.machine).await?;
+    }
+    Ok(left)
+}
+
 /// Ends what an earlier controller had under way in a run: the open stage as a fault, its machine, its pass.
 ///
 /// # Errors
 /// When hypervisor or journal fail.
 pub async fn take_over(lab: &Lab, state: &RunState) -> Result<(), ReapError> {
-    if let Some(templates) = &lab.templates {
-        templates.sweep()?;
-    }
     for cell in &state.plan.cells {
         let Some(record) = state.cells.get(&cell.id) else { continue };
         let Some(pass) = record.passes.last().filter(|pass| !pass.ended) else { continue };

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::scheduler::host::Lease;
 use super::session::{Session, lab_trouble};
 use super::stages::Memory;
 use super::warm::Offer;
@@ -52,6 +53,8 @@ pub struct CellRunner {
     pub(super) record: CellRecord,
     /// The pass under way: its machine and what was learnt on it.
     pub(super) pass: Option<PassState>,
+    /// Its room on the host.
+    lease: Lease,
 }
 
 /// What lives only as long as a pass.
@@ -83,8 +86,9 @@ impl CellRunner {
         (place, cell): (usize, PlannedCell),
         files: Arc<RunFiles>,
         record: CellRecord,
+        lease: Lease,
     ) -> Self {
-        Self { lab, run, plan, cell, place, files, record, pass: None }
+        Self { lab, run, plan, cell, place, files, record, pass: None, lease }
     }
 
     /// Runs the cell to its end, and says what it means.
@@ -160,6 +164,9 @@ impl CellRunner {
             Err(Stop::Journal(error)) => return Err(error),
             Err(Stop::Trouble(trouble)) => StageOutcome::Failed { trouble: self.illustrate(stage, *trouble).await },
         };
+        if stage == Stage::Boot {
+            self.lease.booted();
+        }
         tracing::info!(run = %self.run, cell = %self.cell.id, %stage, ?outcome, "stage ended");
         self.append(Event::StageEnded { cell: self.cell.id.clone(), stage, outcome }).await
     }
@@ -180,7 +187,8 @@ impl CellRunner {
     pub(super) fn tell(&self, stage: Stage, what: &str) {
         let expected = self.lab.history.expected(&self.cell, stage);
         // Nobody watching is no error.
-        let _ = self.lab.activity.send(Activity { cell: self.cell.id.clone(), stage, what: what.to_owned(), expected });
+        let what = what.to_owned();
+        let _ = self.lab.activity.send(Activity { run: self.run, cell: self.cell.id.clone(), stage, what, expected });
     }
 
     /// Removes the pass's machines, or keeps them for a person when that was asked for and there is something to see.

@@ -1,12 +1,18 @@
-//! Runs a plan's cells, as many machines at once as there are slots, and ends the run.
+//! Runs a plan's cells as the host has room for them, and ends the run.
+//!
+//! `choice` says which of the cells of all runs start, `host` tells the runs, `room` is what they share.
 
-use std::cmp::Reverse;
+pub mod choice;
+pub mod host;
+pub mod room;
+
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinSet};
 
+use self::choice::{Ask, Lane};
+use self::room::Room;
 use super::runner::CellRunner;
 use super::{Lab, RunFiles};
 use crate::id::RunId;
@@ -35,39 +41,43 @@ pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdi
     let files = Arc::new(files);
     let fresh = CellRecord::default();
     let record = |cell: &PlannedCell| state.cells.get(&cell.id).unwrap_or(&fresh);
-    let (mut open, done): (Vec<_>, Vec<_>) = plan.cells.iter().enumerate().partition(|(_, cell)| !record(cell).ended);
+    let (open, done): (Vec<_>, Vec<_>) = plan.cells.iter().enumerate().partition(|(_, cell)| !record(cell).ended);
     let mut verdicts: Tally = done.into_iter().map(|(_, cell)| judge_cell(cell, record(cell)).verdict).collect();
-    // The longest first, so that the last worker does not end long after the others.
-    open.sort_by_cached_key(|(_, cell)| Reverse(lab.history.cell(cell)));
-    let slots = u32::try_from(lab.settings.slots.max(1)).unwrap_or(u32::MAX);
-    let free = Arc::new(Semaphore::new(slots as usize));
+    let ask = |(_, cell): &(usize, &PlannedCell)| Ask {
+        run,
+        cell: cell.id.clone(),
+        customer: cell.customer.clone(),
+        lane: lab.lanes.get(&cell.customer).copied().unwrap_or(Lane::WHENEVER),
+        expected: lab.history.cell(cell),
+        since: state.planned,
+        needs: Room::of(cell, &files.disks),
+    };
+    let mut waiting = vec![true; open.len()];
+    let mut queued = lab.host.queue(open.iter().map(ask).collect(), lab.clock);
+    let mut cancelled = lab.cancelled.clone();
     let mut workers: JoinSet<Result<Verdict, JournalError>> = JoinSet::new();
     let worked = async {
-        let mut open = open.into_iter();
-        for (place, cell) in open.by_ref() {
-            let machines = u32::try_from(cell.machines.len()).unwrap_or(u32::MAX).clamp(1, slots);
-            // All of the cell's machines at once, and no cell before those ahead of it.
-            let held = loop {
-                tokio::select! {
-                    held = free.clone().acquire_many_owned(machines) => break held,
-                    Some(ended) = workers.join_next() => verdicts.add(outcome(ended)?),
+        loop {
+            let (place, cell, lease) = tokio::select! {
+                // A sender that is gone can cancel nothing.
+                Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => break,
+                Some(ended) = workers.join_next() => {
+                    verdicts.add(outcome(ended)?);
+                    continue;
+                }
+                start = queued.next() => {
+                    let Some((at, lease)) = start else { break };
+                    let (Some(&(place, cell)), Some(waits)) = (open.get(at), waiting.get_mut(at)) else { continue };
+                    *waits = false;
+                    (place, cell, lease)
                 }
             };
-            while let Some(ended) = workers.try_join_next() {
-                verdicts.add(outcome(ended)?);
-            }
-            // A closed semaphore does not happen: nobody closes it.
-            let Some(held) = held.ok().filter(|_| !*lab.cancelled.borrow()) else {
-                verdicts.add(judge_cell(cell, record(cell)).verdict);
-                break;
-            };
-            let runner = CellRunner::new(lab.clone(), run, plan.clone(), (place, cell.clone()), files.clone(), record(cell).clone());
-            workers.spawn(async move {
-                let _held = held;
-                runner.run().await
-            });
+            let runner = CellRunner::new(lab.clone(), run, plan.clone(), (place, cell.clone()), files.clone(), record(cell).clone(), lease);
+            workers.spawn(runner.run());
         }
-        open.for_each(|(_, cell)| verdicts.add(judge_cell(cell, record(cell)).verdict));
+        drop(queued);
+        let left = open.iter().zip(&waiting).filter(|(_, waits)| **waits);
+        left.for_each(|((_, cell), _)| verdicts.add(judge_cell(cell, record(cell)).verdict));
         while let Some(ended) = workers.join_next().await {
             verdicts.add(outcome(ended)?);
         }

@@ -135,6 +135,7 @@ impl CellRunner {
     /// What tells the watchers how far a stage is, without borrowing the runner.
     pub(super) fn teller(&self, stage: Stage) -> impl FnMut(&str) + use<> {
         let activity = super::Activity {
+            run: self.run,
             cell: self.cell.id.clone(),
             stage,
             what: String::new(),

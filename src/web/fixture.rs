@@ -11,7 +11,7 @@ use super::view::board::{BoardInput, BoardPage, BoardView, Filter, PatchFacts};
 use super::view::cell::{CellPage, CellView};
 use super::view::decision::{DecisionInput, DecisionPage, DecisionView};
 use super::view::frame::{Frame, May, Notice, Section, Who};
-use super::view::lab::{Gauge, HostCard, LabPage, kept};
+use super::view::lab::{Gauge, HostCard, LabPage, WaitingLine, kept};
 use super::view::launch::{Choice, Group, LaunchPage, LaunchView, Preview};
 use super::view::lists::{Paging, PatchLine, PatchPage, PatchesPage, RunFacts, RunLine, RunsPage, patch_facts};
 use super::view::plain::{ErrorPage, LoginPage};
@@ -305,13 +305,21 @@ fn launch(story: &Story) -> LaunchPage {
     LaunchPage { frame: frame(Section::Launch, "Launch a run"), launch: view }
 }
 
+fn waiting() -> WaitingLine {
+    let text = |text: &str| text.to_owned();
+    WaitingLine { run: run_id(3).to_string(), cell: text("acme.web@virtio-bios"), why: text("it needs 1 of 2 cores, 0 free") }
+}
+
 fn lab(story: &Story) -> LabPage {
     let host = &story.run.controllers[0];
     let gauges = vec![Gauge::of("Memory", 3 << 30, 8 << 30), Gauge::of("Disk", 12 << 30, 100 << 30)];
     LabPage {
         frame: frame(Section::Lab, "Lab"),
-        hosts: vec![HostCard::of(&host.hypervisor, &host.host, Some(2), gauges)],
+        hosts: vec![HostCard::of(&host.hypervisor, &host.host, (1, 2), gauges)],
         trouble: Some("no room in /srv/lab/.patchlab".to_owned()),
+        paused: Some("the host is paused by ann since 2026-03-04 08:00 UTC: a new disk".to_owned()),
+        waiting: vec![waiting()],
+        more_waiting: 3,
         under_way: run_lines().into_iter().take(1).collect(),
         queued: run_lines().into_iter().skip(1).take(1).collect(),
         kept: kept(std::slice::from_ref(&story.run), now()),

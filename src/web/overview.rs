@@ -12,7 +12,7 @@ use super::fields::Fields;
 use super::view::approvals::{ApprovalsPage, Viewer, Waiting};
 use super::view::board::{BoardInput, BoardPage, BoardView, Filter, PatchFacts};
 use super::view::frame::Section;
-use super::view::lab::{Gauge, HostCard, LabPage, kept};
+use super::view::lab::{Gauge, HostCard, LabPage, WaitingLine, kept};
 use super::view::lists::{Paging, PatchLine, PatchesPage, RunFacts, RunLine, RunsPage};
 use super::view::waivers::{WaiverLine, WaiversPage};
 use super::visitor::{Trouble, Visitor, show};
@@ -30,6 +30,8 @@ use crate::verdict::gate::Status;
 const PATCHES: usize = 40;
 const RUNS: u32 = 50;
 const UNDER_WAY: u32 = 10;
+/// Cells that the lab's page shows to wait.
+const WAITING: usize = 50;
 
 pub fn viewer(visitor: &Visitor) -> Viewer<'_> {
     Viewer { name: visitor.caller.name.as_str(), role: visitor.caller.role }
@@ -68,7 +70,7 @@ impl Web {
     }
 
     fn line(&self, row: &RunRow, now: Timestamp) -> RunLine {
-        let working = self.service.queue.standing().current.is_some_and(|(run, _)| run == row.run);
+        let working = self.service.queue.standing().running.contains(&row.run);
         let RunRow { run, patch, patch_id, customers, by, planned, ended, .. } = row.clone();
         RunLine::of(&RunFacts { run, patch, patch_id, customers, by, planned, ended, working }, now)
     }
@@ -219,12 +221,16 @@ pub async fn lab(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Respon
     let standing = web.service.queue.standing();
     let mut rows = web.rows(&RunFilter::OPEN, None, RUNS).await?;
     rows.reverse();
-    let (under_way, queued): (Vec<_>, Vec<_>) = rows.iter().partition(|row| standing.current.is_some_and(|(run, _)| run == row.run));
-    let hosts = host(&web, standing.current.map(|(_, slots)| slots)).await?;
+    let (under_way, queued): (Vec<_>, Vec<_>) = rows.iter().partition(|row| standing.running.contains(&row.run));
+    let hosts = host(&web, standing.capacity.cores, standing.in_use.cores).await?;
+    let now_waiting = web.service.queue.host.standing(None, now);
     Ok(show(&LabPage {
         frame: visitor.frame(&web, Section::Lab, "Lab").await?,
         hosts: hosts.into_iter().collect(),
         trouble: standing.trouble.as_deref().map(|trouble| text::one_line(trouble, 400)),
+        paused: now_waiting.pause.map(|pause| text::one_line(&pause.told(), 400)),
+        more_waiting: now_waiting.waiting.len().saturating_sub(WAITING),
+        waiting: now_waiting.waiting.into_iter().take(WAITING).map(|one| WaitingLine::of(&one)).collect(),
         under_way: under_way.into_iter().map(|row| web.line(row, now)).collect(),
         queued: queued.into_iter().map(|row| web.line(row, now)).collect(),
         kept: kept(&keepers, now),
@@ -233,7 +239,7 @@ pub async fn lab(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Respon
 }
 
 /// The host, as the last controller found it. Nobody has looked at it before the first run.
-async fn host(web: &Web, slots: Option<usize>) -> Result<Option<HostCard>, Trouble> {
+async fn host(web: &Web, slots: u32, taken: u32) -> Result<Option<HostCard>, Trouble> {
     let mut last: Option<HostReport> = None;
     for row in web.rows(&RunFilter::ALL, None, 5).await? {
         let state = web.service.journal.state(row.run).await?;
@@ -248,5 +254,5 @@ async fn host(web: &Web, slots: Option<usize>) -> Result<Option<HostCard>, Troub
         let unit = disk.fragment_size();
         gauges.push(Gauge::of("Disk", disk.blocks_available().saturating_mul(unit), disk.blocks().saturating_mul(unit)));
     }
-    Ok(Some(HostCard::of(&web.service.desk.workshop.name(), &host, slots, gauges)))
+    Ok(Some(HostCard::of(&web.service.desk.workshop.name(), &host, (taken, slots), gauges)))
 }

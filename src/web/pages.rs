@@ -25,7 +25,6 @@ use crate::catalog::load::load;
 use crate::id::{CellId, Digest, Name, RunId};
 use crate::journal::projection::RunFilter;
 use crate::journal::{Event, Record, RunState};
-use crate::lab::desk::slots;
 use crate::lab::gate::Gate;
 use crate::lab::history::History;
 use crate::lab::patches::StoredPatch;
@@ -79,16 +78,19 @@ macro_rules! page {
 /// `/runs/{run}`
 pub async fn run(State(web): State<Arc<Web>>, visitor: Visitor, Path(run): Path<String>) -> Result<Response, Trouble> {
     page!(visitor, {
-        let state = web.state(part(&run, "run")?).await?;
-        let view = web.told(state, RunView::of).await?;
+        let view = run_view(&web, part(&run, "run")?).await?;
         Ok(show(&RunPage { frame: visitor.frame(&web, Section::Runs, &format!("{}: {}", view.word, view.patch)).await?, run: view }))
     })
 }
 
 /// The part of it that changes.
 pub async fn run_part(State(web): State<Arc<Web>>, _visitor: Visitor, RunPath(run): RunPath) -> Result<Response, Trouble> {
+    Ok(show(&RunPart { run: run_view(&web, run).await? }))
+}
+
+async fn run_view(web: &Web, run: RunId) -> Result<RunView, Trouble> {
     let view = web.told(web.state(run).await?, RunView::of).await?;
-    Ok(show(&RunPart { run: view }))
+    Ok(view.with(&web.service.queue.host.standing(Some(run), Timestamp::now()).waiting))
 }
 
 /// `/runs/{run}/cells/{cell}`
@@ -275,7 +277,7 @@ pub async fn launch(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(quer
                 let planned = stored.and_then(|stored| desk.plan_by(catalog, stored, &wanted).map_err(|error| error.to_string()));
                 match planned {
                     Ok(planned) => {
-                        let time = history.plan(&planned.plan.cells, &[], slots(None, &planned.plan));
+                        let time = history.plan(&planned.plan.cells, &[], desk.at_once(None, &planned.plan)?);
                         view.preview = Some(Preview::of(&planned.plan, &wanted, time.as_secs().div_ceil(60), keep, key));
                     }
                     Err(told) => view.problems = told.lines().map(report::printable).collect(),

@@ -1,6 +1,6 @@
 //! A simulated lab of 50 hosts with 10,000 cells, from the plan in the journal to the verdict in the journal; and one with 1,000 cells.
 //!
-//! The scheduler knows slots and no hosts: the hosts are as many slots as they have machines at once. Time is virtual and all machines take
+//! The scheduler knows one host: it is as large as all of them together. Time is virtual and all machines take
 //! alike, so that many are at the same point: the events of these go to disk together.
 
 mod fleet;
@@ -25,6 +25,8 @@ use patchlab::lab::baselines::Baselines;
 use patchlab::lab::clock::Clock;
 use patchlab::lab::evidence::EvidenceStore;
 use patchlab::lab::history::History;
+use patchlab::lab::scheduler::host::Host;
+use patchlab::lab::scheduler::room::Room;
 use patchlab::lab::{Lab, RunFiles, Settings, scheduler};
 use patchlab::plan::{Request, plan};
 use patchlab::verdict::Verdict;
@@ -126,7 +128,9 @@ async fn tell(state: &Path, fleet: Fleet) -> Told {
         templates: None,
         emulated: false,
         id: "lab-00000001".to_owned(),
-        settings: Settings { slots: HOSTS * MACHINES, ..Settings::default() },
+        settings: Settings::default(),
+        host: Host::new(Room::cores(HOSTS as u32 * MACHINES as u32), None),
+        lanes: Arc::default(),
         activity: broadcast::channel(16).0,
         cancelled,
     };
@@ -138,7 +142,7 @@ async fn tell(state: &Path, fleet: Fleet) -> Told {
     journal.append(run, lab.clock.now(), Event::RunTaken { controller }).await.expect("appended");
     let planned = journal.state(run).await.expect("a journal").expect("a run");
     let sampler = Sampler::start();
-    let verdict = scheduler::work(&lab, &planned, RunFiles { images, media: None }).await.expect("a journal that can be written");
+    let verdict = scheduler::work(&lab, &planned, RunFiles { images, ..RunFiles::default() }).await.expect("a journal that can be written");
     let time = started.elapsed();
     let memory = sampler.end();
     assert_eq!(verdict, Verdict::Pass);

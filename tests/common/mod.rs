@@ -21,6 +21,8 @@ use patchlab::lab::baselines::Baselines;
 use patchlab::lab::clock::Clock;
 use patchlab::lab::evidence::EvidenceStore;
 use patchlab::lab::history::History;
+use patchlab::lab::scheduler::host::Host;
+use patchlab::lab::scheduler::room::Room;
 use patchlab::lab::templates::{Limits, Templates};
 use patchlab::lab::{Lab, RunFiles, Settings, reaper, scheduler};
 use patchlab::plan::{
@@ -169,6 +171,7 @@ pub struct Story {
     emulated: bool,
     cold: bool,
     fresh_baselines: bool,
+    room: Room,
 }
 
 /// A lab in which runs are told one after the other, each in a world of its own.
@@ -214,7 +217,16 @@ impl Story {
     }
 
     fn of(plan: Plan) -> Self {
-        Self { plan, past: Vec::new(), scenario: String::new(), dies_after: None, emulated: false, cold: false, fresh_baselines: false }
+        Self {
+            plan,
+            past: Vec::new(),
+            scenario: String::new(),
+            dies_after: None,
+            emulated: false,
+            cold: false,
+            fresh_baselines: false,
+            room: Room::cores(1),
+        }
     }
 
     /// With this suite in place of its own.
@@ -259,6 +271,12 @@ impl Story {
         self
     }
 
+    /// On a host with this for machines.
+    pub fn room(mut self, room: Room) -> Self {
+        self.room = room;
+        self
+    }
+
     /// With a plan that is another.
     pub fn with(mut self, change: impl FnOnce(&mut Plan)) -> Self {
         change(&mut self.plan);
@@ -293,6 +311,8 @@ impl Story {
             emulated: self.emulated,
             id: "lab-00000001".to_owned(),
             settings: Settings { cold: self.cold, fresh_baselines: self.fresh_baselines, ..Settings::default() },
+            host: Host::new(self.room, None),
+            lanes: Arc::default(),
             activity: broadcast::channel(16).0,
             cancelled,
         };
@@ -302,7 +322,7 @@ impl Story {
             let drawn = Event::HistoryDrawn { past: self.past.clone() };
             lab.journal.append(run, lab.clock.now(), drawn).await.expect("appended");
         }
-        let files = || RunFiles { images: [(Digest::of("image"), "/nonexistent".into())].into(), media: None };
+        let files = || RunFiles { images: [(Digest::of("image"), "/nonexistent".into())].into(), ..RunFiles::default() };
         let controller = || async {
             let controller = taken.clone();
             lab.journal.append(run, lab.clock.now(), Event::RunTaken { controller }).await.expect("appended");

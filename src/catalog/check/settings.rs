@@ -1,4 +1,4 @@
-//! Checks of what `patchlab.toml` says of templates and of the server.
+//! Checks of what `patchlab.toml` says of templates, of the host and of the server.
 
 use std::time::Duration;
 
@@ -9,12 +9,34 @@ use crate::catalog::text::{Size, Span};
 
 const SIZE: (Size, Size, &str) = (Size::mib(64), Size::mib(16 << 20), "64MiB to 16TiB");
 const AGE: (Duration, Duration, &str) = (Duration::from_secs(60), Duration::from_secs(365 * 24 * 3600), "1m to 365d");
+const MEMORY: (Size, Size, &str) = (Size::mib(640), Size::mib(64 << 20), "640MiB to 64TiB");
+const DISK: (Size, Size, &str) = (Size::mib(64), Size::mib(1 << 30), "64MiB to 1024TiB");
 /// The largest number of connections that the schema lets through.
 const MOST: i64 = 16384;
 
 pub(super) fn check(source: &Source, diagnostics: &mut Vec<Diagnostic>) {
     templates(source, diagnostics);
+    host(source, diagnostics);
     server(source, diagnostics);
+}
+
+/// What no machine fits into, or says nothing.
+fn host(source: &Source, diagnostics: &mut Vec<Diagnostic>) {
+    let Some(host) = source.tree.get("host") else { return };
+    for (key, (least, most, expected)) in [("memory", MEMORY), ("disk", DISK)] {
+        let Some(item) = host.get(key) else { continue };
+        if item.text().and_then(|text| text.parse::<Size>().ok()).is_some_and(|size| !(least..=most).contains(&size)) {
+            let problem = source.error(item, format!("host.{key}"), "a size that no machine fits into, or that no host has");
+            diagnostics.push(problem.found(item.describe()).expected(expected).hint("left out, it is what is free"));
+        }
+    }
+    let number = |key| host.get(key).and_then(|item| Some((item, item.json().as_i64()?)));
+    if let (Some((_, cores)), Some((item, boots))) = (number("cores"), number("boots"))
+        && boots > cores
+    {
+        let problem = source.error(item, "host.boots", "more machines that boot than machines at work");
+        diagnostics.push(problem.found(boots.to_string()).expected(format!("at most cores, which are {cores}")));
+    }
 }
 
 fn templates(source: &Source, diagnostics: &mut Vec<Diagnostic>) {

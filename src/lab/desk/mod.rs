@@ -6,12 +6,13 @@
 
 mod error;
 pub mod queue;
+mod room;
 mod work;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,7 +20,7 @@ use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
 pub use self::error::DeskError;
-pub use self::work::{new_run, slots};
+pub use self::work::new_run;
 use super::baselines::Baselines;
 use super::clock::Clock;
 use super::evidence::EvidenceStore;
@@ -27,6 +28,7 @@ use super::gate::{Gate, GateError, Question};
 use super::history::History;
 use super::images;
 use super::patches::{PatchStore, StoredPatch};
+use super::scheduler::host::Host;
 use super::state::State;
 use super::templates::{Limits, Templates};
 use super::{Lab, Settings, prepared};
@@ -80,6 +82,7 @@ pub struct Desk {
     tell: fn(&str),
     /// What was wrong with the catalog when it was read last: a server reads it again and again.
     told: Mutex<Vec<String>>,
+    shared: Mutex<Weak<Templates>>,
 }
 
 /// A plan and what it was made from.
@@ -101,7 +104,7 @@ pub fn is_folder(patch: &str) -> bool {
 
 impl Desk {
     pub fn new(folder: PathBuf, state: State, workshop: Arc<dyn Workshop>, tell: fn(&str)) -> Self {
-        Self { folder, state, workshop, tell, told: Mutex::default() }
+        Self { folder, state, workshop, tell, told: Mutex::default(), shared: Mutex::default() }
     }
 
     /// The catalog; what is wrong with it is told, once for as long as it stays so.
@@ -162,6 +165,17 @@ impl Desk {
         Ok((limits.count > 0).then(|| Templates::open(&self.state.folder, limits)).transpose()?)
     }
 
+    /// The same for all runs that are worked on at once.
+    fn shared_templates(&self) -> Result<Option<Arc<Templates>>, DeskError> {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(templates) = shared.upgrade() {
+            return Ok(Some(templates));
+        }
+        let templates = self.templates()?.map(Arc::new);
+        *shared = templates.as_ref().map_or_else(Weak::new, Arc::downgrade);
+        Ok(templates)
+    }
+
     /// The candidate that PATCH names: a folder (which is added to the store), an id or a digest.
     pub fn patch(&self, patch: &str) -> Result<StoredPatch, DeskError> {
         if !is_folder(patch) {
@@ -201,6 +215,7 @@ impl Desk {
     /// The plan for a candidate by this catalog.
     pub fn plan_by(&self, catalog: Catalog, patch: StoredPatch, request: &Request) -> Result<Planned, DeskError> {
         let plan = plan(request, &catalog, &self.sealed(&catalog)?, &patch.planned()).map_err(|problems| no_plan(&problems))?;
+        self.bear(&plan)?;
         Ok(Planned { plan, patch, catalog })
     }
 
@@ -272,9 +287,9 @@ impl Desk {
     }
 
     /// Everything that working with machines needs, with a journal of its own. The caller holds the state lock.
-    pub async fn lab(&self, settings: Settings) -> Result<(Lab, watch::Sender<bool>), DeskError> {
+    pub async fn lab(&self, settings: Settings, host: Host) -> Result<(Lab, watch::Sender<bool>), DeskError> {
         let (cancel, cancelled) = watch::channel(false);
-        let lab = self.lab_with(self.journal().await?, settings, broadcast::channel(1024).0, cancelled).await?;
+        let lab = self.lab_with(self.journal().await?, settings, host, broadcast::channel(1024).0, cancelled).await?;
         Ok((lab, cancel))
     }
 
@@ -283,6 +298,7 @@ impl Desk {
         &self,
         journal: Journal,
         settings: Settings,
+        place: Host,
         activity: broadcast::Sender<super::Activity>,
         cancelled: watch::Receiver<bool>,
     ) -> Result<Lab, DeskError> {
@@ -291,7 +307,7 @@ impl Desk {
         let baselines = Baselines::new(&controller);
         let host = controller.host;
         let accelerator = host.accelerator.clone();
-        let templates = if hypervisor.freezes() { self.templates()?.map(Arc::new) } else { None };
+        let templates = if hypervisor.freezes() { self.shared_templates()? } else { None };
         let mut history = History::of(host);
         for row in journal.page(&RunFilter::default(), None, REMEMBERED).await? {
             if let Some(state) = journal.state(row.run).await? {
@@ -311,6 +327,8 @@ impl Desk {
             templates,
             id: self.state.lab.clone(),
             settings,
+            host: place,
+            lanes: Arc::default(),
             activity,
             cancelled,
         })

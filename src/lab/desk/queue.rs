@@ -1,28 +1,39 @@
-//! The queue: runs that wait, the one that is worked on, and the worker that takes the oldest.
+//! The queue: runs that wait, those that are worked on, and the worker that takes them.
 //!
-//! Invariants: what waits is in the journal as an unfinished run, so that a worker that ends loses nothing; one run is worked on at a
-//! time; the caller of [`Queue::work`] holds the state lock. A run that is given up because the worker stops is not ended: the next
-//! worker takes it up. One that was called off is ended and never taken up.
+//! The cells of all runs that are worked on share the host, see [`crate::lab::scheduler`]; what is bounded here is how many runs are kept in
+//! mind. One in two that are taken is the oldest, the others are of the most urgent lane.
+//!
+//! Invariants: what waits is in the journal as an unfinished run, so that a worker that ends loses nothing; the caller of [`Queue::work`]
+//! holds the state lock. A run that is given up because the worker stops is not ended: the next worker takes it up. One that was called off
+//! is ended and never taken up.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, broadcast, oneshot, watch};
+use tokio::sync::{Notify, RwLock, broadcast, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 
-use super::work::slots;
 use super::{Desk, DeskError};
 use crate::id::RunId;
 use crate::journal::projection::RunFilter;
 use crate::journal::{Event, Journal, JournalError, RunState};
-use crate::lab::{Activity, Settings, reaper, scheduler};
+use crate::lab::clock::Clock;
+use crate::lab::pause::{self, Pause};
+use crate::lab::scheduler::choice::Lane;
+use crate::lab::scheduler::host::Host;
+use crate::lab::scheduler::room::Room;
+use crate::lab::{Activity, Lab, Settings, reaper, scheduler};
 
 /// How often a run that the lab can't get to work is tried.
 const TRIES: u32 = 3;
 /// What lies between two tries.
-const PAUSE: Duration = Duration::from_secs(20);
+const REST: Duration = Duration::from_secs(20);
+/// Runs that are worked on at once, not counting those of less urgent lanes.
+const MOST: usize = 8;
 
 /// How a run is done, apart from what its plan fixes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,10 +63,18 @@ impl Wish {
 /// What waits and what is worked on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// The one that comes next first.
+    /// The oldest first.
     pub waiting: Vec<RunId>,
-    /// The run that is worked on, and its machines at work at once.
-    pub current: Option<(RunId, usize)>,
+    /// Those that are worked on.
+    pub taken: BTreeSet<RunId>,
+    /// Those of them of which some cell has found room.
+    pub running: BTreeSet<RunId>,
+    /// What there is for machines, and what cells at work have taken of it.
+    pub capacity: Room,
+    pub in_use: Room,
+    pub cells_waiting: usize,
+    /// No cell may start.
+    pub paused: bool,
     /// Why the lab can't work at the moment.
     pub trouble: Option<String>,
 }
@@ -71,45 +90,70 @@ pub enum CallOff {
     TooLate,
 }
 
-/// Runs in the order in which they were asked for.
+/// Runs, and the host that their machines share.
 pub struct Queue {
     pub desk: Arc<Desk>,
     pub journal: Journal,
+    pub host: Host,
     /// Machines at once; as many as the host bears where nothing is said.
     workers: Option<u16>,
     inner: Mutex<Inner>,
     wake: Notify,
     /// One at a time lets machines go.
     releasing: tokio::sync::Mutex<()>,
+    /// Read while a run is worked on, so that files which runs share are removed only when there is none.
+    sharing: RwLock<()>,
     stopping: watch::Sender<bool>,
     activity: broadcast::Sender<Activity>,
 }
 
 #[derive(Default)]
 struct Inner {
-    waiting: VecDeque<RunId>,
+    waiting: VecDeque<Waiting>,
     wishes: BTreeMap<RunId, Wish>,
     tries: BTreeMap<RunId, u32>,
-    current: Option<Current>,
+    taken: BTreeMap<RunId, Taken>,
+    /// The next one that is taken is the oldest.
+    oldest_next: bool,
     trouble: Option<String>,
 }
 
-struct Current {
+struct Waiting {
     run: RunId,
-    slots: usize,
+    lane: Lane,
+}
+
+struct Taken {
+    lane: Lane,
     cancel: watch::Sender<bool>,
+}
+
+impl Inner {
+    /// The run to take next, made one of those that are taken.
+    fn take(&mut self) -> Option<RunId> {
+        let is_room = |lane: Lane| self.taken.values().filter(|taken| taken.lane <= lane).count() < MOST;
+        let mut fitting = self.waiting.iter().enumerate().filter(|(_, waiting)| is_room(waiting.lane));
+        let next = if self.oldest_next { fitting.next() } else { fitting.min_by_key(|(_, waiting)| waiting.lane) };
+        let Waiting { run, lane } = next.map(|(at, _)| at).and_then(|at| self.waiting.remove(at))?;
+        self.oldest_next = !self.oldest_next;
+        self.taken.insert(run, Taken { lane, cancel: watch::channel(false).0 });
+        Some(run)
+    }
 }
 
 impl Queue {
     /// The queue of the journal's unfinished runs. Nothing is worked on before [`Queue::work`].
     pub async fn open(desk: Arc<Desk>, journal: Journal, wishes: BTreeMap<RunId, Wish>, workers: Option<u16>) -> Result<Self, DeskError> {
-        let mut waiting: VecDeque<RunId> = VecDeque::new();
+        let mut waiting: VecDeque<Waiting> = VecDeque::new();
         for row in journal.page(&RunFilter::OPEN, None, u32::MAX).await? {
-            waiting.push_front(row.run);
+            let plan = journal.state(row.run).await?.map(|state| state.plan);
+            waiting.push_front(Waiting { run: row.run, lane: plan.map_or(Lane::WHENEVER, |plan| desk.lane(&plan)) });
         }
         let inner = Mutex::new(Inner { waiting, wishes, ..Inner::default() });
         let (stopping, activity) = (watch::channel(false).0, broadcast::channel(1024).0);
-        Ok(Self { desk, journal, workers, inner, wake: Notify::new(), releasing: tokio::sync::Mutex::default(), stopping, activity })
+        let host = Host::new(desk.room(workers)?, desk.paused()?);
+        let (releasing, sharing) = (tokio::sync::Mutex::default(), RwLock::default());
+        Ok(Self { desk, journal, host, workers, inner, wake: Notify::new(), releasing, sharing, stopping, activity })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -117,11 +161,11 @@ impl Queue {
     }
 
     /// Puts a run that was begun at the end.
-    pub fn push(&self, run: RunId, wish: Wish) {
+    pub fn push(&self, run: RunId, lane: Lane, wish: Wish) {
         let mut inner = self.inner();
-        let known = inner.waiting.contains(&run) || inner.current.as_ref().is_some_and(|current| current.run == run);
+        let known = inner.waiting.iter().any(|waiting| waiting.run == run) || inner.taken.contains_key(&run);
         if !known {
-            inner.waiting.push_back(run);
+            inner.waiting.push_back(Waiting { run, lane });
             inner.wishes.insert(run, wish);
         }
         drop(inner);
@@ -134,15 +178,33 @@ impl Queue {
     }
 
     pub fn standing(&self) -> Standing {
+        let use_of = self.host.in_use();
         let inner = self.inner();
+        let taken: BTreeSet<RunId> = inner.taken.keys().copied().collect();
         Standing {
-            waiting: inner.waiting.iter().copied().collect(),
-            current: inner.current.as_ref().map(|current| (current.run, current.slots)),
+            waiting: inner.waiting.iter().map(|waiting| waiting.run).collect(),
+            running: use_of.begun.intersection(&taken).copied().collect(),
+            capacity: use_of.capacity,
+            in_use: use_of.taken,
+            cells_waiting: use_of.waiting,
+            paused: use_of.paused,
+            taken,
             trouble: inner.trouble.clone(),
         }
     }
 
-    /// What is being done right now in the run that is worked on.
+    /// Lets no cell start from now on, or lets them start again; also after a restart.
+    ///
+    /// # Errors
+    /// When the state folder can't be written to.
+    pub fn pause(&self, pause: Option<Pause>) -> Result<(), DeskError> {
+        pause::write(&self.desk.state.folder, pause.as_ref())?;
+        tracing::info!(?pause, "whether cells start");
+        self.host.pause(pause, Clock::wall());
+        Ok(())
+    }
+
+    /// What is being done right now in the runs that are worked on.
     pub fn watch(&self) -> broadcast::Receiver<Activity> {
         self.activity.subscribe()
     }
@@ -155,8 +217,8 @@ impl Queue {
     /// Gives up what is under way, without ending the run, and takes nothing more.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
-        if let Some(current) = &self.inner().current {
-            current.cancel.send_replace(true);
+        for taken in self.inner().taken.values() {
+            taken.cancel.send_replace(true);
         }
     }
 
@@ -170,11 +232,11 @@ impl Queue {
         }
         let waited = {
             let mut inner = self.inner();
-            let at = inner.waiting.iter().position(|waiting| *waiting == run);
+            let at = inner.waiting.iter().position(|waiting| waiting.run == run);
             at.and_then(|at| inner.waiting.remove(at)).is_some()
         };
-        let current = self.inner().current.as_ref().filter(|current| current.run == run).map(|current| current.cancel.clone());
-        if !waited && current.is_none() {
+        let taken = self.inner().taken.get(&run).map(|taken| taken.cancel.clone());
+        if !waited && taken.is_none() {
             return Ok(CallOff::TooLate);
         }
         let again = self.journal.state(run).await?.is_some_and(|state| state.called_off.is_some());
@@ -182,7 +244,7 @@ impl Queue {
             let event = Event::RunCalledOff { by: Some(by.to_owned()), reason: reason.to_owned() };
             self.journal.append(run, Timestamp::now(), event).await?;
         }
-        match current {
+        match taken {
             Some(cancel) => {
                 cancel.send_replace(true);
                 Ok(CallOff::UnderWay)
@@ -206,7 +268,7 @@ impl Queue {
         let by = by.to_owned();
         self.perform(move |queue| async move {
             let never = watch::channel(false).1;
-            let lab = queue.desk.lab_with(queue.journal.clone(), Settings::default(), queue.activity.clone(), never).await?;
+            let lab = queue.lab(Settings::default(), never).await?;
             queue.desk.release(&lab, run, &by).await
         })
         .await
@@ -217,56 +279,67 @@ impl Queue {
         let mut stopping = self.stopping.subscribe();
         while let Err(trouble) = self.perform(|queue| async move { queue.clean_up().await }).await {
             self.troubled(&trouble);
-            if !pause(&mut stopping).await {
+            if tokio::time::timeout(REST, stopping.wait_for(|stopping| *stopping)).await.is_ok() {
                 return;
             }
         }
         self.inner().trouble = None;
-        while let Some(run) = self.next(&mut stopping).await {
-            let done = self.perform(move |queue| async move { queue.one(run).await }).await;
-            match done {
-                Ok(()) => self.forget(run),
-                Err(error) if error.is_fault() => {
-                    self.troubled(&error);
-                    self.give_up(run, &error).await;
-                    if !pause(&mut stopping).await {
-                        return;
-                    }
+        let mut runs: JoinSet<(RunId, Result<(), DeskError>)> = JoinSet::new();
+        // After trouble none is taken until then.
+        let mut rest: Option<Instant> = None;
+        while !*stopping.borrow() {
+            while let Some(run) = if rest.is_none() { self.inner().take() } else { None } {
+                let queue = self.clone();
+                runs.spawn(async move { (run, queue.perform(move |queue| async move { queue.one(run).await }).await) });
+            }
+            let ended = tokio::select! {
+                ended = runs.join_next(), if !runs.is_empty() => ended,
+                () = self.wake.notified() => None,
+                () = tokio::time::sleep_until(rest.unwrap_or_else(Instant::now)), if rest.is_some() => {
+                    rest = None;
                     self.inner().trouble = None;
+                    None
                 }
-                Err(error) => {
+                _ = stopping.wait_for(|stopping| *stopping) => None,
+            };
+            if let Some(ended) = ended
+                && self.ended(ended).await
+            {
+                rest = Some(Instant::now() + REST);
+            }
+        }
+        while let Some(ended) = runs.join_next().await {
+            self.ended(ended).await;
+        }
+    }
+
+    /// What became of a run; a panic in it goes on here. Returns whether the lab is in trouble.
+    async fn ended(&self, ended: Result<(RunId, Result<(), DeskError>), JoinError>) -> bool {
+        let (run, done) = ended.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()));
+        match done {
+            Ok(()) => {
+                self.forget(run);
+                false
+            }
+            Err(error) => {
+                let trouble = error.is_fault();
+                if trouble {
+                    self.troubled(&error);
+                } else {
                     (self.desk.tell)(&format!("run {run} can't be worked on: {error}"));
-                    self.give_up(run, &error).await;
                 }
+                self.give_up(run, &error).await;
+                trouble
             }
         }
     }
 
     fn forget(&self, run: RunId) {
         let mut inner = self.inner();
-        inner.current = None;
+        inner.taken.remove(&run);
         inner.wishes.remove(&run);
         inner.tries.remove(&run);
-    }
-
-    /// The oldest that waits, made the current one; `None` once the worker is to stop.
-    async fn next(&self, stopping: &mut watch::Receiver<bool>) -> Option<RunId> {
-        loop {
-            if *stopping.borrow() {
-                return None;
-            }
-            {
-                let mut inner = self.inner();
-                if let Some(run) = inner.waiting.pop_front() {
-                    inner.current = Some(Current { run, slots: 0, cancel: watch::channel(false).0 });
-                    return Some(run);
-                }
-            }
-            tokio::select! {
-                () = self.wake.notified() => {}
-                _ = stopping.wait_for(|stopping| *stopping) => return None,
-            }
-        }
+        self.host.forget(run);
     }
 
     fn troubled(&self, error: &DeskError) {
@@ -296,8 +369,9 @@ impl Queue {
             self.forget(run);
         } else {
             let mut inner = self.inner();
-            inner.current = None;
-            inner.waiting.push_front(run);
+            if let Some(Taken { lane, .. }) = inner.taken.remove(&run) {
+                inner.waiting.push_front(Waiting { run, lane });
+            }
         }
     }
 
@@ -317,9 +391,12 @@ impl Queue {
         told.await.unwrap_or_else(|_| Err(DeskError::Fault("the worker ended in the middle; see its log".to_owned())))
     }
 
+    async fn lab(&self, settings: Settings, cancelled: watch::Receiver<bool>) -> Result<Lab, DeskError> {
+        self.desk.lab_with(self.journal.clone(), settings, self.host.clone(), self.activity.clone(), cancelled).await
+    }
+
     async fn clean_up(&self) -> Result<(), DeskError> {
-        let never = watch::channel(false).1;
-        let lab = self.desk.lab_with(self.journal.clone(), Settings::default(), self.activity.clone(), never).await?;
+        let lab = self.lab(Settings::default(), watch::channel(false).1).await?;
         self.desk.clean_up(&lab).await
     }
 
@@ -329,13 +406,8 @@ impl Queue {
             scheduler::end(&self.journal, run, Timestamp::now()).await?;
             return Ok(());
         }
-        let cancelled = {
-            let mut inner = self.inner();
-            let Some(current) = &mut inner.current else { return Ok(()) };
-            current.slots = slots(self.workers, &state.plan);
-            current.cancel.subscribe()
-        };
-        // Whoever stopped before this run was the current one has not told it.
+        let Some(cancelled) = self.inner().taken.get(&run).map(|taken| taken.cancel.subscribe()) else { return Ok(()) };
+        // Whoever stopped before this run was taken has not told it.
         if *self.stopping.borrow() {
             self.stop();
         }
@@ -345,18 +417,20 @@ impl Queue {
     async fn cells(&self, state: &RunState, cancelled: watch::Receiver<bool>) -> Result<(), DeskError> {
         let patch = self.desk.stored(&state.plan.patch.sha256.to_string())?;
         let Wish { keep_failed, cold, fresh_baselines } = self.wish(state.run);
-        let settings = Settings { slots: slots(self.workers, &state.plan), keep_failed, cold, fresh_baselines };
-        let lab = self.desk.lab_with(self.journal.clone(), settings, self.activity.clone(), cancelled).await?;
+        let sharing = self.sharing.read().await;
+        let lab = self.lab(Settings { keep_failed, cold, fresh_baselines }, cancelled).await?;
+        let catalog = self.desk.catalog()?;
+        let lab = Lab { lanes: Desk::lanes(&catalog, &state.plan), ..lab };
         // What an earlier try left of it.
         reaper::take_over(&lab, state).await?;
-        let files = self.desk.files(&state.plan, &patch, &self.desk.catalog()?).await?;
+        let files = self.desk.files(&state.plan, &patch, &catalog).await?;
         let state = self.desk.take(&lab, state.run).await?;
+        self.host.resize(self.desk.room(self.workers)?);
         self.desk.work(&lab, &state, files, &self.stopping.subscribe()).await?;
+        drop(sharing);
+        if let Ok(_alone) = self.sharing.try_write() {
+            self.desk.tidy(&lab).await;
+        }
         Ok(())
     }
-}
-
-/// Waits before the next try. Returns false once the worker is to stop.
-async fn pause(stopping: &mut watch::Receiver<bool>) -> bool {
-    tokio::time::timeout(PAUSE, stopping.wait_for(|stopping| *stopping)).await.is_err()
 }

@@ -11,7 +11,7 @@ use crate::journal::{Controller, Event, HostReport, Journal, JournalError, RunSt
 use crate::lab::gate::Gate;
 use crate::lab::media::{self, Sources};
 use crate::lab::patches::StoredPatch;
-use crate::lab::{Lab, RunFiles, memory, prepared, reaper, scheduler};
+use crate::lab::{Lab, RunFiles, prepared, reaper, scheduler};
 use crate::plan::Plan;
 use crate::verdict::Verdict;
 use crate::verdict::judge::judge;
@@ -19,7 +19,7 @@ use crate::verdict::judge::judge;
 impl Desk {
     /// The files behind the plan's digests: images verified, suites and payload on one disk.
     pub async fn files(&self, plan: &Plan, patch: &StoredPatch, catalog: &Catalog) -> Result<RunFiles, DeskError> {
-        let mut files = RunFiles::default();
+        let mut files = RunFiles { disks: self.disks(plan)?, ..RunFiles::default() };
         if self.workshop.is_simulated() {
             for machine in plan.machines() {
                 files.images.insert(machine.image.sha256, "/nonexistent".into());
@@ -70,13 +70,23 @@ impl Desk {
         self.sweep(lab).await
     }
 
-    /// Removes files that nothing needs once no machine is left but kept ones. The caller holds the state lock.
+    /// Removes files that nothing needs once no machine is left but kept ones. The caller holds the state lock, and no run is worked on.
     pub async fn sweep(&self, lab: &Lab) -> Result<(), DeskError> {
         lab.evidence.sweep()?;
+        if let Some(templates) = &lab.templates {
+            templates.sweep()?;
+        }
         if reaper::kept(lab).await?.is_empty() {
             media::clear(&self.media())?;
         }
         Ok(())
+    }
+
+    /// The same after a run, whose verdict does not depend on it.
+    pub async fn tidy(&self, lab: &Lab) {
+        if let Err(failure) = self.sweep(lab).await {
+            (self.tell)(&failure.to_string());
+        }
     }
 
     /// Lets the machines go that a run keeps, and returns them.
@@ -146,7 +156,7 @@ impl Desk {
         Ok(state)
     }
 
-    /// Works on a run that was taken, and ends it; removes what its cells left behind. A run that is given up because the controller is
+    /// Works on a run that was taken, and ends it; removes machines that its cells left behind. A run that is given up because the controller is
     /// `stopping` is not ended: the next controller takes it up.
     pub async fn work(
         &self,
@@ -156,13 +166,10 @@ impl Desk {
         stopping: &watch::Receiver<bool>,
     ) -> Result<Option<Verdict>, DeskError> {
         let worked = self.cells(lab, state, files, stopping).await;
-        let left = reaper::reap(lab).await;
+        let left = reaper::reap_run(lab, state.run).await;
         let verdict = worked?;
         for one in &left? {
             (self.tell)(&format!("removed {} that its cell had left", one.machine));
-        }
-        if let Err(failure) = self.sweep(lab).await {
-            (self.tell)(&failure.to_string());
         }
         Ok(verdict)
     }
@@ -191,12 +198,4 @@ pub fn new_run(now: Timestamp) -> RunId {
     let mut ten = [0; 10];
     ten.copy_from_slice(&random[6..]);
     RunId::from_parts(now.as_millisecond().unsigned_abs(), ten)
-}
-
-/// As many machines at once as were asked for, or as cores and memory bear: one core each, and memory for guest and emulator.
-pub fn slots(asked: Option<u16>, plan: &Plan) -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let largest = plan.machines().map(|machine| machine.hardware.profile.memory.0).max().unwrap_or(1);
-    let memory = (memory::available() / (largest + (512 << 20))) as usize;
-    asked.map_or_else(|| cores.min(memory).max(1), usize::from).min(plan.machines().count().max(1))
 }

@@ -24,6 +24,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::error::ImageError;
+use super::header;
 use super::progress::{Progress, Step, Watcher};
 use super::source::{blocking, digest_of};
 use crate::id::{Digest, Name};
@@ -202,6 +203,15 @@ impl Store {
             store.read_to_end(image, progress)
         })
         .await
+    }
+
+    /// How large the disk is that a guest sees: what an overlay on the image grows to in the worst case.
+    ///
+    /// # Errors
+    /// When the file can't be read or is no qcow2.
+    pub fn guest_size(&self, image: Digest) -> Result<u64, ImageError> {
+        let path = self.path_of(image);
+        File::open(&path).and_then(|mut file| header::guest_size(&mut file)).map_err(ImageError::io("read", &path))
     }
 
     /// The whole check, whatever was seen before: reads every byte.

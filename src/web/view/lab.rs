@@ -4,6 +4,7 @@ use askama::Template;
 use jiff::Timestamp;
 
 use crate::journal::{HostReport, RunState};
+use crate::lab::scheduler::host::Waiting;
 use crate::report::text;
 
 use super::frame::Frame;
@@ -17,17 +18,35 @@ pub struct LabPage {
     pub hosts: Vec<HostCard>,
     /// Why it can't work at the moment.
     pub trouble: Option<String>,
+    /// Who lets no cell start, where somebody does.
+    pub paused: Option<String>,
+    /// Cells that wait for room, and how many more do.
+    pub waiting: Vec<WaitingLine>,
+    pub more_waiting: usize,
     pub under_way: Vec<RunLine>,
     pub queued: Vec<RunLine>,
     pub kept: Vec<KeptRun>,
     pub as_of: String,
 }
 
+/// A cell that waits, and why.
+pub struct WaitingLine {
+    pub run: String,
+    pub cell: String,
+    pub why: String,
+}
+
+impl WaitingLine {
+    pub fn of(waiting: &Waiting) -> Self {
+        Self { run: waiting.run.to_string(), cell: waiting.cell.to_string(), why: text::one_line(&waiting.why, 400) }
+    }
+}
+
 pub struct HostCard {
     pub name: String,
     pub facts: Vec<(&'static str, String)>,
-    /// Machines that the run under way has at once.
-    pub slots: Option<usize>,
+    /// Machines at work, and how many may be.
+    pub slots: (u32, u32),
     /// Bytes used and of all: word, used, all, in words.
     pub gauges: Vec<Gauge>,
 }
@@ -58,7 +77,7 @@ pub struct KeptMachine {
 }
 
 impl HostCard {
-    pub fn of(name: &str, host: &HostReport, slots: Option<usize>, gauges: Vec<Gauge>) -> Self {
+    pub fn of(name: &str, host: &HostReport, slots: (u32, u32), gauges: Vec<Gauge>) -> Self {
         Self {
             name: text::one_line(name, 200),
             facts: vec![

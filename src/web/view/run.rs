@@ -3,11 +3,13 @@
 use askama::Template;
 
 use crate::catalog::hardware::Difference;
+use crate::lab::scheduler::host::Waiting;
 use crate::report::html::detail::Budget;
 use crate::report::html::{self, NewsPage, PlacePage, ROOM, SHOWN, Sign};
 use crate::report::{Source, text};
 
 use super::frame::Frame;
+use super::lab::WaitingLine;
 use super::lane::{TimeLine, time_line};
 
 /// The page of a run.
@@ -39,6 +41,9 @@ pub struct RunView {
     /// Cells that have ended, of all.
     pub progress: (usize, usize),
     pub facts: Vec<(&'static str, String)>,
+    /// Cells that wait for room on the host, and how many more do.
+    pub waiting: Vec<WaitingLine>,
+    pub more_waiting: usize,
     pub findings: Vec<NewsPage>,
     pub more_findings: usize,
     pub hardware: Vec<String>,
@@ -59,6 +64,12 @@ pub struct RunView {
 }
 
 impl RunView {
+    /// The same with what its cells wait for.
+    pub fn with(self, waiting: &[Waiting]) -> Self {
+        let more_waiting = waiting.len().saturating_sub(SHOWN);
+        Self { waiting: waiting.iter().take(SHOWN).map(WaitingLine::of).collect(), more_waiting, ..self }
+    }
+
     pub fn of(source: &Source<'_>) -> Self {
         let budget = Budget::new(ROOM);
         let (run, plan) = (source.run, &source.run.plan);
@@ -82,6 +93,8 @@ impl RunView {
             finished: source.is_finished(),
             progress: (cells.iter().filter(|cell| cell.finished).count(), cells.len()),
             facts: html::facts(source),
+            waiting: Vec::new(),
+            more_waiting: 0,
             findings,
             more_findings,
             hardware: matrix.hardware,

@@ -61,6 +61,15 @@ pub(super) fn objections(file: &mut File, format: DiskFormat) -> io::Result<Opti
     }
 }
 
+/// How large the disk of a qcow2 is for its guest.
+pub(super) fn guest_size(file: &mut File) -> io::Result<u64> {
+    let head = read_at(file, 0, 32)?;
+    match head.get(24..32).map(<[u8; 8]>::try_from) {
+        Some(Ok(size)) if head.starts_with(QCOW2) => Ok(u64::from_be_bytes(size)),
+        _ => Err(io::Error::other("expected a qcow2 file, found something else")),
+    }
+}
+
 fn found_format(head: &[u8]) -> Option<DiskFormat> {
     if head.starts_with(QCOW2) {
         Some(DiskFormat::Qcow2)

@@ -1,0 +1,128 @@
+//! How much of the host there is for machines, and which plans it can never bear.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Desk, DeskError};
+use crate::catalog::{Catalog, settings};
+use crate::id::{Digest, Name};
+use crate::lab::scheduler::choice::Lane;
+use crate::lab::scheduler::room::{Lack, Room};
+use crate::lab::{memory, pause};
+use crate::plan::{Plan, PlannedCell};
+
+/// Memory that machines leave to the host.
+const MEMORY_LEFT: u64 = 512 << 20;
+/// Room on the state folder's disk that overlays leave to everything else.
+const DISK_LEFT: u64 = 1 << 30;
+/// Cells that are named where many can never run.
+const NAMED: usize = 5;
+
+impl Desk {
+    /// What there is for machines while none is at work, with at most so many of them where somebody says so.
+    pub fn room(&self, workers: Option<u16>) -> Result<Room, DeskError> {
+        self.room_with(workers, memory::available())
+    }
+
+    fn room_with(&self, workers: Option<u16>, memory: u64) -> Result<Room, DeskError> {
+        let host = settings::read(&self.folder)?.host;
+        let simulated = self.workshop.is_simulated();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let cores = workers.map(u32::from).or(host.cores).unwrap_or_else(|| u32::try_from(processors).unwrap_or(u32::MAX)).max(1);
+        let measured = |found: u64, left: u64| if simulated { u64::MAX } else { found.saturating_sub(left) };
+        Ok(Room {
+            cores,
+            boots: host.boots.unwrap_or(cores).clamp(1, cores),
+            memory: host.memory.map_or_else(|| measured(memory, MEMORY_LEFT), |size| size.0),
+            disk: host.disk.map_or_else(|| measured(free(&self.state.folder), DISK_LEFT), |size| size.0),
+        })
+    }
+
+    /// How many of a plan's machines the host bears at once.
+    pub fn at_once(&self, workers: Option<u16>, plan: &Plan) -> Result<usize, DeskError> {
+        let room = self.room(workers)?;
+        let disks = self.disks(plan)?;
+        let fits = |cell: &PlannedCell| {
+            let needs = Room::of(cell, &disks);
+            let machines = cell.machines.len().max(1) as u64;
+            let bear = |all: u64, needs: u64| all.saturating_mul(machines).checked_div(needs).unwrap_or(u64::MAX);
+            bear(room.memory, needs.memory).min(bear(room.disk, needs.disk)).max(machines)
+        };
+        let least = plan.cells.iter().map(fits).min().unwrap_or(1);
+        let machines = plan.machines().count().max(1);
+        Ok(usize::try_from(least.min(room.cores.into())).unwrap_or(usize::MAX).clamp(1, machines))
+    }
+
+    /// How large the images' disks are for their guests. Simulated ones have none.
+    pub(super) fn disks(&self, plan: &Plan) -> Result<BTreeMap<Digest, u64>, DeskError> {
+        let mut disks = BTreeMap::new();
+        if !self.workshop.is_simulated() {
+            let store = self.images()?;
+            for machine in plan.machines() {
+                if let std::collections::btree_map::Entry::Vacant(place) = disks.entry(machine.image.sha256) {
+                    place.insert(store.guest_size(machine.image.sha256)?);
+                }
+            }
+        }
+        Ok(disks)
+    }
+
+    /// Refuses a plan with cells that would wait for ever, because the host has too little for them even with nothing else at work.
+    pub(super) fn bear(&self, plan: &Plan) -> Result<(), DeskError> {
+        let most = self.room_with(None, memory::total())?;
+        let disks = self.disks(plan)?;
+        let never = |cell: &PlannedCell| {
+            let needs = Room { cores: 0, boots: 0, ..Room::of(cell, &disks) };
+            let lacks = needs.lacks(most, most);
+            (!lacks.is_empty()).then(|| refusal(cell, &lacks))
+        };
+        let mut refused: Vec<String> = plan.cells.iter().filter_map(never).collect();
+        if refused.is_empty() {
+            return Ok(());
+        }
+        if let Some(more) = refused.len().checked_sub(NAMED).filter(|more| *more > 0) {
+            refused.truncate(NAMED);
+            refused.push(format!("and {more} more"));
+        }
+        refused.push("leave them out (--build, --environment, --hardware), or give machines more: [host] in patchlab.toml".to_owned());
+        Err(DeskError::Asked(refused.join("\n")))
+    }
+
+    /// How soon the customers of a plan want an answer about its patch.
+    pub fn lanes(catalog: &Catalog, plan: &Plan) -> Arc<BTreeMap<Name, Lane>> {
+        let mut lanes = BTreeMap::new();
+        for cell in &plan.cells {
+            let policy = || catalog.customers.get(&cell.customer)?.customer.policy.as_ref();
+            if !lanes.contains_key(&cell.customer)
+                && let Some(deadline) = policy().and_then(|policy| policy.terms(&plan.patch.manifest).deadline)
+            {
+                lanes.insert(cell.customer.clone(), Lane(deadline.0));
+            }
+        }
+        Arc::new(lanes)
+    }
+
+    /// The most urgent lane of a plan's cells, as far as the catalog can be read.
+    pub fn lane(&self, plan: &Plan) -> Lane {
+        let catalog = self.catalog_again();
+        catalog.map_or(Lane::WHENEVER, |catalog| Self::lanes(&catalog, plan).values().min().copied().unwrap_or(Lane::WHENEVER))
+    }
+
+    /// Who paused the host, if somebody did.
+    pub fn paused(&self) -> Result<Option<pause::Pause>, DeskError> {
+        Ok(pause::read(&self.state.folder)?)
+    }
+}
+
+fn refusal(cell: &PlannedCell, lacks: &[Lack]) -> String {
+    let lacks = lacks.iter().map(Lack::never).collect::<Vec<_>>().join(" and ");
+    let machines = cell.machines.len();
+    let machines = if machines == 1 { "its machine needs".to_owned() } else { format!("its {machines} machines need") };
+    format!("{} can't run on this host: {machines} {lacks}", cell.id)
+}
+
+/// Bytes that are free on the disk of a folder; 0 where nobody says.
+fn free(folder: &Path) -> u64 {
+    nix::sys::statvfs::statvfs(folder).map_or(0, |disk| disk.blocks_available().saturating_mul(disk.fragment_size()))
+}

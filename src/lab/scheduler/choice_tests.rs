@@ -1,0 +1,302 @@
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+const GIB: u64 = 1 << 30;
+
+fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_second(i64::try_from(seconds).expect("a time")).expect("a time")
+}
+
+fn one(memory: u64) -> Room {
+    Room { cores: 1, boots: 1, memory: memory * GIB, disk: 0 }
+}
+
+/// A cell of a customer, asked for at a second.
+fn ask(customer: &str, expected: u64, since: u64) -> Ask {
+    Ask {
+        run: RunId::from_parts(1, [1; 10]),
+        cell: CellId::new(&name(customer), &name("web"), &name(&format!("profile-{expected}"))),
+        customer: name(customer),
+        lane: Lane::WHENEVER,
+        expected: Duration::from_secs(expected),
+        since: at(since),
+        needs: one(1),
+    }
+}
+
+fn hours(hours: u64) -> Lane {
+    Lane(Duration::from_secs(hours * 3600))
+}
+
+/// All that start now, by customer and seconds.
+fn started(line: &mut Line, now: u64) -> Vec<String> {
+    let tickets: Vec<_> = std::iter::from_fn(|| line.start(at(now))).collect();
+    tickets.into_iter().map(|ticket| line.cells[&ticket].ask.cell.to_string()).collect()
+}
+
+fn cells(asks: &[(&str, u64)]) -> Vec<String> {
+    asks.iter().map(|(customer, expected)| ask(customer, *expected, 0).cell.to_string()).collect()
+}
+
+#[test]
+fn of_one_customer_the_longest_is_first() {
+    let mut line = Line::new(Room::cores(3));
+    for expected in [10, 300, 20, 100] {
+        line.ask(ask("acme", expected, 0));
+    }
+    assert_eq!(started(&mut line, 0), cells(&[("acme", 300), ("acme", 100), ("acme", 20)]));
+}
+
+#[test]
+fn a_more_urgent_lane_is_first_whoever_has_had_most() {
+    let mut line = Line::new(Room::cores(1));
+    let next = |line: &mut Line, expected: &[(&str, u64)]| {
+        assert_eq!(started(line, 10), cells(expected));
+        let at_work: Vec<_> = line.cells.iter().filter(|(_, place)| place.at_work.is_some()).map(|(ticket, _)| *ticket).collect();
+        at_work.into_iter().for_each(|ticket| line.end(ticket, at(70)));
+    };
+    line.ask(ask("acme", 60, 0));
+    line.ask(ask("bolt", 50, 0));
+    next(&mut line, &[("acme", 60)]);
+    line.ask(Ask { lane: hours(24), ..ask("acme", 30, 5) });
+    line.ask(Ask { lane: hours(4), ..ask("acme", 20, 9) });
+    next(&mut line, &[("acme", 20)]);
+    next(&mut line, &[("acme", 30)]);
+    next(&mut line, &[("bolt", 50)]);
+}
+
+#[test]
+fn what_does_not_fit_lets_others_pass_until_its_turn_and_then_room_is_kept() {
+    let mut line = Line::new(Room { cores: 4, boots: 4, memory: 4 * GIB, disk: 0 });
+    let large = Ask { needs: Room { cores: 2, boots: 2, memory: 4 * GIB, disk: 0 }, ..ask("acme", 100, 0) };
+    let first = line.ask(ask("acme", 500, 0));
+    assert_eq!(started(&mut line, 0).len(), 1);
+    let large = line.ask(large);
+    let others: Vec<_> = (0..6).map(|_| line.ask(ask("bolt", 10, 1))).collect();
+    assert_eq!(started(&mut line, 1), cells(&[("bolt", 10); 3]), "they pass");
+    let why = |line: &Line, ticket, now| line.why(ticket, &line.cells[&ticket].ask, at(now));
+    let memory = Lack { what: super::super::room::Kind::Memory, needs: 4 * GIB, free: 0, all: 4 * GIB };
+    assert!(matches!(why(&line, large, 1), Why::Lacks { lacks, kept: false } if lacks.contains(&memory) && lacks.len() == 2));
+    // An hour later three have passed it: what is let go is kept.
+    line.end(others[0], at(3700));
+    assert_eq!(started(&mut line, 3700), cells(&[]));
+    assert!(matches!(why(&line, large, 3700), Why::Lacks { kept: true, .. }));
+    let behind = Why::Behind { run: RunId::from_parts(1, [1; 10]), cell: ask("acme", 100, 0).cell, since: at(0) };
+    assert_eq!(why(&line, others[4], 3700), behind);
+    for ticket in [others[1], others[2], first] {
+        assert_eq!(started(&mut line, 3700), cells(&[]));
+        line.end(ticket, at(3700));
+    }
+    assert_eq!(started(&mut line, 3700), cells(&[("acme", 100)]));
+    assert_eq!(line.waiting(at(3700)).len(), 3);
+}
+
+#[test]
+fn boots_are_let_go_when_they_are_over_and_the_rest_at_the_end() {
+    let mut line = Line::new(Room { boots: 1, ..Room::cores(3) });
+    let (one, two) = (line.ask(ask("acme", 20, 0)), line.ask(ask("acme", 10, 0)));
+    assert_eq!(line.start(at(0)), Some(one));
+    assert_eq!(line.start(at(0)), None);
+    line.booted(one);
+    line.booted(one);
+    assert_eq!(line.start(at(0)), Some(two));
+    line.end(one, at(5));
+    line.end(two, at(5));
+    assert_eq!((line.taken(), line.is_waiting(one)), (Room::NONE, false));
+}
+
+#[test]
+fn a_pause_lets_nothing_start_and_takes_nothing_away() {
+    let mut line = Line::new(Room::cores(1));
+    let (one, two) = (line.ask(ask("acme", 20, 0)), line.ask(ask("acme", 10, 0)));
+    assert_eq!(line.start(at(0)), Some(one));
+    line.pause(true);
+    line.end(one, at(5));
+    assert_eq!(line.start(at(5)), None);
+    let (ask, why) = (line.cells[&two].ask.clone(), Why::Paused);
+    assert_eq!(line.waiting(at(5)), [(&ask, why)]);
+    line.pause(false);
+    assert_eq!(line.start(at(5)), Some(two));
+}
+
+#[test]
+fn room_is_found_anew_only_while_nobody_is_at_work() {
+    let mut line = Line::new(Room::cores(1));
+    let one = line.ask(Ask { needs: Room { cores: 3, ..one(1) }, ..ask("acme", 20, 0) });
+    assert_eq!(line.start(at(0)), Some(one), "an environment of more machines than there are cores runs by itself");
+    line.resize(Room::cores(8));
+    assert_eq!(line.capacity(), Room::cores(1));
+    line.end(one, at(0));
+    line.resize(Room::cores(8));
+    assert_eq!(line.free(), Room::cores(8));
+}
+
+#[derive(Clone, Debug)]
+enum Act {
+    Ask(Ask),
+    End(usize),
+    Booted(usize),
+    Withdraw(usize),
+    Pause(bool),
+    Wait(u64),
+}
+
+fn asks() -> impl Strategy<Value = Ask> {
+    let needs = (1..5_u32, 0..6_u64, 0..6_u64).prop_map(|(cores, memory, disk)| Room { cores, boots: cores, memory, disk });
+    let lane = prop_oneof![Just(Lane::WHENEVER), Just(hours(24)), Just(hours(4))];
+    let customer = prop_oneof![Just("acme"), Just("bolt"), Just("cask")];
+    (customer, lane, 1..600_u64, needs).prop_map(|(customer, lane, expected, needs)| Ask { lane, needs, ..ask(customer, expected, 0) })
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        6 => asks().prop_map(Act::Ask),
+        4 => (0..9_usize).prop_map(Act::End),
+        2 => (0..9_usize).prop_map(Act::Booted),
+        1 => (0..9_usize).prop_map(Act::Withdraw),
+        1 => any::<bool>().prop_map(Act::Pause),
+        3 => (1..4000_u64).prop_map(Act::Wait),
+    ];
+    vec(act, 1..80)
+}
+
+fn rooms() -> impl Strategy<Value = Room> {
+    (1..5_u32, 1..5_u32, 1..8_u64, 1..8_u64).prop_map(|(cores, boots, memory, disk)| Room { cores, boots, memory, disk })
+}
+
+proptest! {
+    #[test]
+    fn no_more_is_taken_than_there_is_and_nothing_that_fits_waits(room in rooms(), acts in acts()) {
+        let mut line = Line::new(room);
+        let (mut now, mut at_work, mut waiting) = (0, Vec::new(), Vec::new());
+        for act in acts {
+            let nth = |of: &[Ticket], at: usize| of.get(at % of.len().max(1)).copied();
+            match act {
+                Act::Ask(ask) => waiting.push(line.ask(Ask { since: at(now), ..ask })),
+                Act::End(which) => if let Some(ticket) = nth(&at_work, which) {
+                    line.end(ticket, at(now));
+                    at_work.retain(|one| *one != ticket);
+                },
+                Act::Booted(which) => if let Some(ticket) = nth(&at_work, which) { line.booted(ticket) },
+                Act::Withdraw(which) => if let Some(ticket) = nth(&waiting, which) {
+                    line.end(ticket, at(now));
+                    waiting.retain(|one| *one != ticket);
+                },
+                Act::Pause(paused) => line.pause(paused),
+                Act::Wait(seconds) => now += seconds,
+            }
+            while let Some(ticket) = line.start(at(now)) {
+                prop_assert!(!line.paused && waiting.contains(&ticket) && !line.is_waiting(ticket));
+                waiting.retain(|one| *one != ticket);
+                at_work.push(ticket);
+            }
+            let taken = at_work.iter().filter_map(|ticket| line.cells[ticket].at_work).fold(Room::NONE, |sum, (_, takes)| sum.plus(takes));
+            prop_assert_eq!(line.taken(), taken);
+            prop_assert!(taken.fits(room));
+            for ticket in &at_work {
+                let place = &line.cells[ticket];
+                let (_, takes) = place.at_work.expect("at work");
+                let all = place.ask.needs.least(room);
+                prop_assert!((Room { boots: all.boots, ..takes }) == all && [0, all.boots].contains(&takes.boots), "all of a cell's machines, or none");
+            }
+            let told = line.waiting(at(now));
+            prop_assert_eq!(told.len(), waiting.len());
+            for (ask, why) in told {
+                let fits = ask.needs.least(room).fits(line.free());
+                match why {
+                    Why::Paused => prop_assert!(line.paused),
+                    Why::Lacks { .. } => prop_assert!(!fits),
+                    Why::Behind { since, .. } => prop_assert!(fits && now - since.as_second().unsigned_abs() >= AGED.as_secs()),
+                    Why::Next => prop_assert!(false, "it fits and waits: {ask:?}"),
+                }
+            }
+        }
+        for ticket in at_work.into_iter().chain(waiting) {
+            line.end(ticket, at(now));
+        }
+        prop_assert_eq!((line.taken(), line.oldest.len(), line.cells.len()), (Room::NONE, 0, 0));
+        prop_assert!(line.accounts.values().all(|account| account.cells == 0 && account.waiting.is_empty()));
+    }
+
+    #[test]
+    fn whatever_comes_in_a_cell_starts_once_those_before_it_had_their_turns(
+        room in rooms(), before in vec(asks(), 0..6), last in asks(), length in 1..5_u64, flood in vec(asks(), 1..4),
+    ) {
+        const STEP: u64 = 60;
+        let mut line = Line::new(room);
+        for ask in &before {
+            line.ask(ask.clone());
+        }
+        // The least that anybody would prefer.
+        let mine = line.ask(Ask { lane: Lane::WHENEVER, expected: Duration::ZERO, since: at(0), ..last });
+        let turns = before.len() as u64 + 1;
+        // Each turn comes after so many starts, and there is a start or an end in every so many steps; then those at work end.
+        let most = AGED.as_secs() / STEP + turns * (u64::from(TURN) + 1) * (length + 1);
+        let (mut now, mut at_work) = (1, Vec::new());
+        for step in 0.. {
+            prop_assert!(step <= most, "{} steps", step);
+            for ask in &flood {
+                line.ask(Ask { lane: hours(1), expected: Duration::from_secs(600), since: at(now), ..ask.clone() });
+            }
+            while let Some(ticket) = line.start(at(now)) {
+                line.booted(ticket);
+                at_work.push((ticket, step + length));
+            }
+            if !line.is_waiting(mine) {
+                break;
+            }
+            now += STEP;
+            for (ticket, _) in at_work.extract_if(.., |(_, until)| *until <= step) {
+                line.end(ticket, at(now));
+            }
+        }
+    }
+
+    #[test]
+    fn customers_who_want_as_much_get_as_much(
+        customers in 2..5_usize, cores in 1..4_u32, order in vec(0..5_usize, 0..40), head_start in 0..30_usize, old in any::<bool>(),
+    ) {
+        const EACH: usize = 40;
+        let names = ["acme", "bolt", "cask", "dyne"];
+        let mut line = Line::new(Room::cores(cores));
+        let mut asked = [0; 4];
+        let mut now = if old { 2 * AGED.as_secs() } else { 0 };
+        // They come in any order, and one of them long before the others.
+        let early = std::iter::repeat_n(0, head_start).chain(order);
+        let all = early.chain((0..EACH).flat_map(|_| 0..customers));
+        for customer in all.filter(|customer| *customer < customers) {
+            if asked[customer] < EACH {
+                asked[customer] += 1;
+                line.ask(ask(names[customer], 60, if customer == 0 { 0 } else { now }));
+            }
+        }
+        let mut had = [0_usize; 4];
+        while had[..customers].iter().all(|had| *had < EACH) {
+            let tickets: Vec<_> = std::iter::from_fn(|| line.start(at(now))).collect();
+            prop_assert_eq!(tickets.len(), cores as usize);
+            for ticket in &tickets {
+                let customer = names.iter().position(|name| *name == line.cells[ticket].ask.customer.as_str()).expect("a customer");
+                had[customer] += 1;
+                let (least, most) = (had[..customers].iter().min(), had[..customers].iter().max());
+                let apart = most.zip(least).map_or(0, |(most, least)| most - least);
+                prop_assert!(apart <= 2, "{:?}", had);
+            }
+            if !old {
+                prop_assert!(now < AGED.as_secs());
+            }
+            now += if old { 60 } else { 1 };
+            for ticket in tickets {
+                line.end(ticket, at(now));
+            }
+            if had.iter().sum::<usize>() + cores as usize > customers * EACH {
+                break;
+            }
+        }
+    }
+}

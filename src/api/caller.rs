@@ -1,15 +1,14 @@
-//! Who calls. Every route but the two for health checks stands behind [`bearer`]; a handler takes a [`Caller`] and asks for its role.
+//! Who calls. Every route of the API but the two for health checks is asked for [`bearer`] by the front; a handler takes a [`Caller`] and
+//! asks for its role.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -56,18 +55,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// Lets requests with a good token through, as their [`Caller`].
-pub async fn bearer(State(service): State<Arc<Service>>, mut request: Request, next: Next) -> Response {
-    match authenticate(&service, request.headers(), request.extensions().get::<Peer>().copied()) {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(problem) => problem.into_response(),
-    }
-}
-
-fn authenticate(service: &Service, headers: &HeaderMap, peer: Option<Peer>) -> Result<Caller, Problem> {
+/// Who sends these headers.
+///
+/// # Errors
+/// When there is no good token in them.
+pub fn bearer(service: &Service, headers: &HeaderMap, peer: Option<Peer>) -> Result<Caller, Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let token = match (values.next().map(|value| value.to_str()), values.next()) {
         (None, _) => return Err(Problem::no_token("send the header `Authorization: Bearer TOKEN`; get one with: patchlab token add")),

@@ -13,7 +13,7 @@ use axum::extract::Request;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use nix::sys::socket::{setsockopt, sockopt};
 use thiserror::Error;
@@ -29,6 +29,7 @@ use tower::ServiceExt;
 use super::caller::Peer;
 use super::crowd::{Crowd, Held};
 use super::leftover;
+use super::patience::Patience;
 use super::problem::Problem;
 use crate::catalog::settings::Server;
 
@@ -184,7 +185,7 @@ async fn talk(
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(Patience::default())
         .header_read_timeout(HEAD_DEADLINE)
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(stream), service);

@@ -63,7 +63,7 @@ struct ByStage {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByRoute {
-    method: String,
+    method: &'static str,
     route: String,
     status: u16,
 }
@@ -170,8 +170,8 @@ impl Metrics {
     }
 
     /// Counts a request.
-    pub fn request(&self, method: &str, route: &str, status: u16, took: Duration) {
-        let labels = ByRoute { method: method.to_owned(), route: route.to_owned(), status };
+    pub fn request(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+        let labels = ByRoute { method, route: route.to_owned(), status };
         self.requests.get_or_create(&labels).inc();
         self.latency.observe(took.as_secs_f64());
     }

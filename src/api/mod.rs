@@ -1,7 +1,7 @@
 //! HTTP: the routes of the contract, who may use them, and the door that connections come in by.
 //!
 //! ```text
-//! listen: connections, TLS, limits -> observe -> bearer -> handler: Caller, Query, Json -> Service -> answer or Problem
+//! listen: connections, TLS, limits -> front: size, token -> handler: Caller, Query, Json -> Service -> answer or Problem
 //! ```
 //!
 //! Invariants: no route but `/healthz` and `/readyz` answers without a good token; whatever goes wrong is a documented
@@ -15,28 +15,29 @@ pub mod decisions;
 pub mod events;
 pub mod evidence;
 pub mod extract;
+mod front;
 pub mod health;
 pub mod host;
 pub mod ledger;
 mod leftover;
 pub mod listen;
 pub mod metrics;
+mod patience;
 pub mod people;
 pub mod problem;
 pub mod runs;
 pub mod schema;
+mod stamp;
 pub mod tokens;
 pub mod trust;
 pub mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::handler::Handler;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use ed25519_dalek::SigningKey;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -49,8 +50,9 @@ pub use self::caller::Caller;
 pub use self::problem::Problem;
 pub use crate::catalog::policy::Role;
 
-use self::caller::{Guesses, bearer};
+use self::caller::Guesses;
 use self::decisions::board::Board;
+use self::front::Front;
 use self::ledger::Ledger;
 use self::metrics::Metrics;
 use self::tokens::Tokens;
@@ -217,20 +219,20 @@ pub fn router(service: Arc<Service>, pages: Pages) -> Router {
         let is_page = uri.path() != "/api" && !uri.path().starts_with("/api/") && wants_page(headers);
         if is_page { stray(problem) } else { problem.into_response() }
     };
+    let no_route = async move |uri: Uri, headers: HeaderMap| {
+        let detail = "there is nothing at this path; see /openapi.json";
+        told(Problem::not_found("no-such-route", detail), &uri, &headers)
+    };
+    let no_method = async move |uri: Uri, headers: HeaderMap| {
+        let detail = "this path does not take this method; see the header `Allow`";
+        told(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail), &uri, &headers)
+    };
+    let open = Front::open(&service);
     Router::new()
-        .merge(api.layer(from_fn_with_state(service.clone(), bearer)))
-        .merge(health::free().0)
-        .merge(routes)
-        .fallback(async move |uri: Uri, headers: HeaderMap| {
-            let detail = "there is nothing at this path; see /openapi.json";
-            told(Problem::not_found("no-such-route", detail), &uri, &headers)
-        })
-        .method_not_allowed_fallback(async move |uri: Uri, headers: HeaderMap| {
-            let detail = "this path does not take this method; see the header `Allow`";
-            told(Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", detail), &uri, &headers)
-        })
-        .layer(from_fn(careful))
-        .layer(from_fn_with_state(service.clone(), observe))
+        .merge(api.layer(Front::guarded(&service)))
+        .merge(health::free().0.merge(routes).layer(open.clone()))
+        .fallback(no_route.layer(open.clone()))
+        .method_not_allowed_fallback(no_method.layer(open))
         .with_state(service)
 }
 
@@ -239,43 +241,4 @@ fn wants_page(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut kinds = accepted.flat_map(|value| value.split(',')).filter_map(|kind| kind.split(';').next());
     kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/html"))
-}
-
-/// Counts requests, by route rather than by path.
-async fn observe(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    let method = match request.method().as_str() {
-        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known.to_owned(),
-        _ => "other".to_owned(),
-    };
-    let response = next.run(request).await;
-    let (status, took) = (response.status().as_u16(), started.elapsed());
-    tracing::debug!(method, route, status, ?took, "request");
-    service.metrics.request(&method, &route, status, took);
-    response
-}
-
-/// Refuses what announces a body that is too large, reads what is left of others, and marks what it answers.
-async fn careful(request: Request, next: Next) -> Response {
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let (parts, body) = request.into_parts();
-    let (body, leftover) = leftover::lend(body);
-    let mut response = if announced.is_some_and(|length| length > extract::LARGEST_BODY) {
-        drop(body);
-        extract::too_large().into_response()
-    } else {
-        next.run(Request::from_parts(parts, body)).await
-    };
-    leftover.discard().await;
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-    ] {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
-    }
-    response
 }

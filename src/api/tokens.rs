@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
 
+use super::stamp::{Stamp, Watched};
 use crate::catalog::policy::Role;
 use crate::id::{Digest, Name};
 
@@ -69,6 +69,7 @@ pub enum Refusal {
 pub struct Tokens {
     path: PathBuf,
     used: PathBuf,
+    watched: Watched,
     cache: Mutex<Cache>,
     /// When each was used last, as far as it is not written yet.
     uses: Mutex<BTreeMap<Name, Timestamp>>,
@@ -76,14 +77,16 @@ pub struct Tokens {
 
 #[derive(Default)]
 struct Cache {
-    /// Which file it was: device, inode, size, and when it was changed.
-    stamp: Option<(u64, u64, u64, i64, i64)>,
+    /// Which file it was; `None` where another could look the same.
+    stamp: Option<Stamp>,
     tokens: Arc<Vec<Token>>,
 }
 
 impl Tokens {
     pub fn of(state: &Path) -> Self {
-        Self { path: state.join("tokens.json"), used: state.join("tokens-used.json"), cache: Mutex::default(), uses: Mutex::default() }
+        let path = state.join("tokens.json");
+        let used = state.join("tokens-used.json");
+        Self { watched: Watched::new(&path), path, used, cache: Mutex::default(), uses: Mutex::default() }
     }
 
     /// Makes a token and returns it. It is not kept.
@@ -149,7 +152,11 @@ impl Tokens {
             Some(kept) if kept.revoked.is_some() => Err(Refusal::Revoked),
             Some(kept) if !kept.is_good(now) => Err(Refusal::Expired),
             Some(kept) => {
-                self.uses().insert(kept.name.clone(), now);
+                let mut uses = self.uses();
+                match uses.get_mut(&kept.name) {
+                    Some(used) => *used = now,
+                    None => drop(uses.insert(kept.name.clone(), now)),
+                }
                 Ok((kept.name.clone(), kept.role))
             }
         })
@@ -160,6 +167,8 @@ impl Tokens {
     /// # Errors
     /// When the file can't be written; it is tried again the next time.
     pub fn flush(&self) -> Result<(), TokenError> {
+        // A folder above it may be another now.
+        self.watched.again();
         let fresh = self.uses().clone();
         if fresh.is_empty() {
             return Ok(());
@@ -186,18 +195,19 @@ impl Tokens {
     }
 
     fn read(&self) -> Result<Arc<Vec<Token>>, TokenError> {
-        let about = match std::fs::metadata(&self.path) {
-            Ok(about) => about,
+        // First the stamp, then the reading: what is written between is read twice rather than never.
+        let stamp = self.watched.stamp();
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if stamp.is_some() && cache.stamp == stamp {
+            return Ok(cache.tokens.clone());
+        }
+        let bytes = match std::fs::read(&self.path) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Arc::default()),
             Err(error) => return Err(self.failed("read")(error)),
         };
-        let stamp = Some((about.dev(), about.ino(), about.size(), about.ctime(), about.ctime_nsec()));
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache.stamp != stamp {
-            let bytes = std::fs::read(&self.path).map_err(self.failed("read"))?;
-            let tokens = serde_json::from_slice(&bytes).map_err(|bad| self.failed("read")(bad.into()))?;
-            *cache = Cache { stamp, tokens: Arc::new(tokens) };
-        }
+        let tokens = serde_json::from_slice(&bytes).map_err(|bad| self.failed("read")(bad.into()))?;
+        *cache = Cache { stamp: stamp.and_then(Stamp::settled), tokens: Arc::new(tokens) };
         Ok(cache.tokens.clone())
     }
 

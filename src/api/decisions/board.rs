@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use super::ground::{Candidates, Ground, Grounds};
 use super::row::Row;
-use super::stamp::{Stamp, Watched};
 use crate::api::Problem;
+use crate::api::stamp::{Stamp, Watched};
 use crate::id::{Digest, Name};
 use crate::journal::news::{About, News};
 use crate::journal::{Event, Journal, JournalError, Record};

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
 
-use super::stamp::{Stamp, Watched};
 use crate::api::Problem;
+use crate::api::stamp::{Stamp, Watched};
 use crate::catalog::Catalog;
 use crate::catalog::diagnostic::Diagnostic;
 use crate::catalog::load::load;

@@ -13,14 +13,15 @@ mod ground;
 mod keeper;
 mod row;
 mod schema;
-mod stamp;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,8 @@ use crate::verdict::gate::{Status, Unfit};
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Requests that wait at once; a further one is answered as it stands.
 pub const MOST_WAITING: usize = 256;
+/// Headers of an answer, with those that every answer gets.
+const HEADERS: usize = 12;
 /// When to ask again while nothing is decided.
 const RETRY: u64 = 5;
 /// Rows of a page where nothing is said, and at the most.
@@ -105,7 +108,7 @@ pub async fn show(
     caller: Caller,
     TextPath(patch): TextPath,
     Query(asked): Query<Asked>,
-    headers: HeaderMap,
+    Known(known): Known,
 ) -> Result<Response, Problem> {
     caller.require(Role::Viewer)?;
     let board = &service.decisions;
@@ -115,17 +118,17 @@ pub async fn show(
         return Ok(axum::Json(decision).into_response());
     }
     let key: Key = (patch_of(&service, &patch).await?, asked.customer);
-    let known = known_tags(&headers);
+    let Some(wait) = asked.wait else { return Ok(respond(&*board.current(&key, caller.name.as_str()).await?, &known)) };
     let mut changes = board.changes();
     changes.mark_unchanged();
     let mut answer = board.current(&key, caller.name.as_str()).await?;
-    let Some(_place) = asked.wait.and_then(|_| service.waiting.try_acquire().ok()) else { return Ok(respond(&answer, &known)) };
+    let Ok(_place) = service.waiting.try_acquire() else { return Ok(respond(&answer, &known)) };
     let first = answer.tag.clone();
     let waits = |answer: &Answer| match known.is_empty() {
         true => answer.status == Status::Pending && answer.tag == first,
         false => is_known(answer, &known),
     };
-    let end = Instant::now() + asked.wait.map_or(Duration::ZERO, |wait| wait.0.min(LONGEST_WAIT));
+    let end = Instant::now() + wait.0.min(LONGEST_WAIT);
     let mut stopping = service.stopping();
     while waits(&answer) && !*stopping.borrow() {
         tokio::select! {
@@ -147,10 +150,16 @@ pub(super) async fn patch_of(service: &Service, text: &str) -> Result<Digest, Pr
 }
 
 /// The tags of `If-None-Match`; none where the header is not there or can't be read, so that everything is sent.
-fn known_tags(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let tags = values.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/").to_owned());
-    tags.filter(|tag| !tag.is_empty()).collect()
+pub struct Known(Vec<String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Known {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let values = parts.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        let tags = values.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/").to_owned());
+        Ok(Self(tags.filter(|tag| !tag.is_empty()).collect()))
+    }
 }
 
 fn is_known(answer: &Answer, known: &[String]) -> bool {
@@ -162,6 +171,7 @@ fn respond(answer: &Answer, known: &[String]) -> Response {
     let body = if unchanged { Body::empty() } else { Body::from(answer.body.clone()) };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
+    headers.reserve(HEADERS);
     headers.insert(header::ETAG, answer.tag.clone());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     if answer.status == Status::Pending {

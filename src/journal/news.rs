@@ -35,6 +35,8 @@ pub enum About {
     Scope(Digest, Name),
     /// A candidate came in, which may take the place of those with these ids.
     Added(Digest, Vec<Name>),
+    /// Every decision.
+    All,
     /// A decision was put on record.
     Decided(Box<crate::verdict::gate::Decision>),
 }
@@ -71,6 +73,7 @@ impl Journal {
             let about = match kind.as_deref() {
                 // They belong to the outside or to nobody.
                 Some("refused") => None,
+                Some(Record::CLOCK_PUT_BACK) => Some(About::All),
                 Some("patch-added" | "decided") => self.entry_at(at).await?.and_then(told),
                 Some(_) => {
                     scope(row, "customer").map_err(|source| self.unreadable(source))?.map(|(patch, customer)| About::Scope(patch, customer))

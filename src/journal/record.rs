@@ -2,6 +2,7 @@
 //!
 //! Invariant: a record changes no fact and no other record. What it means is for [`crate::verdict::gate`] to say.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -56,6 +57,10 @@ pub enum Record {
     Decided {
         decision: Box<Decision>,
     },
+    /// The clock says less than it said when a run had ended: it was ahead then.
+    ClockPutBack {
+        clock: Timestamp,
+    },
     /// Something that was asked for and not done.
     Refused {
         /// For example `approve`, `waive`, `token`.
@@ -70,6 +75,9 @@ pub enum Record {
 }
 
 impl Record {
+    /// The kind of the record that concerns every patch.
+    pub const CLOCK_PUT_BACK: &'static str = "clock-put-back";
+
     /// The kind, as it is written in the entry.
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -82,6 +90,7 @@ impl Record {
             Self::Rejected { .. } => "rejected",
             Self::ApprovalRevoked { .. } => "approval-revoked",
             Self::Decided { .. } => "decided",
+            Self::ClockPutBack { .. } => Self::CLOCK_PUT_BACK,
             Self::Refused { .. } => "refused",
         }
     }
@@ -96,7 +105,9 @@ impl Record {
             Self::Rejected { rejection, .. } => (Some(rejection.patch), Some(&rejection.customer)),
             Self::Decided { decision } => (Some(decision.patch.sha256), Some(&decision.customer)),
             Self::Refused { patch, customer, .. } => (*patch, customer.as_ref()),
-            Self::WaiverConsented { .. } | Self::WaiverRevoked { .. } | Self::ApprovalRevoked { .. } => (None, None),
+            Self::WaiverConsented { .. } | Self::WaiverRevoked { .. } | Self::ApprovalRevoked { .. } | Self::ClockPutBack { .. } => {
+                (None, None)
+            }
         }
     }
 
@@ -109,7 +120,11 @@ impl Record {
             | Self::Approved { id, .. }
             | Self::Rejected { id, .. }
             | Self::ApprovalRevoked { id, .. } => Some(*id),
-            Self::RequirementsSet { .. } | Self::PatchAdded { .. } | Self::Decided { .. } | Self::Refused { .. } => None,
+            Self::RequirementsSet { .. }
+            | Self::PatchAdded { .. }
+            | Self::Decided { .. }
+            | Self::ClockPutBack { .. }
+            | Self::Refused { .. } => None,
         }
     }
 }

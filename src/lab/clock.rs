@@ -1,6 +1,7 @@
 //! The lab's clock: wall time where machines are real, virtual time in the simulator.
 //!
-//! Built on tokio's clock, so that a paused runtime clock carries the timestamps along.
+//! The simulator's is built on tokio's clock, so that a paused runtime clock carries the timestamps along. The wall clock is asked each
+//! time: one that was wrong when a server started, and was put right since, is right.
 
 use std::time::Duration;
 
@@ -10,24 +11,25 @@ use tokio::time::Instant;
 /// Tells the time for the journal.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    origin: Timestamp,
-    started: Instant,
+    /// What a clock of its own showed, and when.
+    own: Option<(Timestamp, Instant)>,
 }
 
 impl Clock {
     /// A clock that shows `origin` now and runs with tokio's time.
     pub fn starting_at(origin: Timestamp) -> Self {
-        Self { origin, started: Instant::now() }
+        Self { own: Some((origin, Instant::now())) }
     }
 
     /// The wall clock.
-    pub fn wall() -> Self {
-        Self::starting_at(Timestamp::now())
+    pub const fn wall() -> Self {
+        Self { own: None }
     }
 
     pub fn now(&self) -> Timestamp {
-        let elapsed = SignedDuration::try_from(self.started.elapsed()).unwrap_or(SignedDuration::MAX);
-        self.origin.checked_add(elapsed).unwrap_or(Timestamp::MAX)
+        let Some((origin, started)) = self.own else { return Timestamp::now() };
+        let elapsed = SignedDuration::try_from(started.elapsed()).unwrap_or(SignedDuration::MAX);
+        origin.checked_add(elapsed).unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -24,8 +24,8 @@ use crate::journal::projection::RunFilter;
 use crate::journal::{Entry, Event, Journal, JournalError, Record, RunState};
 use crate::plan::{NoPlan, PlannedPatch, SealedImage, required};
 use crate::verdict::gate::{
-    Act, Approval, Decision, GateFinding, GateInputs, Records, Rejection, Requirements, RunEvidence, Unfit, Waiver, WaiverRecord, decide,
-    flaw, unfit_to_approve, unfit_to_consent, until,
+    Act, Approval, Decision, GateFinding, GateInputs, Readings, Records, Rejection, Requirements, RunEvidence, Unfit, Waiver, WaiverRecord,
+    decide, flaw, is_put_back, unfit_to_approve, unfit_to_consent, until,
 };
 
 /// How often something is tried again when another process was faster.
@@ -192,6 +192,11 @@ impl Gate {
     async fn settled(&self, patch: Digest, customer: &Name, now: Timestamp) -> Result<(Decision, Read), GateError> {
         for _ in 0..TRIES {
             let mut read = self.read(patch, customer, None, now).await?;
+            if is_put_back(&read.inputs, now) {
+                // Then it is read again.
+                self.journal.append_with(Some(read.head), now, vec![Record::ClockPutBack { clock: now }], Vec::new()).await?;
+                continue;
+            }
             let decision = decide(&read.inputs, read.as_of);
             if read.inputs.last.as_ref().is_some_and(|last| decision.says_the_same(last)) {
                 return Ok((decision, read));
@@ -220,11 +225,15 @@ impl Gate {
         for row in self.journal.page(&filter, Some(head + 1), u32::MAX).await? {
             histories.push(there(self.journal.entries(row.run).await?));
         }
-        let moments = records.iter().chain(&candidates).chain(histories.iter().flatten()).map(|entry| entry.at);
+        let put_back = there(self.journal.records_of_kind(Record::CLOCK_PUT_BACK).await?);
+        let moments = records.iter().chain(&candidates).chain(&put_back).chain(histories.iter().flatten()).map(|entry| entry.at);
         let as_of = as_of.unwrap_or_else(|| moments.fold(now, Timestamp::max));
+        let histories: Vec<_> = histories.iter().map(|history| until(history, as_of)).collect();
+        let readings = Readings::of(histories.iter().copied().flatten().chain(put_back.iter().filter(|entry| entry.at <= as_of)));
         let mut runs = Vec::new();
-        for history in &histories {
-            runs.extend(RunState::fold(until(history, as_of)).map_err(JournalError::from)?.map(RunEvidence::from));
+        for history in histories {
+            let state = RunState::fold(history).map_err(JournalError::from)?;
+            runs.extend(state.map(|state| RunEvidence::of(state, history, &readings)));
         }
         let inputs = Records::fold(patch, customer, &records, as_of).with(&candidates, runs, as_of);
         let inputs = inputs.ok_or_else(|| GateError::NotAsked { patch, customer: customer.clone() })?;
@@ -331,9 +340,13 @@ impl Gate {
         let at = self.moment(now).await?;
         let proposed = Act { by: by.to_owned(), at, reason: waiver.reason.clone() };
         let whole = WaiverRecord { id, waiver, proposed, consented: None, revoked: None };
+        // Where the records are ahead of the clock, as long as they let it be is longer. The simulator's are always ahead.
+        let since = if read.inputs.requirements.simulated { at } else { now };
+        let by_clock = WaiverRecord { proposed: Act { at: since, ..whole.proposed.clone() }, ..whole.clone() };
+        let rule = read.inputs.requirements.policy.waiver.as_ref();
         let findings = || decision.requirements.iter().flat_map(|one| &one.findings);
         let meant = |one: &GateFinding| one.subject() == whole.waiver.case && one.fingerprint == whole.waiver.fingerprint;
-        let wrong = match flaw(&whole, read.inputs.requirements.policy.waiver.as_ref(), at) {
+        let wrong = match flaw(&whole, rule, at).or_else(|| flaw(&by_clock, rule, at)) {
             Some(wrong) => Some(wrong.to_owned()),
             None if whole.waiver.reason.trim().is_empty() => Some("a waiver needs a reason".to_owned()),
             None if !findings().any(meant) => {

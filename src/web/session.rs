@@ -1,7 +1,7 @@
 //! Who is signed in. Sessions live in memory alone: a server that starts anew knows nobody.
 //!
-//! Invariants: a session's id is 256 random bits, of which only the sha256 is kept; it ends after an idle while, after a day at the latest,
-//! and as soon as its token does. Functions take the moment from their caller.
+//! Invariants: a session's id is 256 random bits, of which only the sha256 is kept; it ends after an idle while, after half a day at the
+//! latest, when the clock is put back, and as soon as its token does. Functions take the moment from their caller.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::view::Notice;
 use crate::id::Digest;
+use crate::verdict::gate::was_ahead;
 
 /// A session that is not used for so long ends.
 const IDLE: SignedDuration = SignedDuration::from_mins(30);
@@ -100,7 +101,7 @@ impl Sessions {
 
 impl Session {
     fn lasts(&self, now: Timestamp) -> bool {
-        now.duration_since(self.seen) < IDLE && now.duration_since(self.begun) < LONGEST
+        now.duration_since(self.seen) < IDLE && now.duration_since(self.begun) < LONGEST && !was_ahead(self.seen, now)
     }
 }
 
@@ -142,6 +143,8 @@ mod tests {
         let id = sessions.begin(token, at(0)).expect("begun");
         let lasted = (0..100).map(|n| n * 20).take_while(|minute| sessions.find(&id, at(*minute)).is_some()).last();
         assert_eq!(lasted, Some(700), "the last before twelve hours");
+        let id = sessions.begin(token, at(0)).expect("begun");
+        assert!(sessions.find(&id, at(-5)).is_some() && sessions.find(&id, at(-6)).is_none(), "the clock was put back");
     }
 
     #[test]

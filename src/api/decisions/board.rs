@@ -1,8 +1,9 @@
 //! The board: how each decision stands, remembered, so that who asks again is answered from memory.
 //!
 //! Invariants: an answer is given from memory only if nothing was written to the journal since that could change it, by whichever process;
-//! its `until` has not passed; and the catalog is the one that it was made with. What is not so is decided anew, by the gate. An answer's
-//! bytes are those of the decision on record, so that the same tag always means the same bytes, also after a restart.
+//! its `until` has not passed; the clock was not put back since; and the catalog is the one that it was made with. What is not so is
+//! decided anew, by the gate. An answer's bytes are those of the decision on record, so that the same tag always means the same bytes, also
+//! after a restart.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,12 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::http::HeaderValue;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::answer::Answer;
 use super::ground::{Candidates, Ground, Grounds};
 use super::row::Row;
 use crate::api::Problem;
@@ -36,18 +36,6 @@ const MOST: usize = 24 << 20;
 const TRIES: u32 = 3;
 /// Decisions that are made at once.
 const LANES: usize = 8;
-
-/// A decision as it is sent.
-pub struct Answer {
-    pub status: Status,
-    pub body: Bytes,
-    pub tag: HeaderValue,
-    pub until: Option<Timestamp>,
-    /// The entry up to which the journal was read for it.
-    read: u64,
-    generation: u64,
-    used: AtomicU64,
-}
 
 #[derive(Default)]
 struct Place {
@@ -93,7 +81,7 @@ pub struct Board {
     reading: tokio::sync::Mutex<()>,
     lanes: [tokio::sync::Mutex<()>; LANES],
     changed: watch::Sender<u64>,
-    clock: AtomicU64,
+    asked: AtomicU64,
 }
 
 impl Board {
@@ -129,6 +117,9 @@ impl Board {
                 inner.touch_ids(*patch, |known| known == id || supersedes.contains(known), entry.seq);
             }
         }
+        if let Some(entry) = journal.records_of_kind(Record::CLOCK_PUT_BACK).await?.last() {
+            inner.touch_all(entry.seq);
+        }
         Ok(Self {
             gate: desk.gate(journal.clone())?,
             grounds: Grounds::default(),
@@ -139,7 +130,7 @@ impl Board {
             reading: tokio::sync::Mutex::default(),
             lanes: Default::default(),
             changed: watch::channel(0).0,
-            clock: AtomicU64::default(),
+            asked: AtomicU64::default(),
             desk,
             journal,
         })
@@ -183,10 +174,9 @@ impl Board {
         let inner = self.inner();
         let place = inner.places.get(key)?;
         let answer = place.answer.as_ref()?;
-        let holds =
-            place.touched <= answer.read && answer.generation == generation && answer.until.is_none_or(|until| Timestamp::now() < until);
+        let holds = place.touched <= answer.read && answer.generation == generation && answer.holds(Timestamp::now());
         holds.then(|| {
-            answer.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+            answer.used.store(self.asked.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
             answer.clone()
         })
     }
@@ -248,7 +238,7 @@ impl Board {
                 break (decision, read);
             }
         };
-        let answer = Arc::new(Answer::of(&decision, read, ground.generation)?);
+        let answer = Arc::new(Answer::of(&decision, Timestamp::now(), read, ground.generation)?);
         self.counts.decided.fetch_add(1, Ordering::Relaxed);
         let mut inner = self.inner();
         let before = inner.forget(key);
@@ -260,7 +250,7 @@ impl Board {
         let news = before.is_none_or(|before| before.tag != answer.tag);
         place.answer = Some(answer.clone());
         inner.bytes += answer.body.len();
-        answer.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        answer.used.store(self.asked.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         inner.make_room();
         drop(inner);
         if news {
@@ -320,7 +310,10 @@ impl Board {
         let now = Timestamp::now();
         let inner = self.inner();
         let due = |row: &Row| row.until.is_some_and(|until| until <= now);
-        let stale = |place: &Place| place.touched > place.settled || place.row.as_ref().is_none_or(due);
+        let put_back = |answer: &Arc<Answer>| answer.was_ahead(now);
+        let stale = |place: &Place| {
+            place.touched > place.settled || place.row.as_ref().is_none_or(due) || place.answer.as_ref().is_some_and(put_back)
+        };
         inner.places.iter().filter(|(_, place)| stale(place)).map(|(key, _)| key.clone()).collect()
     }
 
@@ -376,6 +369,7 @@ impl Inner {
                 place.touched = place.touched.max(seq);
             }
             About::Patch(patch) => self.touch(&patch, seq),
+            About::All => self.touch_all(seq),
             About::Planned(patch, customers) => {
                 // The gate is asked about whatever is tried.
                 customers.into_iter().for_each(|customer| {
@@ -400,6 +394,10 @@ impl Inner {
         for (_, place) in self.places.iter_mut().filter(|((one, _), _)| one == patch) {
             place.touched = place.touched.max(seq);
         }
+    }
+
+    fn touch_all(&mut self, seq: u64) {
+        self.places.values_mut().for_each(|place| place.touched = place.touched.max(seq));
     }
 
     fn touch_ids(&mut self, patch: Digest, means: impl Fn(&Name) -> bool, seq: u64) {
@@ -435,21 +433,5 @@ impl Inner {
         for (_, key) in times.into_iter().take(half) {
             self.forget(&key);
         }
-    }
-}
-
-impl Answer {
-    fn of(decision: &Decision, read: u64, generation: u64) -> Result<Self, Problem> {
-        let what = Digest::of_json(&Decision { as_of: Timestamp::UNIX_EPOCH, ..decision.clone() });
-        let tag = format!("\"{}-{}\"", decision.revision, what.hex().get(..32).unwrap_or_default());
-        Ok(Self {
-            status: decision.status,
-            body: serde_json::to_vec(decision).map_err(Problem::fault)?.into(),
-            tag: HeaderValue::from_str(&tag).map_err(Problem::fault)?,
-            until: decision.until,
-            read,
-            generation,
-            used: AtomicU64::default(),
-        })
     }
 }

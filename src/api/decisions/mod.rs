@@ -8,6 +8,7 @@
 //! ```
 
 mod acts;
+mod answer;
 pub mod board;
 mod ground;
 mod keeper;
@@ -28,7 +29,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
-use self::board::{Answer, Key};
+use self::answer::Answer;
+use self::board::Key;
 pub use self::row::Row;
 pub use self::schema::{DecisionReport, ReasonText, StatusText};
 use super::events::MOST_ENTRIES;

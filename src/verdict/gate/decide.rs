@@ -92,6 +92,7 @@ struct Newest<'a> {
     since: Timestamp,
     worn: bool,
     passed: bool,
+    ahead: bool,
     errored: Option<&'a str>,
 }
 
@@ -99,9 +100,10 @@ fn stand(inputs: &GateInputs, cell: &PlannedCell, as_of: Timestamp) -> Standing 
     let seen = observed(inputs, cell, as_of);
     let covering = || seen.iter().filter(|one| one.relation == Relation::Covers);
     let ended = |one: &'_ Observed<'_>| matches!(one.progress, Progress::Ended { .. });
-    // One whose baselines do not count speaks where there is no other.
+    // One whose baselines do not count speaks where there is no other; so does one that ended by a clock that was ahead, which would else be
+    // the newest for long.
     let counts = |newest: &Newest<'_>| !newest.worn || newest.errored.is_some();
-    let newest = covering().filter_map(newest).max_by_key(|newest| (counts(newest), newest.at, newest.seen.run.run));
+    let newest = covering().filter_map(newest).max_by_key(|newest| (!newest.ahead, counts(newest), newest.at, newest.seen.run.run));
     let mut until: Option<Timestamp> = None;
     let mut ends = |at: Timestamp| until = Some(until.map_or(at, |until| until.min(at)));
     // Bad news of ended runs, and of runs that go on: the latter may clear up, and until then nothing else counts.
@@ -142,10 +144,14 @@ fn stand(inputs: &GateInputs, cell: &PlannedCell, as_of: Timestamp) -> Standing 
         (Some(Newest { errored: Some(why), seen, .. }), None, None) => {
             (Reason::Errored, format!("the lab could not say: {why}"), Some(*seen))
         }
-        (Some(Newest { at, since, worn, seen, passed, .. }), run, None) => {
+        (Some(Newest { at, since, worn, seen, passed, ahead, .. }), run, None) => {
             let end = since.checked_add(valid_for).unwrap_or(*since);
             let told = |why: String| format!("passed at {at}{}, {why}", rests_on(*since, *at));
             let old = match () {
+                () if *ahead => {
+                    let told = "by a clock that was ahead, so that nobody knows how long ago: run it again";
+                    Some(format!("passed at {at} {told}"))
+                }
                 () if *worn => Some(told(too_old(cell.baseline_valid_for))),
                 () if end < as_of => Some(told(format!("which speaks until {end}"))),
                 () => None,
@@ -195,8 +201,8 @@ fn too_old(limit: Span) -> String {
 
 fn newest<'a>(seen: &'a Observed<'a>) -> Option<Newest<'a>> {
     match &seen.progress {
-        Progress::Ended { at, since, worn, passed, errored } => {
-            Some(Newest { seen, at: *at, since: *since, worn: *worn, passed: *passed, errored: errored.as_deref() })
+        Progress::Ended { at, since, worn, passed, ahead, errored } => {
+            Some(Newest { seen, at: *at, since: *since, worn: *worn, passed: *passed, ahead: *ahead, errored: errored.as_deref() })
         }
         Progress::Queued | Progress::Running => None,
     }

@@ -1,7 +1,7 @@
 //! What the runs of a patch say about one cell that must pass.
 //!
-//! Invariants: good news counts from an ended run that covers the cell alone; bad news counts from wherever the same machines were tried,
-//! also from a run that was given up. So no amount of trying again turns a failure into a pass.
+//! Invariants: good news counts from an ended run that covers the cell alone, and only if it is known how old it is; bad news counts from
+//! wherever the same machines were tried, also from a run that was given up. So no amount of trying again turns a failure into a pass.
 
 use std::collections::BTreeSet;
 
@@ -42,6 +42,8 @@ pub(super) enum Progress {
         /// Whether it rests on a baseline that does not count for the wanted cell.
         worn: bool,
         passed: bool,
+        /// By a clock that was ahead: its good news may be older than it says.
+        ahead: bool,
         /// Why it says nothing about the patch, where the lab is to blame.
         errored: Option<String>,
     },
@@ -50,12 +52,11 @@ pub(super) enum Progress {
 /// Everything that the runs say about a cell that must pass.
 pub(super) fn observed<'a>(inputs: &'a GateInputs, wanted: &PlannedCell, as_of: Timestamp) -> Vec<Observed<'a>> {
     let speaks = |run: &&RunEvidence| {
-        let simulated = |simulated: bool| run.state.controllers.iter().all(|controller| controller.is_simulated() == simulated);
         let patch = &run.state.plan.patch;
         patch.sha256 == inputs.requirements.patch
             && patch.brings == inputs.requirements.plan.patch.brings
             && run.state.planned <= as_of
-            && simulated(inputs.requirements.simulated)
+            && run.is_simulated(inputs.requirements.simulated)
     };
     let mut all = Vec::new();
     for run in inputs.runs.iter().filter(speaks) {
@@ -92,7 +93,8 @@ fn observe<'a>(
         Some((at, _)) if at <= as_of => {
             let passed = judgement.verdict == Verdict::Pass;
             let since = taken_over(record).min().map_or(at, |oldest| oldest.min(at));
-            Progress::Ended { at, since, worn: is_worn(run.state.planned, wanted, record), passed, errored: errored(judgement) }
+            let (worn, ahead) = (is_worn(run.state.planned, wanted, record), run.ahead);
+            Progress::Ended { at, since, worn, passed, ahead, errored: errored(judgement) }
         }
         _ if record.passes.is_empty() && !record.ended => Progress::Queued,
         _ => Progress::Running,

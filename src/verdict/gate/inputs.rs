@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Act, ApprovalRecord, DecidedPatch, Decision, RejectionRecord, Requirements, WaiverRecord};
+use super::{Act, ApprovalRecord, DecidedPatch, Decision, Readings, RejectionRecord, Requirements, WaiverRecord};
 use crate::id::{Digest, Name};
 use crate::journal::{Entry, Event, Record, RunState};
 use crate::verdict::Judgement;
@@ -32,11 +32,21 @@ pub struct GateInputs {
 pub struct RunEvidence {
     pub state: RunState,
     pub judgement: Judgement,
+    /// It ended by a clock that was ahead, so that nobody knows how long ago.
+    pub ahead: bool,
 }
 
-impl From<RunState> for RunEvidence {
-    fn from(state: RunState) -> Self {
-        Self { judgement: judge(&state), state }
+impl RunEvidence {
+    /// What a run says whose entries these are.
+    pub fn of(state: RunState, history: &[Entry], readings: &Readings) -> Self {
+        let told = Self { judgement: judge(&state), state, ahead: false };
+        // The simulator's time is its own, and always ahead.
+        Self { ahead: told.is_simulated(false) && readings.contradict(history), ..told }
+    }
+
+    /// Whether its machines were the simulator's, or real ones.
+    pub fn is_simulated(&self, simulated: bool) -> bool {
+        self.state.controllers.iter().all(|controller| controller.is_simulated() == simulated)
     }
 }
 
@@ -121,6 +131,7 @@ impl Records {
             | Record::Approved { .. }
             | Record::Rejected { .. }
             | Record::PatchAdded { .. }
+            | Record::ClockPutBack { .. }
             | Record::Refused { .. } => {}
         }
     }

@@ -4,6 +4,7 @@
 //! was seen to pass opens the gate: whatever is unknown, missing, too old or about other bytes keeps it closed, with a reason.
 
 mod applied;
+mod clocks;
 mod cover;
 mod decide;
 mod evidence;
@@ -13,6 +14,7 @@ mod people;
 mod tests;
 
 pub use applied::{AppliedPolicy, applied, sole_customer};
+pub use clocks::{Readings, is_put_back, was_ahead};
 pub use decide::decide;
 pub use evidence::findings;
 pub use inputs::{GateInputs, Records, RunEvidence, same_person, until};
@@ -93,7 +95,7 @@ pub enum Reason {
     /// Launched and not begun.
     Queued,
     Running,
-    /// It passed too long ago, or by baselines that do not count for the customer.
+    /// It passed too long ago, by baselines that do not count for the customer, or nobody knows how long ago.
     Stale,
     /// What was tried were other bytes, or what was approved was something else.
     Superseded,

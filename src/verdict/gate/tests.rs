@@ -1,7 +1,7 @@
 //! Attempts at a yes that is not deserved, and what has to hold whatever the inputs are.
 
 mod applied;
-mod fixture;
+pub(super) mod fixture;
 mod people;
 mod properties;
 
@@ -358,6 +358,57 @@ fn a_run_by_baselines_that_do_not_count_takes_nothing_from_one_that_does() {
     assert_eq!(decide(&other.inputs, at(DAY)).status, Status::Expired);
     let_count(&mut other, 3 * DAY);
     assert_eq!(decide(&other.inputs, at(DAY)).status, Status::Approved);
+}
+
+#[test]
+fn a_pass_by_a_clock_that_was_ahead_counts_for_nothing_and_a_failure_does() {
+    // (runs in their order, those that ended by a clock that was ahead, how the cell stands, the decision)
+    let table: &[(&[Outcome], &[usize], Reason, Status)] = &[
+        (&[Pass], &[0], Reason::Stale, Status::Expired),
+        // What is known to be newer counts, although its moment is an earlier one.
+        (&[Pass, Pass], &[1], Reason::Passed, Status::Approved),
+        (&[Fault, Pass], &[1], Reason::Errored, Status::Inconclusive),
+        (&[Pass, Fault], &[1], Reason::Passed, Status::Approved),
+        (&[Pass, Pass], &[0, 1], Reason::Stale, Status::Expired),
+        (&[Pass, Running], &[0], Reason::Running, Status::Pending),
+        (&[Pass, Queued], &[0], Reason::Running, Status::Pending),
+        (&[Red("web/a")], &[0], Reason::Failed, Status::Rejected),
+        (&[Pass, Red("web/a")], &[1], Reason::Flaky, Status::Rejected),
+        (&[Flaky("web/a")], &[0], Reason::Flaky, Status::Inconclusive),
+    ];
+    for (outcomes, ahead, reason, status) in table {
+        let mut case = case(outcomes);
+        ahead.iter().for_each(|at| case.inputs.runs[*at].ahead = true);
+        let decision = decide(&case.inputs, at(DAY));
+        let stands = &decision.requirements[0];
+        assert_eq!((stands.reason, decision.status), (*reason, *status), "{outcomes:?} {ahead:?}: {}", decision.summary);
+        assert!(*reason != Reason::Stale || stands.message.contains("a clock that was ahead"), "{}", stands.message);
+    }
+    // A waiver speaks for the failure, not for how old it is.
+    let mut case = case(&[Red("web/a")]);
+    case.inputs.waivers.push(people::waiver());
+    assert_eq!(decide(&case.inputs, at(DAY)).status, Status::ApprovedWithWaivers);
+    case.inputs.runs[0].ahead = true;
+    assert_eq!(decide(&case.inputs, at(DAY)).status, Status::Expired);
+}
+
+#[test]
+fn a_clock_that_says_less_than_when_a_run_ended_is_noticed_once() {
+    let mut case = case(&[Pass]);
+    let noticed = |inputs: &GateInputs, seconds: i64| is_put_back(inputs, at(seconds));
+    // It ended at 300.
+    for (now, put_back) in [(DAY, false), (300, false), (0, false), (-1, true), (-DAY, true), (-at(0).as_second(), false)] {
+        assert_eq!(noticed(&case.inputs, now), put_back, "{now}");
+    }
+    case.inputs.runs[0].ahead = true;
+    assert!(!noticed(&case.inputs, -DAY), "it is known");
+    // The simulator's time is its own.
+    let mut case = fixture::case(&[Pass]);
+    case.inputs.runs[0].state.controllers[0].hypervisor = "sim".to_owned();
+    assert!(!noticed(&case.inputs, -DAY));
+    let mut case = fixture::case(&[Running]);
+    case.inputs.requirements.simulated = false;
+    assert!(!noticed(&case.inputs, -DAY), "it has not ended");
 }
 
 #[test]

@@ -201,7 +201,7 @@ pub fn run(number: u64, cells: &[PlannedCell], outcomes: &[Outcome]) -> RunEvide
         plan,
     };
     let judgement = Judgement { verdict, finished: !unfinished, cells: judgements };
-    RunEvidence { state, judgement }
+    RunEvidence { state, judgement, ahead: false }
 }
 
 /// One required cell, and one run of it for each outcome, ten minutes apart.

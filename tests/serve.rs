@@ -30,7 +30,7 @@ fn nobody_does_what_their_role_may_not() {
     let tokens: Vec<String> = roles.iter().map(|role| lab.token(role)).collect();
     let server = lab.serve(&[]);
     let (run, cancel) = (format!("/api/v1/runs/{SOME_RUN}"), format!("/api/v1/runs/{SOME_RUN}/cancel"));
-    let (junit, html, text) = (format!("{run}/junit.xml"), format!("{run}/report.html"), format!("{run}/report.txt"));
+    let [junit, html, markdown, text] = ["junit.xml", "report.html", "report.md", "report.txt"].map(|file| format!("{run}/{file}"));
     let (events, attestation, release) = (format!("{run}/events"), format!("{run}/attestation"), format!("{run}/release"));
     let evidence = format!("{run}/evidence");
     let nothing = json!({ "patch": "no-such-patch" });
@@ -41,6 +41,7 @@ fn nobody_does_what_their_role_may_not() {
         ("GET", &events, 0, 404),
         ("GET", &junit, 0, 404),
         ("GET", &html, 0, 404),
+        ("GET", &markdown, 0, 404),
         ("GET", &text, 0, 404),
         ("GET", &attestation, 0, 404),
         ("GET", &evidence, 0, 404),
@@ -131,6 +132,7 @@ fn a_run_is_launched_watched_and_told() {
         ("junit.xml", "application/xml; charset=utf-8", "<testsuites"),
         ("attestation", "application/vnd.in-toto.bundle", "\"signatures\""),
         ("report.html", "text/html; charset=utf-8", "<!doctype html>"),
+        ("report.md", "text/markdown; charset=utf-8", "### Next"),
         ("report.txt", "text/plain; charset=utf-8", "PASS"),
     ] {
         let answer = server.get(&format!("/api/v1/runs/{run}/{file}"), &viewer);

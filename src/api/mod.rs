@@ -25,6 +25,7 @@ pub mod metrics;
 mod patience;
 pub mod people;
 pub mod problem;
+pub mod reports;
 pub mod runs;
 pub mod schema;
 mod stamp;
@@ -170,9 +171,10 @@ fn described() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(document)
         .routes(routes!(runs::launch, runs::list))
         .routes(routes!(runs::show))
-        .routes(routes!(runs::junit))
-        .routes(routes!(runs::html))
-        .routes(routes!(runs::text))
+        .routes(routes!(reports::junit))
+        .routes(routes!(reports::html))
+        .routes(routes!(reports::markdown))
+        .routes(routes!(reports::text))
         .routes(routes!(attestation::attestation))
         .routes(routes!(evidence::evidence))
         .routes(routes!(runs::cancel))

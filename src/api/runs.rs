@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::extract::{Json, MaybeJson, Query, RunPath, no_such_run};
 use super::host;
 use super::problem::{BodyRefusals, Conflicts, Problem, Refusals};
+use super::reports::render;
 use super::schema::{DigestText, LONGEST_KEY, NameText, RunKey, RunReport, RunText, TimeText};
 use super::{Caller, Role, Service};
 use crate::id::{Digest, Name, RunId};
@@ -23,7 +24,7 @@ use crate::lab::desk::queue::{CallOff, Standing, Wish};
 use crate::lab::desk::{Desk, Planned, new_run};
 use crate::lab::scheduler::choice::Lane;
 use crate::plan::Request;
-use crate::report::{self, Format, Source, human};
+use crate::report::{self, Format};
 use crate::verdict::Verdict;
 use crate::verdict::judge::judge;
 
@@ -401,73 +402,6 @@ pub async fn show(State(service): State<Arc<Service>>, caller: Caller, RunPath(r
         fields.insert("waiting".to_owned(), serde_json::to_value(host::waiting(&service, run)).map_err(Problem::fault)?);
     }
     Ok(axum::Json(value))
-}
-
-/// The JUnit report.
-#[utoipa::path(get, path = "/api/v1/runs/{run}/junit.xml", tag = "runs",
-    params(("run" = String, Path, description = "a run id", format = Uuid)),
-    responses((status = 200, description = "one suite a cell and suite", body = String, content_type = "application/xml"), Refusals))]
-pub async fn junit(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
-    caller.require(Role::Viewer)?;
-    let text = render(&service, found(&service, run).await?, |source| report::render(Format::Junit, source)).await?;
-    Ok(([(header::CONTENT_TYPE, Format::Junit.media_type())], text))
-}
-
-/// The report as a page that stands alone. It can run nothing and fetch nothing.
-#[utoipa::path(get, path = "/api/v1/runs/{run}/report.html", tag = "runs",
-    params(("run" = String, Path, description = "a run id", format = Uuid)),
-    responses((status = 200, description = "a whole page", body = String, content_type = "text/html"), Refusals))]
-pub async fn html(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
-    caller.require(Role::Viewer)?;
-    let text = render(&service, found(&service, run).await?, |source| report::render(Format::Html, source)).await?;
-    let policy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
-    Ok(([(header::CONTENT_TYPE, Format::Html.media_type()), (header::CONTENT_SECURITY_POLICY, policy)], text))
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct TextForm {
-    /// With the terminal's codes for colours.
-    #[serde(default)]
-    #[param(default = false)]
-    ansi: bool,
-}
-
-/// The report as a terminal shows it.
-#[utoipa::path(get, path = "/api/v1/runs/{run}/report.txt", tag = "runs",
-    params(("run" = String, Path, description = "a run id", format = Uuid), TextForm),
-    responses((status = 200, description = "at most 80 columns", body = String, content_type = "text/plain"), Refusals))]
-pub async fn text(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    RunPath(run): RunPath,
-    Query(form): Query<TextForm>,
-) -> Result<String, Problem> {
-    caller.require(Role::Viewer)?;
-    let told = move |source: &Source<'_>| {
-        let styled = human::render(source);
-        Ok(if form.ansi { styled.ansi() } else { styled.plain() })
-    };
-    let text = render(&service, found(&service, run).await?, told).await?;
-    Ok(text + &host::lines(&host::waiting(&service, run)))
-}
-
-/// Tells a run, away from the threads that answer.
-///
-/// # Errors
-/// When the report can't be written.
-pub async fn render(
-    service: &Service,
-    state: RunState,
-    tell: impl FnOnce(&Source<'_>) -> Result<String, report::ReportError> + Send + 'static,
-) -> Result<String, Problem> {
-    let evidence = service.evidence.clone();
-    let told = tokio::task::spawn_blocking(move || {
-        let judgement = judge(&state);
-        tell(&Source { run: &state, judgement: &judgement, evidence: &|sha256| evidence.get(sha256) })
-    });
-    told.await.map_err(Problem::fault)?.map_err(Problem::fault)
 }
 
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]

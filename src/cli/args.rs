@@ -42,8 +42,9 @@ impl Cli {
 const GLOBAL: &str = "Which lab";
 
 const AFTER: &str = "While a server works with the lab, run, cancel, pause, drain, resume and release go through it: set PATCHLAB_TOKEN to a \
-                     token of yours. With that set, so do runs, show, gate, waive, waivers, approve, reject, revoke, attest and evidence. \
-                     PATCHLAB_SERVER names another server (a URL), PATCHLAB_CERTIFICATE a PEM file of certificates to trust.\n\n\
+                     token of yours. With that set, so do runs, show, report, gate, waive, waivers, approve, reject, revoke, attest and \
+                     evidence; the others work on the folders here. PATCHLAB_SERVER names another server (a URL), PATCHLAB_CERTIFICATE a \
+                     PEM file of certificates to trust.\n\n\
                      Exit codes: 0 pass or approved, 1 fail or rejected, 2 usage or configuration error, 3 inconclusive (the lab's fault), \
                      4 not decided yet, 130 interrupted.";
 
@@ -356,7 +357,8 @@ pub struct Report {
     /// Where to write it [default: standard output].
     #[arg(long, value_name = "FILE", requires = "format")]
     pub output: Option<PathBuf>,
-    /// Write every file kept with the run into this new folder: timelines, captures, consoles, outputs, facts.
+    /// Write every file kept with the run into this new folder: timelines, captures, consoles, outputs, facts. Through a server, once the
+    /// run has ended.
     #[arg(long, value_name = "DIR")]
     pub evidence: Option<PathBuf>,
 }

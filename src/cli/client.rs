@@ -1,6 +1,8 @@
 //! Speaks to a running server: the one of this state folder, or the one that `PATCHLAB_SERVER` names.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Component, Path};
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
@@ -14,12 +16,13 @@ use super::context::Context;
 use super::error::{Exit, Failure};
 use super::lenient;
 use super::output::Output;
+use super::show::new_folder;
 use super::whereabouts::Whereabouts;
 use crate::api::runs::{Released, RunPage, RunRequest, RunRow};
 use crate::api::trust::trusting;
 use crate::id::RunId;
 use crate::journal::{Entry, Event};
-use crate::report::archive::MISSING;
+use crate::report::archive::{KEPT, MISSING};
 
 const SERVER: &str = "PATCHLAB_SERVER";
 const TOKEN: &str = "PATCHLAB_TOKEN";
@@ -191,16 +194,14 @@ impl Client {
     /// Writes a run's archive as it comes. Returns what it says is missing.
     pub fn archive(&self, run: RunId, output: Output) -> Result<String, Failure> {
         let path = format!("/api/v1/runs/{run}/evidence");
-        let from = self.get(&path)?.into_body().into_with_config().limit(LARGEST_ARCHIVE).reader();
+        let from = self.packed(&path)?;
         let left = output.left_by_halves();
         let mut missing = String::new();
         let mut broken = None;
         let written = output.fill(|to| {
             let mut full = None;
-            let read = unpacked(Copied { from, to, full: &mut full }, |name, file| match name.ends_with(&format!("/{MISSING}")) {
-                true => file.take(LONGEST_LIST).read_to_string(&mut missing).map(drop),
-                false => Ok(()),
-            });
+            let look = |name: &str, file: &mut dyn Read| if is_list(name) { list(file, &mut missing) } else { Ok(()) };
+            let read = unpacked(Copied { from, to, full: &mut full }, look);
             // What could not be written here is not the server's doing.
             full.map_or_else(|| read.inspect_err(|error| broken = Some(error.to_string())), Err)
         });
@@ -208,6 +209,28 @@ impl Client {
             Some(found) => Err(Failure::lab(format!("{}{path}: {found}; {left}", self.url))),
             None => written.map(|()| missing),
         }
+    }
+
+    /// Writes every file kept with a run into a new folder. Returns how many, and what is missing.
+    pub fn kept_files(&self, run: RunId, folder: &Path) -> Result<(usize, String), Failure> {
+        let path = format!("/api/v1/runs/{run}/evidence");
+        let from = self.packed(&path)?;
+        new_folder(folder)?;
+        let (mut files, mut missing) = (0, String::new());
+        let read = unpacked(from, |name, file| match name.split_once('/') {
+            _ if is_list(name) => list(file, &mut missing),
+            Some((_, inside)) => match inside.strip_prefix(KEPT) {
+                Some(kept) => put(&folder.join(within(kept)?), file).map(|()| files += 1),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        });
+        read.map_err(|error| Failure::lab(format!("{}{path}: {error}; {} is not whole", self.url, folder.display())))?;
+        Ok((files, missing))
+    }
+
+    fn packed(&self, path: &str) -> Result<impl Read, Failure> {
+        Ok(self.get(path)?.into_body().into_with_config().limit(LARGEST_ARCHIVE).reader())
     }
 
     fn json<T: DeserializeOwned>(&self, path: &str, text: &str) -> Result<T, Failure> {
@@ -346,6 +369,28 @@ impl<R: Read, W: Write> Read for Copied<'_, R, W> {
     }
 }
 
+/// Whether the file of this name lists what an archive lacks.
+fn is_list(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(_, inside)| inside == MISSING)
+}
+
+fn list(file: &mut dyn Read, missing: &mut String) -> io::Result<()> {
+    file.take(LONGEST_LIST).read_to_string(missing).map(drop)
+}
+
+/// A path that leads nowhere but down.
+fn within(path: &str) -> io::Result<&Path> {
+    let path = Path::new(path);
+    let is_down = path.components().all(|part| matches!(part, Component::Normal(_))) && path.file_name().is_some();
+    if is_down { Ok(path) } else { Err(io::Error::other(format!("there is a file {:?} in the archive", path.display().to_string()))) }
+}
+
+/// Writes a file that is not there yet.
+fn put(path: &Path, from: &mut dyn Read) -> io::Result<()> {
+    path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+    io::copy(from, &mut File::create_new(path)?).map(drop)
+}
+
 /// Looks at each file of a packed archive, to its very end.
 fn unpacked(from: impl Read, mut look: impl FnMut(&str, &mut dyn Read) -> io::Result<()>) -> io::Result<()> {
     let mut archive = tar::Archive::new(GzDecoder::new(from));
@@ -384,6 +429,16 @@ mod tests {
             archive.append_data(&mut header, name, text.as_bytes()).expect("packed");
         }
         archive.into_inner().and_then(GzEncoder::finish).expect("packed")
+    }
+
+    #[test]
+    fn a_file_of_an_archive_goes_nowhere_but_down() {
+        for down in ["a", "a/b.txt", "acme.web@virtio-bios/main/1/console.txt"] {
+            assert!(within(down).is_ok(), "{down}");
+        }
+        for other in ["", "/etc/passwd", "..", "../a", "a/../../b", "./a/..", "a/.."] {
+            assert!(within(other).is_err(), "{other}");
+        }
     }
 
     #[test]

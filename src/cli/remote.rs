@@ -1,10 +1,10 @@
-//! `patchlab run`, `runs`, `show` and `cancel` by way of a running server.
+//! `patchlab run`, `runs`, `show`, `report` and `cancel` by way of a running server.
 
 use std::io::Write;
 
 use serde_json::json;
 
-use super::args::{Answer, Cancel, Format, Run, Show};
+use super::args::{Answer, Cancel, Format, Report, ReportFormat, Run, Show};
 use super::client::Client;
 use super::context::Context;
 use super::error::{Exit, Failure};
@@ -76,8 +76,36 @@ pub fn runs(client: &Client, verb: &Answer) -> Result<Exit, Failure> {
     Ok(Exit::Pass)
 }
 
-pub fn show(client: &Client, verb: &Show) -> Result<Exit, Failure> {
+pub fn show_run(client: &Client, verb: &Show) -> Result<Exit, Failure> {
     answer(client, client.named(&verb.run)?.run, verb.answer.format)
+}
+
+pub fn report(client: &Client, verb: &Report) -> Result<Exit, Failure> {
+    let run = client.named(&verb.run)?.run;
+    let mut lost = String::new();
+    if let Some(folder) = &verb.evidence {
+        let (files, missing) = client.kept_files(run, folder)?;
+        super::say(format_args!("{files} files written to {}", folder.display()));
+        lost = missing;
+    }
+    let name = match verb.format {
+        Some(ReportFormat::Junit) => "/junit.xml",
+        Some(ReportFormat::Html) => "/report.html",
+        Some(ReportFormat::Json) => "",
+        Some(ReportFormat::Markdown) => "/report.md",
+        None => return told(&lost),
+    };
+    let text = client.text(&format!("/api/v1/runs/{run}{name}"))?;
+    match &verb.output {
+        Some(file) => output::write(file, &text)?,
+        None => print(&text)?,
+    }
+    told(&lost)
+}
+
+/// What is gone is the lab's fault.
+fn told(lost: &str) -> Result<Exit, Failure> {
+    if lost.is_empty() { Ok(Exit::Pass) } else { Err(Failure::lab(lost.trim_end())) }
 }
 
 pub fn cancel(context: &Context, verb: &Cancel) -> Result<Exit, Failure> {

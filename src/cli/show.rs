@@ -47,7 +47,7 @@ pub async fn runs(context: &Context, answer: &Answer) -> Result<Exit, Failure> {
 /// Shows what a run found. The exit code is the run's, or 4 while it has not ended.
 pub async fn show(context: &Context, verb: &Show) -> Result<Exit, Failure> {
     if let Some(client) = Client::find(context)? {
-        return remote::show(&client, verb);
+        return remote::show_run(&client, verb);
     }
     let journal = context.journal().await?;
     let state = context.run(&journal, &verb.run).await?;
@@ -57,6 +57,9 @@ pub async fn show(context: &Context, verb: &Show) -> Result<Exit, Failure> {
 
 /// Writes a run's report.
 pub async fn report(context: &Context, verb: &Report) -> Result<Exit, Failure> {
+    if let Some(client) = Client::find(context)? {
+        return remote::report(&client, verb);
+    }
     let journal = context.journal().await?;
     let state = context.run(&journal, &verb.run).await?;
     if let Some(folder) = &verb.evidence {
@@ -80,11 +83,7 @@ pub async fn report(context: &Context, verb: &Report) -> Result<Exit, Failure> {
 /// Writes every kept file of a run into a new folder.
 fn evidence(context: &Context, state: &RunState, folder: &Path) -> Result<(), Failure> {
     let store = context.evidence()?;
-    let failed = |path: &Path, error: &std::io::Error| Failure::lab(format!("could not write {}: {error}", path.display()));
-    std::fs::create_dir(folder).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => Failure::usage(format!("{} is there already; name a new folder", folder.display())),
-        _ => failed(folder, &error),
-    })?;
+    new_folder(folder)?;
     let mut lost = Vec::new();
     let files = report::files::kept_files(state);
     for file in &files {
@@ -98,6 +97,17 @@ fn evidence(context: &Context, state: &RunState, folder: &Path) -> Result<(), Fa
     }
     super::say(format_args!("{} files written to {}", files.len() - lost.len(), folder.display()));
     Failure::all(lost).map_or(Ok(()), Err)
+}
+
+pub fn new_folder(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir(folder).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Failure::usage(format!("{} is there already; name a new folder", folder.display())),
+        _ => failed(folder, &error),
+    })
+}
+
+fn failed(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::lab(format!("could not write {}: {error}", path.display()))
 }
 
 /// Prints a run's result.

@@ -19,6 +19,9 @@ pub const MEDIA_TYPE: &str = "application/gzip";
 /// The file of an archive that lists what should be in it and is gone.
 pub const MISSING: &str = "MISSING.txt";
 
+/// The folder of an archive with every kept file.
+pub const KEPT: &str = "evidence/";
+
 const ATTESTATION: &str = "attestation.intoto.jsonl";
 const PUBLIC_KEY: &str = "public-key.pem";
 const SUMS: &str = "SHA256SUMS";
@@ -58,7 +61,7 @@ pub fn write(to: impl Write, source: &Source<'_>, contents: &Contents<'_>) -> io
     let mut lost = String::new();
     for file in kept_files(source.run) {
         match (source.evidence)(&file.sha256) {
-            Some(bytes) => archive.add(&format!("evidence/{}", file.named(&bytes)), &bytes)?,
+            Some(bytes) => archive.add(&format!("{KEPT}{}", file.named(&bytes)), &bytes)?,
             None => lost += &format!("{}: gone from the store or altered ({})\n", file.path, file.sha256),
         }
     }
@@ -129,7 +132,7 @@ Patch {patch_id}, {sha256}: {verdict}. Ended {ended}. Plan {plan}.
 | `{ATTESTATION}` | the result, signed: in-toto statements in DSSE envelopes, one a line |
 | `report.*`, `junit.xml`, `summary.txt` | the same for people and programs |
 | `journal.jsonl` | every entry of the lab's journal about this run |
-| `evidence/` | what was kept of the machines: consoles, screens, captures, outputs, facts. The machines' own words: do not trust them |
+| `{KEPT}` | what was kept of the machines: consoles, screens, captures, outputs, facts. The machines' own words: do not trust them |
 | `{PUBLIC_KEY}` | the key that it is signed with |
 | `{MISSING}` | only where something is not there any more: what |
 | `{SUMS}`, `{SUMS}.sig` | digests of all other files, and the signature of this list |

@@ -1,8 +1,9 @@
 //! The auditor's archive over HTTP, by page and by command.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 
@@ -86,6 +87,65 @@ fn the_same_archive_comes_by_every_way() {
 }
 
 #[test]
+fn a_report_and_the_kept_files_are_the_same_by_every_way() {
+    let lab = Lab::new();
+    let (engineer, viewer) = (lab.token("engineer"), lab.token("viewer"));
+    let server = lab.serve(&[]);
+    let run = server.launch(&engineer);
+    server.ended(&run, &viewer);
+    let by_every_way = |verb: &[&str]| {
+        [
+            server.lab().patchlab(verb, None),
+            server.lab().patchlab(verb, Some(&viewer)),
+            server.lab().elsewhere(&server.url, verb, Some(&viewer)),
+        ]
+    };
+    for format in ["junit", "html", "markdown", "json"] {
+        let [here, through, far] = by_every_way(&["report", "last", "--format", format]).map(|output| {
+            assert_eq!(output.status.code(), Some(0), "{format}: {output:?}");
+            output.stdout
+        });
+        assert!(through == far, "{format}");
+        if format == "json" {
+            let [mut here, far] = [here, far].map(|text| serde_json::from_slice::<serde_json::Value>(&text).expect("JSON"));
+            // What a server alone can say.
+            for more in ["state", "waiting"] {
+                here[more] = far[more].clone();
+            }
+            assert_eq!((&here, &far["state"]), (&far, &"ended".into()));
+        } else {
+            assert!(here == far, "{format}: {}\n{}", String::from_utf8_lossy(&here), String::from_utf8_lossy(&far));
+        }
+    }
+    let folder = |name: &str| server.lab().state.path().join(name);
+    let write = |name: &str| ["report", "last", "--evidence", folder(name).to_str().expect("UTF-8")].map(str::to_owned);
+    let (here, far) = (write("here"), write("far"));
+    let output = server.lab().patchlab(&here.each_ref().map(String::as_str), None);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let far = far.each_ref().map(String::as_str);
+    let output = server.lab().elsewhere(&server.url, &far, Some(&viewer));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let kept = files(&folder("far"));
+    assert!(!kept.is_empty() && kept == files(&folder("here")), "{:?}", kept.keys());
+    let output = server.lab().elsewhere(&server.url, &far, Some(&viewer));
+    assert!(output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("is there already"), "{output:?}");
+}
+
+/// What is below a folder, by path.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            found.extend(files(&path).into_iter().map(|(inside, bytes)| (Path::new(&entry.file_name()).join(inside), bytes)));
+        } else {
+            found.insert(entry.file_name().into(), std::fs::read(&path).expect("a file"));
+        }
+    }
+    found
+}
+
+#[test]
 fn a_run_under_way_has_no_archive_yet() {
     let lab = Lab::new().scenario(IN_REAL_TIME);
     let token = lab.token("engineer");
@@ -98,6 +158,9 @@ fn a_run_under_way_has_no_archive_yet() {
         let output = server.lab().patchlab(&["evidence", "last", "--output", file.to_str().expect("UTF-8")], token);
         assert!(output.status.code() == Some(4) && !Path::new(&file).exists(), "{output:?}");
     }
+    let folder = server.lab().state.path().join("files");
+    let output = server.lab().patchlab(&["report", "last", "--evidence", folder.to_str().expect("UTF-8")], Some(&token));
+    assert!(output.status.code() == Some(4) && !folder.exists(), "{output:?}");
     let mut browser = Browser::signed_in(&server, &token);
     assert_eq!(browser.get(&format!("/runs/{run}/report/evidence")).status, 409);
     server.end(Signal::SIGTERM);

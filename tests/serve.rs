@@ -329,6 +329,27 @@ fn streams_end_when_the_server_stops() {
 }
 
 #[test]
+fn a_token_that_is_revoked_takes_its_streams_with_it() {
+    let lab = Lab::new().scenario(IN_REAL_TIME);
+    let (engineer, viewer) = (lab.token("engineer"), lab.token("viewer"));
+    let server = lab.serve(&[]);
+    let run = server.launch(&engineer);
+    server.under_way(&run, &engineer);
+    let mut revoked = false;
+    let events = server.events(&run, &viewer, None, |_| {
+        if !std::mem::replace(&mut revoked, true) {
+            let output = server.lab().patchlab(&["token", "revoke", "viewer"], None);
+            assert_eq!(output.status.code(), Some(0), "{output:?}");
+        }
+        false
+    });
+    assert!(revoked && events.iter().all(|(_, name, _)| name != "run-ended"), "{events:?}");
+    assert_eq!(server.get(&format!("/api/v1/runs/{run}"), &viewer).status, 401);
+    assert_eq!(server.get(&format!("/api/v1/runs/{run}"), &engineer).json()["state"], "running");
+    server.end(Signal::SIGTERM);
+}
+
+#[test]
 fn what_a_lab_can_not_do_is_told_and_leaves_nothing_behind() {
     let lab = Lab::new();
     let token = lab.token("engineer");

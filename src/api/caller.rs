@@ -16,7 +16,7 @@ use super::Service;
 use super::problem::Problem;
 use super::tokens::Refusal;
 use crate::catalog::policy::Role;
-use crate::id::Name;
+use crate::id::{Digest, Name};
 
 /// Bad tokens that an address may send within [`WINDOW`] before it is told to wait.
 const MOST_GUESSES: u32 = 10;
@@ -29,6 +29,8 @@ const MOST_PEERS: usize = 4096;
 pub struct Caller {
     pub name: Name,
     pub role: Role,
+    /// The sha256 of the token.
+    pub token: Digest,
 }
 
 impl Caller {
@@ -113,8 +115,9 @@ impl Service {
     /// # Errors
     /// When it lets nobody in, or too many such came from there.
     pub fn caller(&self, token: &str, peer: Option<Peer>) -> Result<Caller, Problem> {
-        let refusal = match self.tokens.check(token, Timestamp::now()).map_err(Problem::fault)? {
-            Ok((name, role)) => return Ok(Caller { name, role }),
+        let token = Digest::of(token);
+        let refusal = match self.tokens.holder(&token, Timestamp::now()).map_err(Problem::fault)? {
+            Ok((name, role)) => return Ok(Caller { name, role, token }),
             Err(refusal) => refusal,
         };
         tracing::warn!(?refusal, peer = ?peer.map(|Peer(address)| address), "a bad token");
@@ -122,12 +125,27 @@ impl Service {
             let detail = "too many bad tokens came from this address";
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-bad-tokens", detail).retry_after(wait.as_secs().max(1)));
         }
-        Err(Problem::no_token(match refusal {
-            Refusal::Unknown => "the token is not one of this lab's",
-            Refusal::Revoked => "the token was revoked",
-            Refusal::Expired => "the token has expired",
-        }))
+        Err(no_more(refusal))
     }
+
+    /// Whether somebody who was let in still would be: for answers that take their time.
+    ///
+    /// # Errors
+    /// When the token lets nobody in any more.
+    pub fn still(&self, caller: &Caller) -> Result<(), Problem> {
+        match self.tokens.holder(&caller.token, Timestamp::now()).map_err(Problem::fault)? {
+            Ok((_, role)) => Caller { role, ..caller.clone() }.require(Role::Viewer),
+            Err(refusal) => Err(no_more(refusal)),
+        }
+    }
+}
+
+fn no_more(refusal: Refusal) -> Problem {
+    Problem::no_token(match refusal {
+        Refusal::Unknown => "the token is not one of this lab's",
+        Refusal::Revoked => "the token was revoked",
+        Refusal::Expired => "the token has expired",
+    })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Each entry of the journal is an event whose id is its number and whose data is the entry as JSON. Whoever comes again with the header
 //! `Last-Event-ID` goes on after it. What is being done right now comes as `activity`, without an id and never again. The stream ends after
-//! `run-ended`, or when the server stops.
+//! `run-ended`, when the token does, or when the server stops.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -30,6 +30,8 @@ use crate::lab::Activity;
 pub(super) const MOST_ENTRIES: u64 = 9_007_199_254_740_991;
 /// What is sent when nothing happens, so that both ends know of each other.
 const HEARTBEAT: Duration = Duration::from_secs(15);
+/// How often it is looked, while nothing happens, whether the token is still good.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// One event of the stream.
 #[derive(ToSchema)]
@@ -75,14 +77,15 @@ pub async fn events(
             number.ok_or_else(|| Problem::unreadable("Last-Event-ID: expected the number of an event"))?
         }
     };
-    stream(service, run, after).await
+    stream(service, caller, run, after).await
 }
 
-/// A run's events after this one; for whoever has seen to the caller.
-///
-/// # Errors
-/// When there is no such run, or the journal can't be read.
-pub async fn stream(service: Arc<Service>, run: RunId, after: u64) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
+async fn stream(
+    service: Arc<Service>,
+    caller: Caller,
+    run: RunId,
+    after: u64,
+) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
     // First the watching, then the reading: nothing falls between.
     let (entries, activity) = (service.journal.watch(), service.queue.watch());
     let known = service.journal.entries(run).await?;
@@ -90,13 +93,14 @@ pub async fn stream(service: Arc<Service>, run: RunId, after: u64) -> Result<Sse
         return Err(no_such_run(run));
     }
     let stopping = service.stopping();
-    let mut watcher = Watcher { run, after, ended: false, ready: VecDeque::new(), entries, activity, stopping, service };
+    let mut watcher = Watcher { caller, run, after, ended: false, ready: VecDeque::new(), entries, activity, stopping, service };
     watcher.take(known);
     let events = unfold(watcher, |mut watcher| async move { watcher.next().await.map(|event| (Ok(event), watcher)) });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)))
 }
 
 struct Watcher {
+    caller: Caller,
     run: RunId,
     /// The last event that was sent.
     after: u64,
@@ -117,6 +121,8 @@ impl Watcher {
 
     async fn next(&mut self) -> Option<Sent> {
         loop {
+            // A token that ends takes its streams with it.
+            self.service.still(&self.caller).ok()?;
             if let Some(entry) = self.ready.pop_front() {
                 self.after = entry.seq;
                 return Some(sent(&entry));
@@ -127,6 +133,7 @@ impl Watcher {
             let entry = tokio::select! {
                 biased;
                 _ = self.stopping.wait_for(|stopping| *stopping) => return None,
+                () = tokio::time::sleep(LOOK) => continue,
                 entry = self.entries.recv() => entry,
                 activity = self.activity.recv() => match activity {
                     Ok(activity) if activity.run == self.run => return Some(doing(&activity)),

@@ -58,6 +58,7 @@ impl Watcher {
                 entry = tokio::time::timeout(HEARTBEAT, self.entries.recv()) => entry,
             };
             match entry {
+                _ if !self.is_let_in() => return None,
                 Ok(Ok(entry)) if entry.run == Some(self.run) => {
                     self.note(&entry.event);
                     break;
@@ -66,7 +67,6 @@ impl Watcher {
                 // Too slow to follow. The page fetches all there is anyway.
                 Ok(Err(RecvError::Lagged(_))) => break,
                 Ok(Err(RecvError::Closed)) => return None,
-                Err(_) if !self.is_let_in() => return None,
                 Err(_) => {}
             }
         }

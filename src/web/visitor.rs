@@ -93,7 +93,7 @@ fn visitor(web: &Web, headers: &HeaderMap, now: Timestamp) -> Result<Option<Visi
     let Some(seen) = seen else { return Ok(None) };
     // A token that was revoked or has expired takes its sessions with it.
     match web.service.tokens.holder(&seen.token, now).map_err(Problem::fault)? {
-        Ok((name, role)) => Ok(Some(Visitor { caller: Caller { name, role }, seen, now })),
+        Ok((name, role)) => Ok(Some(Visitor { caller: Caller { name, role, token: seen.token }, seen, now })),
         Err(_) => {
             web.sessions.end(&seen.key);
             Ok(None)

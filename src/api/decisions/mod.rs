@@ -138,6 +138,7 @@ pub async fn show(
             () = tokio::time::sleep_until(end) => break,
             _ = stopping.wait_for(|stopping| *stopping) => break,
         }
+        service.still(&caller)?;
         answer = board.current(&key, caller.name.as_str()).await?;
     }
     Ok(respond(&answer, &known))

@@ -293,7 +293,7 @@ impl<'a> CellView<'a> {
         let is_missing = |fault: &&Fault| fault.code == "missing" && fault.case.is_some();
         let missing: Vec<_> = self.faults.iter().filter(is_missing).filter_map(|fault| fault.case.as_deref()).collect();
         let many = missing.len() > 2;
-        let outstanding = |fault: &&Fault| !self.finished && matches!(fault.code.as_str(), "missing" | "unfinished");
+        let outstanding = |fault: &&Fault| !self.finished && matches!(fault.code.as_str(), "missing" | "no-required-cases" | "unfinished");
         let single = self.faults.iter().filter(|fault| !(outstanding(fault) || many && is_missing(fault)));
         let mut told: Vec<_> = single.map(Cow::Borrowed).collect();
         if let (true, true, Some(first)) = (many, self.finished, self.faults.iter().find(is_missing)) {

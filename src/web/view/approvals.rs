@@ -9,7 +9,7 @@ use crate::lab::gate::WaiverView;
 use crate::report::text;
 
 use super::frame::Frame;
-use super::gate::{Badge, moment, of_status};
+use super::gate::{Badge, moment, of_status, why};
 use super::waivers::WaiverLine;
 
 #[derive(Template)]
@@ -52,7 +52,7 @@ impl Waiting {
             customer: decision.customer.to_string(),
             href: format!("/patches/{}/{}", decision.sha256, decision.customer),
             badge: of_status(decision.status),
-            summary: text::one_line(&decision.summary, 300),
+            summary: why(decision.status, &decision.summary, 300),
             revision: decision.revision,
             due: decision.deadline.map(|at| moment(now, at)).unwrap_or_default(),
             lacks: decision.lacks.iter().map(|it| text::one_line(&it.message, 200)).collect(),

@@ -12,7 +12,7 @@ use crate::report::text;
 use crate::verdict::gate::Status;
 
 use super::frame::Frame;
-use super::gate::{Badge, away, of_status};
+use super::gate::{Badge, away, of_status, why};
 use super::lists::{Paging, RunLine};
 
 /// What asks for somebody's attention comes first.
@@ -160,7 +160,7 @@ fn place(decision: &Row, now: Timestamp) -> Place {
     Place {
         badge: of_status(decision.status),
         href: format!("/patches/{}/{}", decision.sha256, decision.customer),
-        summary: text::one_line(&decision.summary, 110),
+        summary: why(decision.status, &decision.summary, 110),
         when: when.replace("until in ", "another "),
     }
 }

@@ -10,7 +10,7 @@ use crate::report::text;
 use crate::verdict::gate::{ApprovalRecord, Decision, GateFinding, RejectionRecord, Requirement, Requirements};
 
 use super::frame::Frame;
-use super::gate::{Badge, moment, of_reason, of_status, waive};
+use super::gate::{Badge, moment, of_reason, of_status, waive, why};
 use super::waivers::WaiverLine;
 
 /// How long a waiver lasts unless the person or the policy says less.
@@ -108,7 +108,7 @@ impl DecisionView {
             title: manifest.map_or_else(|| decision.patch.id.to_string(), |manifest| text::one_line(&manifest.title, 200)),
             customer: decision.customer.to_string(),
             badge: of_status(decision.status),
-            summary: text::one_line(&decision.summary, 400),
+            summary: why(decision.status, &decision.summary, 400),
             simulated: decision.simulated,
             facts: facts(input),
             requirements: sorted(decision).into_iter().map(|it| row(it, decision, expires)).collect(),
@@ -171,7 +171,8 @@ fn row(requirement: &Requirement, decision: &Decision, expires: Timestamp) -> Re
     RequirementRow {
         what: text::one_line(&requirement.what, 140),
         badge: of_reason(requirement.reason),
-        message: text::one_line(&requirement.message, 300),
+        // "passed" beside a badge that says so says nothing.
+        message: if requirement.message == requirement.reason.as_str() { String::new() } else { text::one_line(&requirement.message, 300) },
         href: requirement.run.map(|run| place(run, cell.as_ref(), requirement.from.is_some())),
         from: requirement.from.as_ref().map(ToString::to_string),
         findings: requirement.findings.iter().map(|one| finding(one, cell.as_ref(), decision, expires)).collect(),
@@ -229,7 +230,7 @@ fn words(input: &DecisionInput<'_>) -> Vec<Word> {
 }
 
 fn past(decision: &Decision, now: Timestamp) -> (u32, String, Badge, String) {
-    (decision.revision, moment(now, decision.as_of), of_status(decision.status), text::one_line(&decision.summary, 200))
+    (decision.revision, moment(now, decision.as_of), of_status(decision.status), why(decision.status, &decision.summary, 200))
 }
 
 fn digests(decision: &Decision) -> Vec<(&'static str, String)> {

@@ -29,6 +29,12 @@ impl Badge {
     }
 }
 
+/// A decision's summary beside its badge, which says the first word already.
+pub fn why(status: Status, summary: &str, longest: usize) -> String {
+    let why = summary.strip_prefix(status.as_str()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(summary);
+    text::one_line(why, longest)
+}
+
 pub const fn of_status(status: Status) -> Badge {
     match status {
         Status::Approved => Badge::new(Sign::Good, "✓", "approved"),
@@ -96,6 +102,13 @@ mod tests {
         let green = |badge: Badge| badge.sign == Sign::Good;
         assert!(Status::ALL.into_iter().all(|status| green(of_status(status)) == status.is_open()));
         assert!(Reason::ALL.into_iter().all(|reason| green(of_reason(reason)) == reason.is_met()));
+    }
+
+    #[test]
+    fn a_summary_does_not_say_again_what_the_badge_says() {
+        assert_eq!(why(Status::Pending, "pending: approval missing", 100), "approval missing");
+        assert_eq!(why(Status::Expired, "pending: approval missing", 100), "pending: approval missing");
+        assert_eq!(why(Status::Approved, "approved", 100), "approved");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! verdicts.
 
 pub mod baselines;
+pub mod bisect;
 pub mod compare;
 pub mod evidence;
 pub mod fold;

@@ -29,14 +29,17 @@ pub async fn attestation(State(service): State<Arc<Service>>, caller: Caller, Ru
 /// The statements about a run; for whoever has seen to the caller.
 ///
 /// # Errors
-/// When the run has not ended, or the lab's key can't be read.
+/// When the run has not ended or tested several patches together, or the lab's key can't be read.
 pub async fn attested(service: &Service, state: Arc<RunState>) -> Result<String, Problem> {
     let policy = policy::applied(&service.journal, &state).await?;
     let (desk, key) = (service.desk.clone(), service.signer()?);
     let attested = tokio::task::spawn_blocking(move || {
         let signer = Signer { lab: &desk.state.lab, key: &key, policy: policy.as_ref() };
-        let unfinished = |unfinished: statement::Unfinished| Problem::conflict("not-ended", unfinished.to_string());
-        statement::attest(&state, &judge(&state), &signer).map_err(unfinished)
+        let nothing = |nothing: statement::Nothing| match nothing {
+            statement::Nothing::Unfinished(_) => Problem::conflict("not-ended", nothing.to_string()),
+            statement::Nothing::Together(_) => Problem::conflict("tested-together", nothing.to_string()),
+        };
+        statement::attest(&state, &judge(&state), &signer).map_err(nothing)
     });
     attested.await.map_err(Problem::fault)?
 }

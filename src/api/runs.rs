@@ -303,7 +303,7 @@ pub async fn begin(service: &Arc<Service>, caller: &Caller, request: &RunRequest
     if let Some(state) = unfinished.filter(|state| state.run == run) {
         return Ok(state);
     }
-    service.desk.begin(&service.journal, run, plan, caller.name.to_string(), now).await?;
+    service.desk.begin(&service.journal, (run, None), plan, caller.name.to_string(), now).await?;
     let state = found(service, run).await?;
     service.queue.push(run, lane, wish);
     service.refresh.notify_one();

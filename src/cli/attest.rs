@@ -37,6 +37,8 @@ pub async fn statements(
     let policy = policy::applied(journal, state).await?;
     let signer = Signer { lab: &context.state.lab, key, policy: policy.as_ref() };
     let finish = format!("finish it with: patchlab run {}", state.plan.patch.manifest.id);
-    statement::attest(state, &judge(state), &signer)
-        .map_err(|error| Failure { exit: Exit::Undecided, message: format!("error: {error}\n  {finish}") })
+    statement::attest(state, &judge(state), &signer).map_err(|error| match error {
+        statement::Nothing::Unfinished(_) => Failure { exit: Exit::Undecided, message: format!("error: {error}\n  {finish}") },
+        statement::Nothing::Together(_) => Failure::usage(error),
+    })
 }

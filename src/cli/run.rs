@@ -84,7 +84,7 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     // What was left over took room.
     lab.host.resize(context.room(verb.workers)?);
     let at_once = context.at_once(verb.workers, &planned.plan)?;
-    let files = context.files(&planned.plan, &planned.patch, &planned.catalog).await?;
+    let files = context.files(&planned.plan, std::slice::from_ref(&planned.patch), &planned.catalog).await?;
     let state = take(context, &lab, planned.plan, verb).await?;
     let run = state.run;
     let fresh = lab.settings.fresh_baselines;
@@ -140,7 +140,7 @@ async fn take(context: &Context, lab: &Lab, plan: Plan, verb: &Run) -> Result<Ru
         None => {
             let now = lab.clock.now();
             let run = new_run(now);
-            context.begin(&lab.journal, run, plan, user(), now).await?;
+            context.begin(&lab.journal, (run, None), plan, user(), now).await?;
             run
         }
     };

@@ -44,6 +44,9 @@ pub enum Event {
         plan: Box<Plan>,
         plan_digest: Digest,
         by: String,
+        /// The run that tested the whole bundle, where this one tests some of it to find out who is to blame.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bundle: Option<RunId>,
     },
     /// A controller works on the run; the first time, or again after one that ended.
     RunTaken {

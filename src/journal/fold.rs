@@ -23,6 +23,8 @@ pub struct RunState {
     pub plan_digest: Digest,
     /// Who asked for it.
     pub by: String,
+    /// The run that tested the whole bundle, where this one tests some of it.
+    pub bundle: Option<RunId>,
     pub planned: Timestamp,
     /// Every controller that worked on it, the last one last.
     pub controllers: Vec<Controller>,
@@ -107,7 +109,7 @@ impl RunState {
     /// When the first is not a plan, or an entry speaks of a cell that the plan does not have or of a pass that was not begun.
     pub fn fold(entries: &[Entry]) -> Result<Option<Self>, BadHistory> {
         let Some((first, rest)) = entries.split_first() else { return Ok(None) };
-        let (Event::RunPlanned { plan, plan_digest, by }, Some(run)) = (&first.event, first.run) else {
+        let (Event::RunPlanned { plan, plan_digest, by, bundle }, Some(run)) = (&first.event, first.run) else {
             return Err(BadHistory { seq: first.seq, reason: "a run's first entry must be its plan".to_owned() });
         };
         let cells = plan.cells.iter().map(|cell| (cell.id.clone(), CellRecord::default())).collect();
@@ -116,6 +118,7 @@ impl RunState {
             plan: (**plan).clone(),
             plan_digest: *plan_digest,
             by: by.clone(),
+            bundle: *bundle,
             planned: first.at,
             controllers: Vec::new(),
             cells,

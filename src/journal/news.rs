@@ -62,9 +62,10 @@ impl Journal {
     /// # Errors
     /// When the store cannot be read, or a record's hash is not its own.
     pub async fn news_after(&self, seq: u64) -> Result<(u64, Vec<News>), JournalError> {
-        let query = "select e.seq, r.kind, coalesce(r.patch, u.patch) as patch, r.customer,
+        let query = "select e.seq, r.kind, coalesce(r.patch, p.patch) as patch, r.customer,
                      case when u.seq = e.seq then u.customers end as planned
-                     from entries e left join records r on r.seq = e.seq left join runs u on u.run = e.run where e.seq > ? order by e.seq";
+                     from entries e left join records r on r.seq = e.seq left join runs u on u.run = e.run
+                     left join run_patches p on p.run = e.run where e.seq > ? order by e.seq";
         let rows = self.rows(sqlx::query(query).bind(seq as i64)).await?;
         let (mut last, mut news) = (seq, Vec::new());
         for row in &rows {
@@ -101,7 +102,7 @@ impl Journal {
     /// When the store cannot be read.
     pub async fn scopes(&self) -> Result<Vec<Scope>, JournalError> {
         let query = "select s.patch, s.customer, max(s.seq) as said,
-                     (select coalesce(max((select max(e.seq) from entries e where e.run = u.run)), 0) from runs u where u.patch = s.patch) as run
+                     (select coalesce(max((select max(e.seq) from entries e where e.run = u.run)), 0) from run_patches u where u.patch = s.patch) as run
                      from records s where s.kind not in ('decided', 'refused', 'patch-added') and s.patch is not null and s.customer is not null
                      group by s.patch, s.customer having sum(s.kind = 'requirements-set') > 0";
         let read = |row: &SqliteRow| -> Result<Scope, sqlx::Error> {

@@ -19,7 +19,7 @@ use crate::id::{Digest, Name, RunId};
 use crate::verdict::Verdict;
 
 /// The version of the lists' form. Another one in the file is made anew.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 const SCHEMA: &str = "
     create table if not exists projected (version integer not null, seq integer not null);
@@ -29,6 +29,8 @@ const SCHEMA: &str = "
         verdict text);
     create index if not exists runs_by_patch on runs (patch, seq);
     create index if not exists runs_by_seq on runs (seq);
+    create table if not exists run_patches (patch text not null, run text not null, own integer not null, primary key (patch, run));
+    create index if not exists run_patches_by_run on run_patches (run);
     create table if not exists kept (seq integer primary key, run text not null, at text not null);
     create table if not exists records (seq integer primary key, kind text not null, patch text, customer text, id text, at text not null);
     create index if not exists records_by_patch on records (patch, customer, seq);
@@ -41,7 +43,7 @@ const SCHEMA: &str = "
 ";
 
 /// What is made anew with every version.
-const FORGET: &str = "drop table if exists projected; drop table if exists runs; drop table if exists kept; drop table if exists records";
+const FORGET: &str = "drop table if exists projected; drop table if exists runs; drop table if exists run_patches; drop table if exists kept; drop table if exists records";
 
 /// How the events begin that a decision may change with. An event's tag is written first.
 const TELLING: [&str; 4] = ["run-planned", "cell-ended", "run-ended", "recorded"];
@@ -61,6 +63,8 @@ pub struct RunRow {
     /// The patch's digest.
     pub patch: Digest,
     pub patch_id: Name,
+    /// How many patches it tests together: one, or more of which this is the first.
+    pub tested: usize,
     pub plan_digest: Digest,
     /// How many cells are in its plan.
     pub cells: usize,
@@ -73,12 +77,20 @@ pub struct RunRow {
     pub ended: Option<(Timestamp, Verdict)>,
 }
 
+impl RunRow {
+    /// What it tests, in a few words.
+    pub fn title(&self) -> String {
+        if self.tested > 1 { format!("{} + {} more", self.patch_id, self.tested - 1) } else { self.patch_id.to_string() }
+    }
+}
+
 /// Which runs to list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFilter {
     pub run: Option<RunId>,
+    /// Those that say something of a patch: that tested it, or others of a bundle that it was in.
     pub patch: Option<Digest>,
-    /// A patch's id or digest.
+    /// The id of the patch that it tested, the first one of several, or the digest of any of them.
     pub named: Option<String>,
     pub plan: Option<Digest>,
     pub customer: Option<Name>,
@@ -108,9 +120,9 @@ impl Journal {
     /// When the store cannot be read.
     pub async fn page(&self, filter: &RunFilter, before: Option<u64>, limit: u32) -> Result<Vec<RunRow>, JournalError> {
         let query = sqlx::query(
-            "select * from runs where (?1 is null or patch = ?1) and (?2 is null or instr(customers, ?2) > 0)
+            "select runs.*, (select count(*) from run_patches own where own.run = runs.run and own.own = 1) as tested from runs where (?1 is null or run in (select run from run_patches where patch = ?1)) and (?2 is null or instr(customers, ?2) > 0)
              and (?3 is null or (ended_at is not null) = ?3) and (?4 is null or seq < ?4) and (?6 is null or run = ?6)
-             and (?7 is null or patch_id = ?7 or patch = ?7) and (?8 is null or plan_digest = ?8) and (?9 is null or launched_by = ?9)
+             and (?7 is null or patch_id = ?7 or run in (select run from run_patches where patch = ?7 and own = 1)) and (?8 is null or plan_digest = ?8) and (?9 is null or launched_by = ?9)
              and (?10 is null or verdict = ?10) order by seq desc limit ?5",
         );
         let query = query
@@ -237,12 +249,13 @@ impl Afresh {
 
     /// Which list of a file is another.
     pub(super) async fn differs(&mut self, on: &mut SqliteConnection) -> Result<Option<&'static str>, sqlx::Error> {
-        const LISTS: [(&str, &str); 3] = [
+        const LISTS: [(&str, &str); 4] = [
             (
                 "runs",
                 "select run, patch, patch_id, plan_digest, customers, launched_by, planned_at, cast(seq as text), cast(cells as text),
                  coalesce(ended_at, ''), coalesce(verdict, '') from runs order by seq",
             ),
+            ("patches of runs", "select patch, run, cast(own as text) from run_patches order by run, patch"),
             ("kept machines", "select cast(seq as text), run, at from kept order by seq"),
             (
                 "records",
@@ -300,7 +313,7 @@ pub(super) async fn post(on: &mut SqliteConnection, entry: u64, message: &Messag
 /// What an entry adds to the lists.
 pub(super) async fn apply(on: &mut SqliteConnection, entry: &Entry) -> Result<(), sqlx::Error> {
     match (&entry.event, entry.run) {
-        (Event::RunPlanned { plan, plan_digest, by }, Some(run)) => {
+        (Event::RunPlanned { plan, plan_digest, by, bundle }, Some(run)) => {
             let mut customers: Vec<&Name> = plan.cells.iter().map(|cell| &cell.customer).collect();
             customers.sort();
             customers.dedup();
@@ -320,6 +333,14 @@ pub(super) async fn apply(on: &mut SqliteConnection, entry: &Entry) -> Result<()
             .bind(u32::try_from(plan.cells.len()).unwrap_or(u32::MAX))
             .execute(&mut *on)
             .await?;
+            let others = "insert or ignore into run_patches (patch, run, own) select patch, ?1, 0 from run_patches where run = ?2";
+            let own = "insert or replace into run_patches (patch, run, own) values (?2, ?1, 1)";
+            if let Some(bundle) = bundle {
+                sqlx::query(others).bind(run.to_string()).bind(bundle.to_string()).execute(&mut *on).await?;
+            }
+            for patch in plan.patches() {
+                sqlx::query(own).bind(run.to_string()).bind(patch.sha256.to_string()).execute(&mut *on).await?;
+            }
         }
         (Event::PassEnded { kept: true, .. }, Some(run)) => {
             sqlx::query("insert or ignore into kept (seq, run, at) values (?, ?, ?)")
@@ -395,6 +416,7 @@ fn run_row(row: &SqliteRow) -> Result<RunRow, sqlx::Error> {
         run: parsed(row, "run")?,
         patch: parsed(row, "patch")?,
         patch_id: parsed(row, "patch_id")?,
+        tested: row.try_get::<u32, _>("tested")? as usize,
         plan_digest: parsed(row, "plan_digest")?,
         cells: row.try_get::<u32, _>("cells")? as usize,
         customers: customers

@@ -86,7 +86,7 @@ impl History {
                 let samples = self.measured.entry((machine.image.sha256, machine.hardware.sha256, of)).or_default();
                 let side = match phase {
                     Phase::Baseline => &mut samples.unpatched,
-                    Phase::Patched => samples.patched.entry(run.plan.patch.sha256).or_default(),
+                    Phase::Patched => samples.patched.entry(run.plan.tested()).or_default(),
                 };
                 if side.len() < rank::MOST {
                     side.push(value);
@@ -105,7 +105,7 @@ impl History {
             hardware: *hardware,
             of: of.clone(),
             unpatched: newest_last(&samples.unpatched),
-            patched: samples.patched.get(&plan.patch.sha256).map(|samples| newest_last(samples)).unwrap_or_default(),
+            patched: samples.patched.get(&plan.tested()).map(|samples| newest_last(samples)).unwrap_or_default(),
         });
         past.collect()
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::catalog::inside;
+use crate::guest::linux::apply::payload_of;
 use crate::id::{Digest, Name};
 use crate::plan::Plan;
 
@@ -25,8 +26,8 @@ pub struct MediaError {
 
 /// Where the run's files come from.
 pub struct Sources<'a> {
-    /// The stored candidate's folder.
-    pub patch: &'a Path,
+    /// The stored candidates' folders, in the order of the plan.
+    pub patches: Vec<&'a Path>,
     /// Each planned suite's folder and the digest that it has in the plan.
     pub suites: Vec<(Name, PathBuf, Digest)>,
     /// The packages that suites bring: suite, file name, where the package is, and its planned digest.
@@ -40,7 +41,7 @@ pub struct Sources<'a> {
 pub async fn make(folder: &Path, plan: &Plan, sources: &Sources<'_>) -> Result<PathBuf, MediaError> {
     let suites: Vec<_> =
         plan.cells.iter().flat_map(|cell| &cell.suites).map(|suite| (&suite.name, suite.sha256, &suite.packages)).collect();
-    let path = folder.join(format!("{}.iso", Digest::of_json(&(plan.patch.sha256, suites)).hex()));
+    let path = folder.join(format!("{}.iso", Digest::of_json(&(plan.tested(), suites)).hex()));
     if path.exists() {
         return Ok(path);
     }
@@ -50,7 +51,10 @@ pub async fn make(folder: &Path, plan: &Plan, sources: &Sources<'_>) -> Result<P
     let part = tempfile::Builder::new().suffix(".part").tempfile_in(folder).map_err(|e| failed(e.to_string(), hint))?.into_temp_path();
     let mut command = tokio::process::Command::new("xorrisofs");
     command.args(["-quiet", "-V", LABEL, "-R", "-J", "-joliet-long", "-graft-points", "-o"]).arg(&part);
-    command.arg(graft("payload", sources.patch));
+    for (place, patch) in sources.patches.iter().enumerate() {
+        let folder = if place == 0 { "payload".to_owned() } else { format!("{}/payload", payload_of(place)) };
+        command.arg(graft(&folder, patch));
+    }
     for (name, suite, _) in &sources.suites {
         command.arg(graft(&format!("suites/{name}"), suite));
     }

@@ -54,7 +54,7 @@ impl CellRunner {
         Ok(HealthContext {
             point,
             reboot_pending,
-            patch: self.plan.patch.clone(),
+            patches: self.plan.patches_for(machine).map(|(_, patch)| patch.clone()).collect(),
             hardware: machine.hardware.profile.clone(),
             services: machine.services.clone(),
             volatile: machine.volatile.clone(),

@@ -10,7 +10,9 @@ use crate::cell::{Cause, Pass, Point, Stage, StageOutcome, Trouble};
 use crate::guest::linux::apply::{PatchSteps, steps};
 use crate::guest::linux::judge;
 use crate::guest::{JobStep, StepReport};
+use crate::id::Name;
 use crate::journal::PassRecord;
+use crate::plan::PlannedPatch;
 use crate::verdict::evidence::is_clean;
 use crate::verdict::health;
 use crate::verdict::health::facts::Facts;
@@ -27,6 +29,18 @@ pub struct Memory {
     pub(super) misfit: Option<Trouble>,
     /// Where in the pass the guest is.
     pub(super) point: Option<Point>,
+}
+
+/// A patch as it goes onto a machine.
+struct Laid {
+    id: Name,
+    reboot: Reboot,
+    steps: PatchSteps,
+}
+
+/// Whether none of these may restart the machine.
+fn never(laid: &[Laid]) -> bool {
+    laid.iter().all(|patch| patch.reboot == Reboot::Never)
 }
 
 impl CellRunner {
@@ -81,8 +95,25 @@ impl CellRunner {
         points.max().unwrap_or(Point::Applied)
     }
 
-    fn patch(&self) -> PatchSteps {
-        steps(&self.plan.patch)
+    /// What goes onto a machine, in its order.
+    fn laid(&self, at: usize) -> Vec<Laid> {
+        let of = |(place, patch): (usize, &PlannedPatch)| {
+            let mut steps = steps(patch).beside(place);
+            steps.say("PATCHLAB_PATCH", patch.manifest.id.as_str());
+            Laid { id: patch.manifest.id.clone(), reboot: patch.manifest.reboot, steps }
+        };
+        self.cell.machines.get(at).map(|machine| self.plan.patches_for(machine).map(of).collect()).unwrap_or_default()
+    }
+
+    /// Names the patch, where there are several.
+    fn about(&self, patch: &Laid, stop: impl Into<Stop>) -> Stop {
+        match stop.into() {
+            Stop::Trouble(trouble) if self.plan.is_together() => {
+                let message = format!("{}: {}", patch.id, trouble.message);
+                Trouble { message, ..*trouble }.into()
+            }
+            stop => stop,
+        }
     }
 
     async fn boot(&mut self) -> Result<StageOutcome, Stop> {
@@ -123,13 +154,20 @@ impl CellRunner {
     /// Asks whether the patch fits its builds, before it touches anything.
     async fn preflight(&mut self, stage: Stage) -> Result<(), Stop> {
         for at in self.patched() {
-            let reports = self.engine_job(stage, at, "preflight", self.patch().preflight).await.map_err(|stop| self.on(at, stop))?;
-            match judge::preflight(&reports) {
-                Err(trouble) if matches!(trouble.cause, Cause::ProbeFailed) => return Err(self.on(at, trouble.into())),
-                judged => self.memory(at)?.misfit = judged.err(),
+            // Whether the others fit is asked once those before them are there.
+            if let Some(first) = self.laid(at).into_iter().next() {
+                self.memory(at)?.misfit = self.misfit(stage, at, &first).await.map_err(|stop| self.on(at, stop))?;
             }
         }
         Ok(())
+    }
+
+    async fn misfit(&mut self, stage: Stage, at: usize, patch: &Laid) -> Result<Option<Trouble>, Stop> {
+        let reports = self.engine_job(stage, at, "preflight", patch.steps.preflight.clone()).await?;
+        match judge::preflight(&reports) {
+            Err(trouble) if matches!(trouble.cause, Cause::ProbeFailed) => Err(self.about(patch, trouble)),
+            judged => Ok(judged.err()),
+        }
     }
 
     /// What tells the watchers how far a stage is, without borrowing the runner.
@@ -186,11 +224,45 @@ impl CellRunner {
     }
 
     async fn apply_on(&mut self, at: usize) -> Result<(), Stop> {
-        let patch = self.patch();
-        if let Some(misfit) = self.memory(at)?.misfit.take() {
-            return Err(misfit.into());
+        let laid = self.laid(at);
+        let mut wanted = Vec::new();
+        for (nth, patch) in laid.iter().enumerate() {
+            let misfit = match nth {
+                0 => self.memory(at)?.misfit.take(),
+                _ => self.misfit(Stage::Apply, at, patch).await?,
+            };
+            if let Some(misfit) = misfit {
+                return Err(self.about(patch, misfit));
+            }
+            wanted = self.apply_one(at, patch).await.map_err(|stop| self.about(patch, stop))?;
         }
-        let never = self.never_restarts();
+        let required = laid.iter().find(|patch| patch.reboot == Reboot::Required);
+        let reason = match required {
+            Some(patch) if self.plan.is_together() => Some(format!("the manifest of {} requires it", patch.id)),
+            Some(_) => Some("the manifest requires it".to_owned()),
+            None if never(&laid) || wanted.is_empty() => None,
+            None => Some(wanted.join("; ")),
+        };
+        let memory = self.memory(at)?;
+        let point = if memory.restarted_itself { Point::Rebooted } else { Point::Applied };
+        memory.point = Some(point);
+        memory.reboot = reason.clone();
+        // Without a restart the verify stage looks at this very point.
+        if reason.is_some() && matches!(self.pass.as_ref().map(|pass| &pass.pass), Some(Pass::Main | Pass::Confirm { .. })) {
+            match self.look_at_health(Stage::Apply, point, true).await {
+                Err(Stop::Trouble(trouble)) if trouble.cause == Cause::UnexpectedReboot && !never(&laid) => {
+                    self.come_back(Stage::Apply, at).await?;
+                    self.memory(at)?.point = Some(Point::Rebooted);
+                }
+                looked => looked?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies one patch. What comes back is why the guest wants a reboot now.
+    async fn apply_one(&mut self, at: usize, patch: &Laid) -> Result<Vec<String>, Stop> {
+        let (never, patch) = (patch.reboot == Reboot::Never, &patch.steps);
         match self.patch_job(Stage::Apply, at, "apply", patch.apply.clone()).await? {
             JobEnd::Done(reports) => judge::apply(&reports)?,
             JobEnd::Restarted(_) if never => return Err(unasked("applying the patch").into()),
@@ -213,31 +285,7 @@ impl CellRunner {
                 self.engine_job(Stage::Apply, at, "reboot-wanted", patch.reboot_wanted.clone()).await?
             }
         };
-        let wanted = judge::reboot_reasons(&reports)?;
-        let reason = match self.plan.patch.manifest.reboot {
-            Reboot::Required => Some("the manifest requires it".to_owned()),
-            Reboot::Auto if !wanted.is_empty() => Some(wanted.join("; ")),
-            Reboot::Auto | Reboot::Never => None,
-        };
-        let memory = self.memory(at)?;
-        let point = if memory.restarted_itself { Point::Rebooted } else { Point::Applied };
-        memory.point = Some(point);
-        memory.reboot = reason.clone();
-        // Without a restart the verify stage looks at this very point.
-        if reason.is_some() && matches!(self.pass.as_ref().map(|pass| &pass.pass), Some(Pass::Main | Pass::Confirm { .. })) {
-            match self.look_at_health(Stage::Apply, point, true).await {
-                Err(Stop::Trouble(trouble)) if trouble.cause == Cause::UnexpectedReboot && !never => {
-                    self.come_back(Stage::Apply, at).await?;
-                    self.memory(at)?.point = Some(Point::Rebooted);
-                }
-                looked => looked?,
-            }
-        }
-        Ok(())
-    }
-
-    fn never_restarts(&self) -> bool {
-        self.plan.patch.manifest.reboot == Reboot::Never
+        Ok(judge::reboot_reasons(&reports)?)
     }
 
     /// Waits for a machine that the patch restarted itself.
@@ -268,7 +316,7 @@ impl CellRunner {
             }
         }
         if wanted.is_empty() {
-            let reason = match self.plan.patch.manifest.reboot {
+            let reason = match self.plan.reboot() {
                 Reboot::Never => "the manifest says reboot = \"never\"",
                 Reboot::Auto | Reboot::Required => "neither the manifest nor the guest wants one",
             };
@@ -289,11 +337,14 @@ impl CellRunner {
     }
 
     async fn verify(&mut self) -> Result<StageOutcome, Stop> {
-        let patch = self.patch();
         let mut confirmed = Ok(());
         for at in self.patched() {
-            let reports = self.engine_job(Stage::Verify, at, "confirm", patch.confirm.clone()).await.map_err(|stop| self.on(at, stop))?;
-            confirmed = confirmed.and(judge::confirm(&patch, &reports).map_err(|trouble| self.on(at, trouble.into())));
+            for patch in self.laid(at) {
+                let steps = patch.steps.confirm.clone();
+                let reports = self.engine_job(Stage::Verify, at, "confirm", steps).await.map_err(|stop| self.on(at, stop))?;
+                let judged = judge::confirm(&patch.steps, &reports);
+                confirmed = confirmed.and(judged.map_err(|trouble| self.on(at, self.about(&patch, trouble))));
+            }
         }
         // The machine's state may say why a confirmation fails.
         match self.look_at_health(Stage::Verify, self.point(), false).await {
@@ -332,15 +383,8 @@ impl CellRunner {
 
     async fn reapply(&mut self) -> Result<StageOutcome, Stop> {
         let before = self.take_facts(Stage::Reapply, self.point()).await?;
-        let patch = self.patch();
-        match self.patch_job(Stage::Reapply, 0, "reapply", patch.reapply.clone()).await? {
-            JobEnd::Done(reports) => judge::reapply(&reports)?,
-            JobEnd::Restarted(_) if self.never_restarts() => return Err(unasked("applying the patch again").into()),
-            JobEnd::Restarted(finished) => {
-                if let Some(reports) = self.come_back_from(Stage::Reapply, 0, finished).await? {
-                    judge::reapply(&reports)?;
-                }
-            }
+        for patch in self.laid(0) {
+            self.reapply_one(&patch).await.map_err(|stop| self.about(&patch, stop))?;
         }
         let after = self.take_facts(Stage::Reapply, Point::Reapplied).await?;
         if let Some((message, detail)) = self.news(&before, &after, Point::Reapplied)? {
@@ -350,19 +394,30 @@ impl CellRunner {
         Ok(StageOutcome::Passed)
     }
 
-    async fn rollback(&mut self) -> Result<StageOutcome, Stop> {
-        let Some(rollback) = self.patch().rollback else {
-            let reason = "this patch cannot be taken back from inside; the way back is the image, whose digest was checked before the run";
-            return Ok(StageOutcome::Skipped { reason: reason.to_owned() });
-        };
-        match self.patch_job(Stage::Rollback, 0, "rollback", rollback).await? {
-            JobEnd::Done(reports) => judge::rollback(&reports)?,
-            JobEnd::Restarted(_) if self.never_restarts() => return Err(unasked("taking the patch back").into()),
+    async fn reapply_one(&mut self, patch: &Laid) -> Result<(), Stop> {
+        match self.patch_job(Stage::Reapply, 0, "reapply", patch.steps.reapply.clone()).await? {
+            JobEnd::Done(reports) => judge::reapply(&reports)?,
+            JobEnd::Restarted(_) if patch.reboot == Reboot::Never => return Err(unasked("applying the patch again").into()),
             JobEnd::Restarted(finished) => {
-                if let Some(reports) = self.come_back_from(Stage::Rollback, 0, finished).await? {
-                    judge::rollback(&reports)?;
+                if let Some(reports) = self.come_back_from(Stage::Reapply, 0, finished).await? {
+                    judge::reapply(&reports)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    async fn rollback(&mut self) -> Result<StageOutcome, Stop> {
+        let laid = self.laid(0);
+        if let Some(stays) = laid.iter().find(|patch| patch.steps.rollback.is_none()) {
+            let which = if self.plan.is_together() { stays.id.as_str() } else { "this patch" };
+            let reason =
+                format!("{which} cannot be taken back from inside; the way back is the image, whose digest was checked before the run");
+            return Ok(StageOutcome::Skipped { reason });
+        }
+        // The last one applied lies on top.
+        for patch in laid.iter().rev() {
+            self.roll_back_one(patch).await.map_err(|stop| self.about(patch, stop))?;
         }
         let before = self.memory(0)?.baseline.clone();
         let after = self.take_facts(Stage::Rollback, Point::RolledBack).await?;
@@ -373,6 +428,19 @@ impl CellRunner {
             return Err(Trouble::new(Cause::RollbackFailed, message).with_detail(detail).into());
         }
         Ok(StageOutcome::Passed)
+    }
+
+    async fn roll_back_one(&mut self, patch: &Laid) -> Result<(), Stop> {
+        match self.patch_job(Stage::Rollback, 0, "rollback", patch.steps.rollback.clone().unwrap_or_default()).await? {
+            JobEnd::Done(reports) => judge::rollback(&reports)?,
+            JobEnd::Restarted(_) if patch.reboot == Reboot::Never => return Err(unasked("taking the patch back").into()),
+            JobEnd::Restarted(finished) => {
+                if let Some(reports) = self.come_back_from(Stage::Rollback, 0, finished).await? {
+                    judge::rollback(&reports)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs steps of the lab's own that must not restart the machine.

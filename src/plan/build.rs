@@ -64,6 +64,8 @@ pub enum NoPlan {
     NoImage { image: Name, customer: Name, build: Name, verb: &'static str },
     #[error("nothing is left to validate{}", reasons(.excluded))]
     Nothing { excluded: Vec<Exclusion> },
+    #[error("patch {patch} has nothing to do on any machine that was chosen; leave it out of the bundle")]
+    Idle { patch: Name },
 }
 
 fn reasons(excluded: &[Exclusion]) -> String {
@@ -75,9 +77,23 @@ fn reasons(excluded: &[Exclusion]) -> String {
 /// # Errors
 /// All reasons at once: names that do not exist or that nothing chosen has, images that are not built; or that nothing is left.
 pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, SealedImage>, patch: &PlannedPatch) -> Result<Plan, Vec<NoPlan>> {
+    plan_together(request, catalog, images, (patch, &[]))
+}
+
+/// The same for a patch and those that are applied after it.
+///
+/// # Errors
+/// As for one; also when one of the patches has nothing to do on any machine.
+pub fn plan_together(
+    request: &Request,
+    catalog: &Catalog,
+    images: &BTreeMap<Name, SealedImage>,
+    (patch, beside): (&PlannedPatch, &[PlannedPatch]),
+) -> Result<Plan, Vec<NoPlan>> {
     let mut problems = unknown(request, catalog);
-    let patch = PlannedPatch { brings: brings(patch, images), ..patch.clone() };
-    let mut plan = Plan { version: VERSION, patch, cells: Vec::new(), excluded: Vec::new(), lint: Vec::new() };
+    let candidate = |patch: &PlannedPatch| PlannedPatch { brings: brings(patch, images), ..patch.clone() };
+    let (patch, beside) = (candidate(patch), beside.iter().map(candidate).collect());
+    let mut plan = Plan { version: VERSION, patch, beside, cells: Vec::new(), excluded: Vec::new(), lint: Vec::new() };
     let mut had = Had::default();
     let hardware = &profiles(catalog);
     for (customer, entry) in &catalog.customers {
@@ -109,6 +125,10 @@ pub fn plan(request: &Request, catalog: &Catalog, images: &BTreeMap<Name, Sealed
     }
     if problems.is_empty() && plan.cells.is_empty() {
         problems.push(NoPlan::Nothing { excluded: plan.excluded.clone() });
+    }
+    if problems.is_empty() {
+        let idle = |patch: &&PlannedPatch| !plan.machines().any(|machine| machine.takes(patch.sha256));
+        problems.extend(plan.patches().filter(idle).map(|patch| NoPlan::Idle { patch: patch.manifest.id.clone() }));
     }
     if !problems.is_empty() {
         return Err(problems);
@@ -200,10 +220,17 @@ impl Place<'_> {
             problems.push(no_image(self.catalog, self.customer, self.name, self.build));
             return;
         };
-        if let Some(reason) = not_applicable(&plan.patch, sealed) {
-            plan.excluded.push(Exclusion { what: format!("{}.{}", self.customer, self.name), reason });
-            return;
-        }
+        let what = format!("{}.{}", self.customer, self.name);
+        let spared = match spared(plan, sealed) {
+            Ok(spared) => spared,
+            Err(reason) => {
+                plan.excluded.push(Exclusion { what, reason });
+                return;
+            }
+        };
+        let without = spared.iter().map(|(patch, reason)| Exclusion { what: format!("{what}: {}", patch.1), reason: reason.clone() });
+        plan.excluded.extend(without);
+        let spared: Vec<Digest> = spared.into_iter().map(|((patch, _), _)| patch).collect();
         let suites = self.suites(sealed, &mut plan.excluded);
         let requested = |hardware: &Name| wanted(&self.request.hardware, hardware);
         let mut fitting = Vec::new();
@@ -233,6 +260,7 @@ impl Place<'_> {
         for (hardware, os) in fitting.into_iter().enumerate().filter(|(at, _)| chosen.contains(at)).map(|(_, fits)| fits) {
             let id = CellId::new(self.customer, self.name, &hardware.name);
             let machine = machine(self.build.role.name(), self.name, self.build, os, sealed, hardware);
+            let machine = PlannedMachine { spared: spared.clone(), ..machine };
             plan.cells.push(PlannedCell {
                 id,
                 customer: self.customer.clone(),
@@ -299,8 +327,27 @@ pub(super) fn no_image(catalog: &Catalog, customer: &Name, name: &Name, build: &
     NoPlan::NoImage { image: build.image.clone(), customer: customer.clone(), build: name.clone(), verb }
 }
 
+/// A patch, and why it is not for a build.
+pub(super) type Spared = ((Digest, Name), String);
+
+/// Those of the plan's patches that a build has no use for.
+///
+/// # Errors
+/// With the reason why none of them is for it.
+pub(super) fn spared(plan: &Plan, image: &SealedImage) -> Result<Vec<Spared>, String> {
+    let reason = |patch: &PlannedPatch| Some(((patch.sha256, patch.manifest.id.clone()), not_applicable(patch, image)?));
+    let spared: Vec<Spared> = plan.patches().filter_map(reason).collect();
+    if spared.len() < plan.patches().count() {
+        return Ok(spared);
+    }
+    Err(match spared.as_slice() {
+        [(_, reason)] => reason.clone(),
+        several => several.iter().map(|((_, id), reason)| format!("{id}: {reason}")).collect::<Vec<_>>().join("; "),
+    })
+}
+
 /// Why this build has no use for the patch, where that is known before a machine is started.
-pub(super) fn not_applicable(patch: &PlannedPatch, image: &SealedImage) -> Option<String> {
+fn not_applicable(patch: &PlannedPatch, image: &SealedImage) -> Option<String> {
     let installed = image.packages.as_ref()?;
     let concerns = patch.manifest.kind != PatchKind::Deb || patch.brings || updates(patch, installed);
     let names = || patch.facts.packages.iter().map(|package| package.name.as_str()).collect::<Vec<_>>().join(", ");

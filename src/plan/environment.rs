@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::build::{NoPlan, Profiles, Request, SealedImage, machine, no_image, not_applicable, wanted};
+use super::build::{NoPlan, Profiles, Request, SealedImage, Spared, machine, no_image, spared, wanted};
 use super::{Exclusion, Plan, PlannedCell, PlannedMachine, PlannedNic, PlannedSegment, PlannedSuite, Shared, Subject, pairwise};
 use crate::catalog::build::Levels;
 use crate::catalog::environment::{Environment, Member, start_order};
@@ -26,24 +26,24 @@ struct Player {
     machine: PlannedMachine,
     hardware: Vec<Name>,
     /// Whether the patch has anything to do on it.
-    concerned: Result<(), String>,
+    concerned: Result<Vec<Spared>, String>,
 }
 
 impl Surroundings<'_> {
     pub fn plan(&self, plan: &mut Plan, problems: &mut Vec<NoPlan>) {
         let what = format!("{}.{}", self.customer, self.name);
-        let mut leave = |what: String, reason: String| plan.excluded.push(Exclusion { what, reason });
         let after = self.environment.roles.iter().map(|(role, member)| (role.clone(), member.after.clone())).collect();
         // The catalog is valid as a whole, so there is an order.
         let order = start_order(&after).unwrap_or_default();
         let mut players = Vec::new();
         for role in &order {
             let Some(member) = self.environment.roles.get(role) else { continue };
-            match self.player(role, member, &plan.patch, problems) {
+            match self.player(role, member, plan, problems) {
                 Some(player) => players.push(player),
                 None => return,
             }
         }
+        let mut leave = |what: String, reason: String| plan.excluded.push(Exclusion { what, reason });
         let suites = self.suites(&what, &mut leave);
         if suites.is_empty() {
             leave(what, "none of its suites was asked for".to_owned());
@@ -51,8 +51,10 @@ impl Surroundings<'_> {
         }
         let roles: Vec<Name> = players.iter().filter(|player| player.concerned.is_ok()).map(|player| player.machine.role.clone()).collect();
         for player in &players {
-            if let Err(reason) = &player.concerned {
-                leave(format!("{what}: {} patched", player.machine.role), reason.clone());
+            let role = &player.machine.role;
+            match &player.concerned {
+                Err(reason) => leave(format!("{what}: {role} patched"), reason.clone()),
+                Ok(spared) => spared.iter().for_each(|((_, id), reason)| leave(format!("{what}: {role}: {id}"), reason.clone())),
             }
         }
         let mut fitting = Vec::new();
@@ -80,7 +82,7 @@ impl Surroundings<'_> {
         }
     }
 
-    fn player(&self, role: &Name, member: &Member, patch: &super::PlannedPatch, problems: &mut Vec<NoPlan>) -> Option<Player> {
+    fn player(&self, role: &Name, member: &Member, plan: &Plan, problems: &mut Vec<NoPlan>) -> Option<Player> {
         let build = self.entry.builds.get(&member.build)?;
         let Some(sealed) = self.images.get(&build.image) else {
             let problem = no_image(self.catalog, self.customer, &member.build, build);
@@ -93,7 +95,9 @@ impl Surroundings<'_> {
         let hardware = if member.hardware.is_empty() { build.hardware.clone() } else { member.hardware.clone() };
         let first = self.hardware.get(hardware.first()?)?.clone();
         let nics = member.address.iter().map(|(segment, address)| PlannedNic { segment: segment.clone(), address: *address });
+        let concerned = spared(plan, sealed);
         let machine = PlannedMachine {
+            spared: concerned.iter().flatten().map(|((patch, _), _)| *patch).collect(),
             nics: nics.collect(),
             names: member.names.clone(),
             ready: member.ready.clone(),
@@ -101,7 +105,7 @@ impl Surroundings<'_> {
             patched: false,
             ..machine(role.clone(), &member.build, build, image.image.os, sealed, first)
         };
-        Some(Player { machine, hardware, concerned: not_applicable(patch, sealed).map_or(Ok(()), Err) })
+        Some(Player { machine, hardware, concerned })
     }
 
     /// The machines on this choice of hardware, one profile a player; `None` where an image does not boot on its profile.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::{Request, SealedImage};
 use super::foreign;
-use super::{Lint, Plan, PlannedCell};
+use super::{Lint, Plan, PlannedCell, PlannedPatch};
 use crate::catalog::patch::{PatchKind, Reboot};
 use crate::id::Name;
 
@@ -12,7 +12,6 @@ use crate::id::Name;
 pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>) -> Vec<Lint> {
     let mut found = Vec::new();
     let mut say = |code: &str, message: String| found.push(Lint { code: code.to_owned(), message });
-    let patch = &plan.patch.manifest;
     if !request.suites.is_empty() || !request.hardware.is_empty() || !request.levels.is_empty() {
         say("partial", "only some suites, hardware or patch levels were asked for: the verdict speaks for no more than these".to_owned());
     }
@@ -33,6 +32,23 @@ pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>
     if !plan.cells.iter().any(PlannedCell::second_cold_boot) {
         say("no-second-boot", "no hardware profile of this plan has a second cold boot: what fails only then is not seen".to_owned());
     }
+    if plan.is_together() {
+        let count = plan.patches().count();
+        say("together", format!("{count} patches are tested together: what passes speaks for each of them in the others' company"));
+    }
+    for patch in plan.patches() {
+        for Lint { code, message } in of_patch(patch, plan, images) {
+            say(&code, if plan.is_together() { format!("{}: {message}", patch.manifest.id) } else { message });
+        }
+    }
+    found
+}
+
+/// What of a patch weakens a plan.
+fn of_patch(planned: &PlannedPatch, plan: &Plan, images: &BTreeMap<Name, SealedImage>) -> Vec<Lint> {
+    let mut found = Vec::new();
+    let mut say = |code: &str, message: String| found.push(Lint { code: code.to_owned(), message });
+    let patch = &planned.manifest;
     if patch.kind == PatchKind::Script && patch.verify.is_none() {
         say("no-verify", "the patch brings no `verify`: that it took effect is not confirmed".to_owned());
     }
@@ -44,13 +60,13 @@ pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>
                 .to_owned(),
         );
     }
-    if plan.patch.brings {
+    if planned.brings {
         say("new-packages", "no image has any of the patch's packages: they are installed anew, which is no update".to_owned());
     }
     if patch.kind == PatchKind::Script && patch.uninstall.is_none() {
         say("no-uninstall", "the patch brings no `uninstall`: its rollback is the image's revert and is not tried".to_owned());
     }
-    let kernel = plan.patch.facts.packages.iter().find(|package| package.name.starts_with("linux-image-"));
+    let kernel = planned.facts.packages.iter().find(|package| package.name.starts_with("linux-image-"));
     if let (Some(kernel), Reboot::Never) = (kernel, patch.reboot) {
         say(
             "kernel-without-reboot",
@@ -58,7 +74,7 @@ pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>
         );
     }
     let used: BTreeSet<&Name> = plan.machines().map(|machine| &machine.image.name).collect();
-    for package in &plan.patch.facts.packages {
+    for package in &planned.facts.packages {
         for (name, image) in images.iter().filter(|(name, _)| used.contains(name)) {
             if image.packages.as_ref().and_then(|all| all.get(&package.name)) == Some(&package.version) {
                 say("already-there", format!("{} {} is in image {name} already", package.name, package.version));

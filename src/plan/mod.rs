@@ -4,6 +4,7 @@
 //! planned, whatever happens to the files meanwhile.
 
 pub mod build;
+pub mod bundle;
 mod environment;
 #[cfg(test)]
 pub(crate) mod examples;
@@ -13,7 +14,8 @@ pub mod pairwise;
 pub mod required;
 mod shared;
 
-pub use build::{NoPlan, PreparedSuite, Request, SealedImage, plan, unknown};
+pub use build::{NoPlan, PreparedSuite, Request, SealedImage, plan, plan_together, unknown};
+pub use bundle::{Bundle, NoBundle};
 pub use required::required;
 pub use shared::Shared;
 
@@ -25,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalog::environment::{Ready, Subnet};
 use crate::catalog::hardware::Hardware;
 use crate::catalog::image::Os;
-use crate::catalog::patch::Patch;
+use crate::catalog::patch::{Patch, Reboot};
 use crate::catalog::suite::Case;
 use crate::catalog::text::Span;
 use crate::id::{CellId, Digest, Name};
@@ -39,6 +41,9 @@ pub const VERSION: u32 = 2;
 pub struct Plan {
     pub version: u32,
     pub patch: PlannedPatch,
+    /// Patches that go onto the machines after it, in this order: all of them are tested together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<PlannedPatch>,
     pub cells: Vec<PlannedCell>,
     /// What was asked for or possible and is not done, each with its reason.
     pub excluded: Vec<Exclusion>,
@@ -49,6 +54,37 @@ pub struct Plan {
 impl Plan {
     pub fn digest(&self) -> Digest {
         Digest::of_json(self)
+    }
+
+    /// What is tested, in the order in which it is applied.
+    pub fn patches(&self) -> impl Iterator<Item = &PlannedPatch> + Clone {
+        std::iter::once(&self.patch).chain(&self.beside)
+    }
+
+    /// Whether several patches are tested together.
+    pub fn is_together(&self) -> bool {
+        !self.beside.is_empty()
+    }
+
+    /// The patch of these bytes, if it is among those that are tested.
+    pub fn holds(&self, patch: Digest) -> Option<&PlannedPatch> {
+        self.patches().find(|one| one.sha256 == patch)
+    }
+
+    /// What is tested, as one digest: the patch's own, or one over those of all patches in their order.
+    pub fn tested(&self) -> Digest {
+        if self.is_together() { Digest::of_json(&self.patches().map(|patch| patch.sha256).collect::<Vec<_>>()) } else { self.patch.sha256 }
+    }
+
+    /// What the patches together ask for.
+    pub fn reboot(&self) -> Reboot {
+        let wanted: Vec<Reboot> = self.patches().map(|patch| patch.manifest.reboot).collect();
+        [Reboot::Required, Reboot::Auto].into_iter().find(|one| wanted.contains(one)).unwrap_or(Reboot::Never)
+    }
+
+    /// The patches that go onto a machine, each with its place among all.
+    pub fn patches_for<'a>(&'a self, machine: &'a PlannedMachine) -> impl Iterator<Item = (usize, &'a PlannedPatch)> {
+        self.patches().enumerate().filter(|(_, patch)| machine.takes(patch.sha256))
     }
 
     /// Every machine of every cell.
@@ -144,6 +180,9 @@ pub struct PlannedMachine {
     pub hardware: Shared<PlannedHardware>,
     /// Whether the patch goes onto it.
     pub patched: bool,
+    /// Those of several patches that have nothing to do on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spared: Vec<Digest>,
     /// Units that must be active.
     pub services: Vec<String>,
     /// Paths that change by themselves (shell patterns).
@@ -183,6 +222,7 @@ impl PlannedMachine {
             image,
             hardware,
             patched: true,
+            spared: Vec::new(),
             services: Vec::new(),
             volatile: Vec::new(),
             nics: Vec::new(),
@@ -190,6 +230,11 @@ impl PlannedMachine {
             ready: Vec::new(),
             ready_within: Span::secs(0),
         }
+    }
+
+    /// Whether a patch of the plan goes onto it.
+    pub fn takes(&self, patch: Digest) -> bool {
+        self.patched && !self.spared.contains(&patch)
     }
 }
 

@@ -140,6 +140,7 @@ pub fn expected(cell: &PlannedCell) -> Expected {
 
 fn story(plan: Plan, cells: BTreeMap<CellId, CellRecord>, judgements: Vec<CellJudgement>, ended: Option<Verdict>) -> Story {
     let run = RunState {
+        bundle: None,
         run: RunId::from_parts(1_772_616_600_000, [7; 10]),
         plan_digest: plan.digest(),
         plan,

@@ -145,7 +145,7 @@ fn page(source: &Source<'_>) -> Page {
     let (faults, more_faults) = faults(&cells, &budget);
     let place = |at: usize| cells.get(at).map(place_page);
     Page {
-        patch: plan.patch.manifest.id.to_string(),
+        patch: source.title(),
         title: text::one_line(&plan.patch.manifest.title, 200),
         sign: if source.is_finished() { sign_of(source.verdict()) } else { Sign::Open },
         word: if source.is_finished() { source.verdict().as_str() } else { "unfinished" },
@@ -186,7 +186,7 @@ pub fn facts(source: &Source<'_>) -> Vec<(&'static str, String)> {
     let run = source.run;
     let manifest = &run.plan.patch.manifest;
     let mut facts = vec![
-        ("Patch", manifest.id.to_string()),
+        (if run.plan.is_together() { "Patches, tested together" } else { "Patch" }, source.patches().join(", ")),
         ("Begun", text::moment(run.planned)),
         ("Took", text::duration(source.elapsed_ms())),
         ("Machines", run.plan.machines().count().to_string()),

@@ -118,7 +118,7 @@ pub fn render(source: &Source<'_>) -> Styled {
     let manifest = &source.run.plan.patch.manifest;
     let verdict = source.verdict();
     let word = if source.is_finished() { verdict.as_str().to_uppercase() } else { "UNFINISHED".to_owned() };
-    out.push(Tone::of(verdict), word).push(Tone::Plain, "  ").push(Tone::Strong, manifest.id.as_str()).end_line();
+    out.push(Tone::of(verdict), word).push(Tone::Plain, "  ").push(Tone::Strong, source.title()).end_line();
     out.wrapped(Tone::Plain, 0, &text::one_line(&manifest.title, 150));
     out.wrapped(Tone::Plain, 0, &source.reason());
     findings(&mut out, source);
@@ -141,7 +141,11 @@ pub fn render(source: &Source<'_>) -> Styled {
     let run = source.run;
     let took = text::duration(source.elapsed_ms());
     out.push(Tone::Dim, format!("run {}, {}, {took}", run.run, text::moment(run.planned))).end_line();
-    out.push(Tone::Dim, format!("plan {}, patch {}", run.plan_digest.short(), run.plan.patch.sha256.short())).end_line();
+    let patches: Vec<_> = run.plan.patches().map(|patch| patch.sha256.short()).collect();
+    out.push(Tone::Dim, format!("plan {}, patch {}", run.plan_digest.short(), patches.join(" "))).end_line();
+    if let Some(bundle) = run.bundle {
+        out.push(Tone::Dim, format!("to find out who is to blame in bundle {bundle}")).end_line();
+    }
     out
 }
 
@@ -150,6 +154,10 @@ fn waive(out: &mut Styled, source: &Source<'_>, cell: &CellView<'_>, finding: &c
     let finding = GateFinding::from(finding);
     let hardware = cell.planned.hardware_label();
     let hardware = Some(hardware.as_str()).filter(|label| !label.contains('+'));
+    // Who of several is to blame is not known here.
+    if source.run.plan.is_together() {
+        return;
+    }
     let words = gate::waive(source.run.plan.patch.sha256, &cell.planned.customer, &finding, hardware);
     gate::command(out, 4, "waive it", &words, WIDTH);
 }

@@ -10,7 +10,7 @@ use crate::cell::identity::Start;
 use crate::cell::{Anew, CaseOutcome, Origin, Stage, StageOutcome};
 use crate::id::{CellId, Digest, Name, RunId};
 use crate::journal::{CalledOff, Controller};
-use crate::plan::{Exclusion, Lint, PlannedMachine, Subject};
+use crate::plan::{Exclusion, Lint, PlannedMachine, PlannedPatch, Subject};
 use crate::verdict::{Comparison, Verdict};
 
 use super::rollout::{Rollout, rollouts};
@@ -26,6 +26,12 @@ struct RunReport<'a> {
     schema: &'static str,
     run: RunId,
     patch: PatchReport<'a>,
+    /// All patches in the order in which they were applied, where several were tested together; the one above is the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    together: Vec<PatchReport<'a>>,
+    /// The run that tested the whole bundle, where this one tested some of it to find out who is to blame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<RunId>,
     plan: PlanReport<'a>,
     verdict: Verdict,
     /// Whether the run has ended. Where not, the verdict is inconclusive.
@@ -215,7 +221,9 @@ pub fn render(source: &Source<'_>) -> Result<String, ReportError> {
     let report = RunReport {
         schema: SCHEMA,
         run: run.run,
-        patch: PatchReport { id: &run.plan.patch.manifest.id, sha256: run.plan.patch.sha256, title: &run.plan.patch.manifest.title },
+        patch: patch_report(&run.plan.patch),
+        together: if run.plan.is_together() { run.plan.patches().map(patch_report).collect() } else { Vec::new() },
+        bundle: run.bundle,
         plan: PlanReport { digest: run.plan_digest, cells: run.plan.cells.len(), excluded: &run.plan.excluded, lint: &run.plan.lint },
         verdict: source.verdict(),
         finished: source.is_finished(),
@@ -232,6 +240,10 @@ pub fn render(source: &Source<'_>) -> Result<String, ReportError> {
     let mut text = serde_json::to_string_pretty(&report)?;
     text.push('\n');
     Ok(text)
+}
+
+fn patch_report(patch: &PlannedPatch) -> PatchReport<'_> {
+    PatchReport { id: &patch.manifest.id, sha256: patch.sha256, title: &patch.manifest.title }
 }
 
 fn cell_report<'a>(cell: &CellView<'a>) -> CellReport<'a> {

@@ -42,12 +42,15 @@ struct Suite {
 /// # Errors
 /// [`ReportError::Junit`], if the crate that writes the XML writes something that is none.
 pub fn render(source: &Source<'_>) -> Result<String, ReportError> {
-    let suites = suites(source);
+    write(source, &suites(source))
+}
+
+fn write(source: &Source<'_>, suites: &[Suite]) -> Result<String, ReportError> {
     let mut plain = Vec::new();
     let report = ReportBuilder::new().add_testsuites(suites.iter().map(|suite| suite.suite.clone())).build();
     report.write_xml(&mut plain).map_err(|error| ReportError::Junit(error.to_string()))?;
-    let name = format!("patchlab {}", source.run.plan.patch.manifest.id);
-    extend(&plain, &name, &suites).map_err(|error| ReportError::Junit(error.to_string()))
+    let name = format!("patchlab {}", source.title());
+    extend(&plain, &name, suites).map_err(|error| ReportError::Junit(error.to_string()))
 }
 
 fn suites(source: &Source<'_>) -> Vec<Suite> {
@@ -94,7 +97,7 @@ fn cell_suites(source: &Source<'_>, cell: &CellView<'_>) -> Vec<Suite> {
     let name = format!("{id}/stages");
     let mut stages = new_suite(&name, source.run);
     for stage in Stage::ALL {
-        let standing = standing::of_stage(cell, stage, source.run.plan.patch.manifest.reboot);
+        let standing = standing::of_stage(cell, stage, source.run.plan.reboot());
         stages.add_testcase(test_case(&name, stage.as_str(), stage_ms(cell.main_pass(), stage), &standing));
     }
     let explained = suites.iter().map(|suite| &suite.suite).chain([&stages]).any(|suite| suite.errors() + suite.failures() > 0);
@@ -141,7 +144,7 @@ fn for_cdata(text: &str) -> String {
 
 fn new_suite(name: &str, run: &RunState) -> TestSuite {
     let mut suite = TestSuite::new(name);
-    suite.package = run.plan.patch.manifest.id.to_string();
+    suite.package = run.plan.patches().map(|patch| patch.manifest.id.as_str()).collect::<Vec<_>>().join("+");
     suite.hostname = "patchlab".to_owned();
     suite.timestamp = OffsetDateTime::from_unix_timestamp(run.planned.as_second()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     suite
@@ -154,14 +157,19 @@ fn stage_ms(pass: Option<&PassRecord>, stage: Stage) -> u64 {
 
 fn run_properties(source: &Source<'_>) -> Vec<(String, String)> {
     let run = source.run;
-    vec![
+    let together = source.run.plan.patches().map(|patch| format!("{} {}", patch.manifest.id, patch.sha256));
+    let together = run.plan.is_together().then(|| ("patches.tested-together".to_owned(), together.collect::<Vec<_>>().join(", ")));
+    let bundle = run.bundle.map(|bundle| ("bundle".to_owned(), bundle.to_string()));
+    let mut properties = vec![
         ("run".to_owned(), run.run.to_string()),
         ("run.finished".to_owned(), source.is_finished().to_string()),
         ("run.verdict".to_owned(), source.verdict().to_string()),
         ("patch".to_owned(), run.plan.patch.manifest.id.to_string()),
         ("patch.sha256".to_owned(), run.plan.patch.sha256.to_string()),
         ("plan.digest".to_owned(), run.plan_digest.to_string()),
-    ]
+    ];
+    properties.extend(together.into_iter().chain(bundle));
+    properties
 }
 
 fn cell_properties(cell: &CellView<'_>) -> Vec<(String, String)> {

@@ -52,7 +52,7 @@ fn header(out: &mut String, source: &Source<'_>) {
     let manifest = &source.run.plan.patch.manifest;
     let verdict = source.verdict();
     let unfinished = if source.is_finished() { "" } else { " (unfinished)" };
-    let _ = writeln!(out, "## {} {verdict}{unfinished}: {}\n", sign(verdict), code(manifest.id.as_str()));
+    let _ = writeln!(out, "## {} {verdict}{unfinished}: {}\n", sign(verdict), code(&source.title()));
     let _ = writeln!(out, "{}\n\n{}\n", code(&text::one_line(&manifest.title, 120)), source.reason());
 }
 

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use crate::cell::{Anew, Origin};
 use crate::id::{CellId, Digest, Name};
-use crate::plan::{Exclusion, Lint, Plan, PlannedCell, Subject};
+use crate::plan::{Exclusion, Lint, Plan, PlannedCell, PlannedPatch, Subject};
 use crate::verdict::baselines::Expected;
+use crate::verdict::bisect::most_trials;
 
 use super::baselines::{Told, gathered};
 use super::json::{MachineReport, machine_report};
@@ -20,11 +21,15 @@ pub const SCHEMA: &str = "patchlab.plan/v1";
 /// The plan for a terminal.
 pub fn human(plan: &Plan, estimate: Duration, baselines: &[Expected]) -> String {
     let mut out = String::new();
-    let manifest = &plan.patch.manifest;
-    let _ = writeln!(out, "{}  {}", manifest.id, text::one_line(&manifest.title, 120));
+    for patch in plan.patches() {
+        let _ = writeln!(out, "{}  {}", patch.manifest.id, text::one_line(&patch.manifest.title, 120));
+    }
     let cases: usize = plan.cells.iter().map(|cell| cell.cases().count()).sum();
     let cells = text::count(plan.cells.len(), "cell");
     let _ = writeln!(out, "{cells}, {} besides the health checks, about {}", text::count(cases, "case"), minutes(estimate));
+    if let Some(trials) = trials(plan, estimate) {
+        let _ = writeln!(out, "tested together: {}", trials.told());
+    }
     for cell in &plan.cells {
         let _ = writeln!(out, "\n{}", cell.id);
         let environment = cell.is_environment();
@@ -64,7 +69,12 @@ pub fn human(plan: &Plan, estimate: Duration, baselines: &[Expected]) -> String 
             let _ = writeln!(out, "  {} ({})", text::one_line(&lint.message, 300), text::one_line(&lint.code, 60));
         }
     }
-    let _ = writeln!(out, "\nplan {}, patch {}", plan.digest().short(), plan.patch.sha256.short());
+    let _ = writeln!(
+        out,
+        "\nplan {}, patch {}",
+        plan.digest().short(),
+        plan.patches().map(|patch| patch.sha256.short()).collect::<Vec<_>>().join(" ")
+    );
     out
 }
 
@@ -77,6 +87,44 @@ fn reused(expected: &Expected) -> Vec<Told> {
     gathered(expected.reused.iter().filter_map(of))
 }
 
+/// What a bundle costs.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Trials {
+    /// Where all patches pass.
+    at_least: usize,
+    /// The most, where one patch is to blame.
+    with_one_culprit: usize,
+    /// The most that another one adds.
+    each_further_culprit: usize,
+    /// Of one trial.
+    estimate_seconds: u64,
+}
+
+/// How many trials a bundle takes, each as long as this at least; `None` for a patch by itself.
+pub fn trials(plan: &Plan, estimate: Duration) -> Option<Trials> {
+    let (with_one_culprit, each_further_culprit) = most_trials(plan.patches().count());
+    plan.is_together().then_some(Trials { at_least: 1, with_one_culprit, each_further_culprit, estimate_seconds: estimate.as_secs() })
+}
+
+impl Trials {
+    /// In a line.
+    pub fn told(&self) -> String {
+        let minutes = |trials: usize| {
+            let trials = u32::try_from(trials).unwrap_or(u32::MAX);
+            minutes(Duration::from_secs(self.estimate_seconds).saturating_mul(trials))
+        };
+        format!(
+            "1 trial where all pass ({}); with one to blame at most {} ({} and what confirming takes), each further one at most {} more ({})",
+            minutes(1),
+            self.with_one_culprit,
+            minutes(self.with_one_culprit),
+            self.each_further_culprit,
+            minutes(self.each_further_culprit)
+        )
+    }
+}
+
 fn minutes(estimate: Duration) -> String {
     format!("{} min", estimate.as_secs().div_ceil(60).max(1))
 }
@@ -87,6 +135,11 @@ struct PlanReport<'a> {
     schema: &'static str,
     digest: Digest,
     patch: PatchReport<'a>,
+    /// All patches in the order in which they are applied, where several are tested together; the one above is the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    together: Vec<PatchReport<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trials: Option<Trials>,
     estimate_seconds: u64,
     cells: Vec<CellReport<'a>>,
     excluded: &'a [Exclusion],
@@ -139,6 +192,10 @@ fn told(expected: &Expected) -> BaselinesReport<'_> {
     BaselinesReport { reused: reused.collect(), anew }
 }
 
+fn patch_report(patch: &PlannedPatch) -> PatchReport<'_> {
+    PatchReport { id: &patch.manifest.id, sha256: patch.sha256 }
+}
+
 /// The plan as JSON, indented, with a line end.
 ///
 /// # Errors
@@ -148,7 +205,9 @@ pub fn json(plan: &Plan, estimate: Duration, baselines: &[Expected]) -> Result<S
     let report = PlanReport {
         schema: SCHEMA,
         digest: plan.digest(),
-        patch: PatchReport { id: &plan.patch.manifest.id, sha256: plan.patch.sha256 },
+        patch: patch_report(&plan.patch),
+        together: if plan.is_together() { plan.patches().map(patch_report).collect() } else { Vec::new() },
+        trials: trials(plan, estimate),
         estimate_seconds: estimate.as_secs(),
         cells: plan
             .cells

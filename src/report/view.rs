@@ -110,7 +110,31 @@ impl<'a> Source<'a> {
         format!("The run was called off{by}: {}. {}", text::one_line(&off.reason, 300).trim_end_matches('.'), self.verdict_reason())
     }
 
+    /// The ids of the patches that were tested, in the order in which they were applied.
+    pub fn patches(&self) -> Vec<&'a str> {
+        self.run.plan.patches().map(|patch| patch.manifest.id.as_str()).collect()
+    }
+
+    /// The patch, or all of them where several were tested together.
+    pub fn title(&self) -> String {
+        self.patches().join(" + ")
+    }
+
     fn verdict_reason(&self) -> String {
+        let told = self.verdict_told();
+        if !self.run.plan.is_together() {
+            return told;
+        }
+        let count = self.patches().len();
+        let why = match self.verdict() {
+            Verdict::Fail => " Which of them is to blame, or which of them together, this run alone does not tell.",
+            Verdict::Pass | Verdict::Inconclusive => "",
+        };
+        format!("{count} patches were tested together: {}. {told}{why}", self.patches().join(", "))
+    }
+
+    fn verdict_told(&self) -> String {
+        let subject = if self.run.plan.is_together() { "these patches are" } else { "the patch is" };
         let cells = self.cells();
         let all = cells.len();
         let noun = self.noun();
@@ -134,7 +158,7 @@ impl<'a> Source<'a> {
             Verdict::Fail if findings == 0 => "The patch is to blame, and no finding says why; read the journal.".to_owned(),
             Verdict::Fail => {
                 let also = if unjudged == 0 { String::new() } else { format!(" The lab could not judge {}.", text::count(unjudged, noun)) };
-                format!("{} {} ({}): the patch is to blame.{also}", text::count(findings, "finding"), on(failing), codes(&cells))
+                format!("{} {} ({}): {subject} to blame.{also}", text::count(findings, "finding"), on(failing), codes(&cells))
             }
             Verdict::Inconclusive if all == 0 => "Nothing was planned, so nothing can be said.".to_owned(),
             Verdict::Inconclusive => format!("The lab could not judge the patch {}. That says nothing about the patch.", on(unjudged)),
@@ -191,7 +215,7 @@ impl<'a> Source<'a> {
     /// What to type next, each with what it is for.
     pub fn next_commands(&self) -> Vec<(String, &'static str)> {
         let run = self.run.run;
-        let patch = &self.run.plan.patch.manifest.id;
+        let patch = self.patches().join(" ");
         let mut commands = Vec::new();
         match self.verdict() {
             _ if !self.is_finished() => commands.push((format!("patchlab run {patch}"), "finish the run: what is done stays done")),
@@ -226,7 +250,7 @@ impl<'a> Source<'a> {
 
     /// The command that does one cell again, on the same bytes.
     pub fn repeat(&self, cell: &PlannedCell) -> String {
-        let patch = &self.run.plan.patch.manifest.id;
+        let patch = self.patches().join(" ");
         let subject = match &cell.subject {
             Subject::Build(name) => format!("--build {name}"),
             Subject::Environment(name) => format!("--environment {name} --level {}", cell.level()),

@@ -34,8 +34,21 @@ pub fn host(controller: &Controller) -> Digest {
 pub fn likeness(cell: &PlannedCell, host: Digest) -> Digest {
     let machine = |machine: &PlannedMachine| {
         // Taken apart, so that a new field of a machine has to be thought about here.
-        let PlannedMachine { role, build: _, os, image, hardware, patched: _, services, volatile: _, nics, names, ready, ready_within } =
-            machine;
+        let PlannedMachine {
+            role,
+            build: _,
+            os,
+            image,
+            hardware,
+            patched: _,
+            spared: _,
+            services,
+            volatile: _,
+            nics,
+            names,
+            ready,
+            ready_within,
+        } = machine;
         Digest::of_json(&(role, os, image.sha256, hardware.sha256, services, nics, names, ready, ready_within))
     };
     let machines: Vec<Digest> = cell.machines.iter().map(machine).collect();

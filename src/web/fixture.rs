@@ -52,7 +52,7 @@ pub fn frame(here: Section, title: &str) -> Frame {
 
 fn requirement(what: &str, reason: Reason, message: &str) -> Requirement {
     let run = what.contains('@').then(|| run_id(0));
-    Requirement { what: what.to_owned(), reason, message: message.to_owned(), run, from: None, findings: Vec::new() }
+    Requirement { what: what.to_owned(), reason, message: message.to_owned(), run, from: None, together: Vec::new(), findings: Vec::new() }
 }
 
 fn finding(code: &str, case: Option<&str>, waived: bool) -> GateFinding {
@@ -182,7 +182,7 @@ fn run_lines() -> Vec<RunLine> {
     let fact = |(number, verdict): (usize, Option<Verdict>)| RunFacts {
         run: run_id(number as u64),
         patch: Digest::of("dsa-5901-nginx"),
-        patch_id: name("dsa-5901-nginx"),
+        title: "dsa-5901-nginx".to_owned(),
         customers: vec![name("acme"), name("umbrella")],
         by: "erika (uid 1000)".to_owned(),
         planned: at(600 - 7_000 * number as i64),

@@ -71,8 +71,9 @@ impl Web {
 
     fn line(&self, row: &RunRow, now: Timestamp) -> RunLine {
         let working = self.service.queue.standing().running.contains(&row.run);
-        let RunRow { run, patch, patch_id, customers, by, planned, ended, .. } = row.clone();
-        RunLine::of(&RunFacts { run, patch, patch_id, customers, by, planned, ended, working }, now)
+        let title = row.title();
+        let RunRow { run, patch, customers, by, planned, ended, .. } = row.clone();
+        RunLine::of(&RunFacts { run, patch, title, customers, by, planned, ended, working }, now)
     }
 
     /// The decisions for which `fits` says so, by customer, as they stand at a moment.

@@ -137,7 +137,7 @@ async fn tell(state: &Path, fleet: Fleet) -> Told {
     let images = plan.machines().map(|machine| (machine.image.sha256, "/nonexistent".into())).collect();
     let run = RunId::from_parts(1, [1; 10]);
     let started = Instant::now();
-    let event = Event::RunPlanned { plan_digest: plan.digest(), plan: Box::new(plan), by: "bench".to_owned() };
+    let event = Event::RunPlanned { plan_digest: plan.digest(), plan: Box::new(plan), by: "bench".to_owned(), bundle: None };
     journal.append(run, lab.clock.now(), event).await.expect("appended");
     journal.append(run, lab.clock.now(), Event::RunTaken { controller }).await.expect("appended");
     let planned = journal.state(run).await.expect("a journal").expect("a run");

@@ -283,7 +283,7 @@ fn planned(entry: &Entry, id: Option<&String>, patch: Digest) -> String {
     let mut plan = plan.clone();
     plan.patch.sha256 = patch;
     plan.patch.manifest.id = id.map_or("another", String::as_str).parse().expect("a name");
-    let event = Event::RunPlanned { plan_digest: plan.digest(), plan, by: by.clone() };
+    let event = Event::RunPlanned { plan_digest: plan.digest(), plan, by: by.clone(), bundle: None };
     serde_json::to_string(&event).expect("JSON")
 }
 

@@ -117,7 +117,7 @@ pub fn plan(patch: PlannedPatch) -> Plan {
         attempts: 2,
         baseline_valid_for: Span::secs(0),
     };
-    Plan { version: VERSION, patch, cells: vec![cell], excluded: Vec::new(), lint: Vec::new() }
+    Plan { version: VERSION, patch, beside: Vec::new(), cells: vec![cell], excluded: Vec::new(), lint: Vec::new() }
 }
 
 /// A server and a client on one segment, at each patch level.
@@ -316,7 +316,8 @@ impl Story {
             activity: broadcast::channel(16).0,
             cancelled,
         };
-        let event = Event::RunPlanned { plan_digest: self.plan.digest(), plan: Box::new(self.plan.clone()), by: "test".to_owned() };
+        let event =
+            Event::RunPlanned { plan_digest: self.plan.digest(), plan: Box::new(self.plan.clone()), by: "test".to_owned(), bundle: None };
         lab.journal.append(run, lab.clock.now(), event).await.expect("appended");
         if !self.past.is_empty() {
             let drawn = Event::HistoryDrawn { past: self.past.clone() };

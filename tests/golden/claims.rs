@@ -57,6 +57,6 @@ fn context(hardware: &Hardware) -> HealthContext {
         "facts": { "packages": [], "paths": [], "bytes": 0 },
     });
     let patch: PlannedPatch = serde_json::from_value(patch).expect("a patch");
-    let hardware = hardware.clone();
-    HealthContext { point: Point::Baseline, reboot_pending: false, patch, hardware, services: Vec::new(), volatile: Vec::new() }
+    let (patches, hardware) = (vec![patch], hardware.clone());
+    HealthContext { point: Point::Baseline, reboot_pending: false, patches, hardware, services: Vec::new(), volatile: Vec::new() }
 }

@@ -84,6 +84,9 @@ pub struct ReportedRequirement {
     /// The customer whose run it is, where that is another.
     #[schema(value_type = Option<NameText>, required = false)]
     from: (),
+    /// The patches that were tested together with this one, where it was not alone.
+    #[schema(required = false)]
+    together: Vec<crate::api::runs::PatchRow>,
     #[schema(required = false)]
     findings: Vec<ReportedGateFinding>,
 }

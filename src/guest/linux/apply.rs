@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::{RUNNER_ROOT, STATE_FOLDER};
 use crate::catalog::patch::{Patch, PatchKind};
 use crate::guest::JobStep;
 use crate::plan::PlannedPatch;
@@ -78,6 +79,31 @@ pub fn steps(patch: &PlannedPatch) -> PatchSteps {
         apply: vec![apply],
         rollback: uninstall.or_else(|| rollback.map(|call| lab(script, call, limit))).map(|step| vec![step]),
     }
+}
+
+impl PatchSteps {
+    /// The same for a patch that is applied beside others, with its payload and its traces in a place of their own. The first of them has
+    /// the usual one.
+    pub fn beside(mut self, place: usize) -> Self {
+        if place > 0 {
+            self.say("PATCHLAB_MEDIA", &format!("{RUNNER_ROOT}/media/{}", payload_of(place)));
+            self.say("PATCHLAB_WORK", &format!("{STATE_FOLDER}/{}", payload_of(place)));
+        }
+        self
+    }
+
+    /// Says something to every step.
+    pub fn say(&mut self, key: &str, value: &str) {
+        let Self { preflight, apply, confirm, reboot_wanted, reapply, rollback } = self;
+        for step in [preflight, apply, confirm, reboot_wanted, reapply].into_iter().chain(rollback).flatten() {
+            step.env.insert(key.to_owned(), value.to_owned());
+        }
+    }
+}
+
+/// Where on the media the payload folder is of a patch that is applied beside others, by its place among them.
+pub fn payload_of(place: usize) -> String {
+    format!("beside/{place}")
 }
 
 /// A step by one of the lab's own scripts.
@@ -186,6 +212,24 @@ mod tests {
         );
         assert_eq!(steps.confirm.len(), 1);
         assert!(steps.rollback.is_some_and(|steps| steps[0].command.contains("'./undo'")));
+    }
+
+    #[test]
+    fn a_patch_beside_others_keeps_out_of_their_way() {
+        let (alone, first, third) = (steps(&planned("files")), steps(&planned("files")).beside(0), steps(&planned("files")).beside(2));
+        assert_eq!(alone, first);
+        let all = |steps: &PatchSteps| {
+            let PatchSteps { preflight, apply, confirm, reboot_wanted, reapply, rollback } = steps.clone();
+            [preflight, apply, confirm, reboot_wanted, reapply, rollback.unwrap_or_default()].concat()
+        };
+        assert!(all(&third).len() >= 6);
+        for step in all(&third) {
+            let place = |key: &str| step.env.get(key).map(String::as_str);
+            assert_eq!(
+                (place("PATCHLAB_MEDIA"), place("PATCHLAB_WORK")),
+                (Some("/run/patchlab/media/beside/2"), Some("/var/lib/patchlab/beside/2"))
+            );
+        }
     }
 
     #[test]

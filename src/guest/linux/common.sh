@@ -1,7 +1,7 @@
 # Shared by the lab's own steps in a Linux guest. The last line of the output says why a step ended badly; its exit code says what kind
 # of end it was (src/guest/linux/judge.rs).
 export LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-work=/var/lib/patchlab
+work=${PATCHLAB_WORK:-/var/lib/patchlab}
 not_applicable=64 undeclared_removals=65 not_effective=66 cannot=67
 end() {
     code=$1

@@ -100,7 +100,7 @@ mod tests {
     use crate::hypervisor::sim::Situation;
 
     fn guest(point: Point, disk_full: bool) -> Guest<'static> {
-        let situation = Situation { cell: "acme.web@bios", role: "", nth: 1, point, boot: 1 };
+        let situation = Situation { cell: "acme.web@bios", role: "", nth: 1, point, boot: 1, patches: Box::leak(Box::default()) };
         let hardware = Box::leak(Box::new(Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio)));
         Guest { situation, boot_id: "the-boot", hardware, applied: false, disk_full, before: 0 }
     }

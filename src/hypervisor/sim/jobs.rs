@@ -84,10 +84,12 @@ impl Machine {
         let Some(run) = jobs.0.get_mut(job).filter(|run| run.finished.len() == at) else { return };
         // A job of the same id may have been ended and begun anew.
         let Some((report, _)) = run.current.take_if(|(_, ends)| *ends <= fx.now) else { return };
-        let took_back = report.end == StepEnd::Exit(0) && run.steps.get(at).is_some_and(|step| step::is_engine_step(step, "rollback"));
+        let rolled_back = |step: &&JobStep| report.end == StepEnd::Exit(0) && step::is_engine_step(step, "rollback");
+        let took_back = run.steps.get(at).filter(rolled_back).map(|step| step::patch(step).to_owned());
         run.finished.push(report);
-        if took_back {
+        if let Some(patch) = took_back {
             self.record.applied = false;
+            self.record.patches.remove(&patch);
             self.record.point = Point::RolledBack;
         }
         self.begin_step(job, fx);
@@ -111,6 +113,9 @@ impl Machine {
             _ => record.point,
         };
         self.record.point = touched;
+        if label == "apply" {
+            self.record.patches.insert(step::patch(&step).to_owned());
+        }
         let (applied, disk_full) = (self.record.applied, self.record.disk_full);
         let (situation, hardware) = (self.situation(), &self.record.hardware);
         let guest = step::Guest { situation, boot_id: &boot_id, hardware, applied, disk_full, before };

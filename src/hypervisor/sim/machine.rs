@@ -12,7 +12,7 @@
 //! Invariants: whatever is scheduled belongs to an epoch; every change between the boxes ends it, but coming up; what comes late is
 //! ignored. A restart always takes some time, so that no fault plan can make time stand still.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,9 @@ pub struct Record {
     pub point: Point,
     /// Whether an apply went well and was not taken back.
     pub applied: bool,
+    /// The ids of the patches that were applied and not taken back.
+    #[serde(default)]
+    pub patches: BTreeSet<String>,
     pub disk_full: bool,
     /// How often each fault of the scenario has struck, by its place.
     pub struck: BTreeMap<usize, u32>,
@@ -145,6 +148,7 @@ impl Machine {
             boots: 0,
             point: Point::Baseline,
             applied: false,
+            patches: BTreeSet::new(),
             disk_full: false,
             struck: BTreeMap::new(),
             ran: BTreeMap::new(),
@@ -172,6 +176,7 @@ impl Machine {
             nth: self.record.nth,
             point: self.record.point,
             boot: self.record.boots,
+            patches: &self.record.patches,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Which machines a line of a scenario means.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cell::cause::Side;
@@ -21,6 +23,9 @@ pub struct When {
     /// Whether the patch has touched the clone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub side: Option<Side>,
+    /// The ids of patches that have all touched the clone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<String>,
     /// How far the clone is in its pass, by what was done to it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub at: Vec<Point>,
@@ -42,6 +47,10 @@ impl When {
         Self { at: points.to_vec(), ..Self::default() }
     }
 
+    pub fn patches(ids: &[&str]) -> Self {
+        Self { patches: ids.iter().map(|id| (*id).to_owned()).collect(), ..Self::default() }
+    }
+
     pub fn nth(nth: &[u32]) -> Self {
         Self { nth: nth.to_vec(), ..Self::default() }
     }
@@ -53,6 +62,7 @@ impl When {
             && self.role.as_deref().is_none_or(|role| role == now.role)
             && (self.nth.is_empty() || self.nth.contains(&now.nth))
             && self.side.is_none_or(|wanted| wanted == side)
+            && self.patches.iter().all(|id| now.patches.contains(id))
             && (self.at.is_empty() || self.at.contains(&now.point))
             && (self.boot.is_empty() || self.boot.contains(&now.boot))
     }
@@ -67,6 +77,8 @@ pub struct Situation<'a> {
     pub nth: u32,
     pub point: Point,
     pub boot: u32,
+    /// The ids of the patches that have touched the machine and were not taken back.
+    pub patches: &'a BTreeSet<String>,
 }
 
 /// Whether a text fits a pattern in which `*` stands for any characters.
@@ -99,13 +111,15 @@ mod tests {
 
     #[test]
     fn each_criterion_narrows() {
-        let now = Situation { cell: "acme.web@bios", role: "", nth: 2, point: Point::Rebooted, boot: 3 };
+        let patches = ["one".to_owned(), "other".to_owned()].into();
+        let now = Situation { cell: "acme.web@bios", role: "", nth: 2, point: Point::Rebooted, boot: 3, patches: &patches };
         for when in [
             When::default(),
             When::cell("acme.*"),
             When::side(Side::After),
             When::at(&[Point::Rebooted]),
             When::nth(&[1, 2]),
+            When::patches(&["other", "one"]),
             When { boot: vec![3], ..When::default() },
         ] {
             assert!(when.matches(&now), "{when:?}");
@@ -115,6 +129,7 @@ mod tests {
             When::side(Side::Before),
             When::at(&[Point::Baseline]),
             When::nth(&[1]),
+            When::patches(&["one", "third"]),
             When { boot: vec![1], ..When::default() },
         ] {
             assert!(!when.matches(&now), "{when:?}");

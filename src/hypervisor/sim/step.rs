@@ -1,5 +1,6 @@
-//! What one step of a job does in a simulated guest. A step is known by its environment: `PATCHLAB_STEP` names the engine's own,
-//! `PATCHLAB_SUITE_NAME` and `PATCHLAB_CASE` a case; anything else is taken for a command line.
+//! What one step of a job does in a simulated guest. A step is known by its environment: `PATCHLAB_STEP` names the engine's own
+//! (`PATCHLAB_PATCH` the patch that it is about), `PATCHLAB_SUITE_NAME` and `PATCHLAB_CASE` a case; anything else is taken for a command
+//! line.
 //!
 //! | step | by itself |
 //! | --- | --- |
@@ -42,6 +43,11 @@ pub fn name(step: &JobStep) -> Option<Moment> {
         (None, Some(suite), Some(case)) => Some(Moment::Case(format!("{suite}/{case}"))),
         _ => None,
     }
+}
+
+/// The patch that a step is about; empty where it does not say.
+pub fn patch(step: &JobStep) -> &str {
+    step.env.get("PATCHLAB_PATCH").map_or("", String::as_str)
 }
 
 /// How a step will end, if nothing comes between. `elapsed` is how long it takes.
@@ -184,7 +190,7 @@ mod tests {
     }
 
     fn guest(point: Point) -> Guest<'static> {
-        let situation = Situation { cell: "acme.web@bios", role: "", nth: 1, point, boot: 1 };
+        let situation = Situation { cell: "acme.web@bios", role: "", nth: 1, point, boot: 1, patches: Box::leak(Box::default()) };
         let hardware = Box::leak(Box::new(Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio)));
         Guest { situation, boot_id: "the-boot", hardware, applied: false, disk_full: false, before: 0 }
     }

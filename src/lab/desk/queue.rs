@@ -415,7 +415,7 @@ impl Queue {
     }
 
     async fn cells(&self, state: &RunState, cancelled: watch::Receiver<bool>) -> Result<(), DeskError> {
-        let patch = self.desk.stored(&state.plan.patch.sha256.to_string())?;
+        let patches: Vec<_> = state.plan.patches().map(|patch| self.desk.stored(&patch.sha256.to_string())).collect::<Result<_, _>>()?;
         let Wish { keep_failed, cold, fresh_baselines } = self.wish(state.run);
         let sharing = self.sharing.read().await;
         let lab = self.lab(Settings { keep_failed, cold, fresh_baselines }, cancelled).await?;
@@ -423,7 +423,7 @@ impl Queue {
         let lab = Lab { lanes: Desk::lanes(&catalog, &state.plan), ..lab };
         // What an earlier try left of it.
         reaper::take_over(&lab, state).await?;
-        let files = self.desk.files(&state.plan, &patch, &catalog).await?;
+        let files = self.desk.files(&state.plan, &patches, &catalog).await?;
         let state = self.desk.take(&lab, state.run).await?;
         self.host.resize(self.desk.room(self.workers)?);
         self.desk.work(&lab, &state, files, &self.stopping.subscribe()).await?;

@@ -12,13 +12,13 @@ use crate::lab::gate::Gate;
 use crate::lab::media::{self, Sources};
 use crate::lab::patches::StoredPatch;
 use crate::lab::{Lab, RunFiles, prepared, reaper, scheduler};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedPatch};
 use crate::verdict::Verdict;
 use crate::verdict::judge::judge;
 
 impl Desk {
     /// The files behind the plan's digests: images verified, suites and payload on one disk.
-    pub async fn files(&self, plan: &Plan, patch: &StoredPatch, catalog: &Catalog) -> Result<RunFiles, DeskError> {
+    pub async fn files(&self, plan: &Plan, patches: &[StoredPatch], catalog: &Catalog) -> Result<RunFiles, DeskError> {
         let mut files = RunFiles { disks: self.disks(plan)?, ..RunFiles::default() };
         if self.workshop.is_simulated() {
             for machine in plan.machines() {
@@ -52,7 +52,11 @@ impl Desk {
                 }
             }
         }
-        let sources = Sources { patch: &patch.folder, suites, packages };
+        let folder =
+            |patch: &PlannedPatch| patches.iter().find(|stored| stored.sha256 == patch.sha256).map(|stored| stored.folder.as_path());
+        let patches = plan.patches().map(folder).collect::<Option<Vec<_>>>();
+        let patches = patches.ok_or_else(|| DeskError::Fault("not every patch of the plan was brought for its run".to_owned()))?;
+        let sources = Sources { patches, suites, packages };
         files.media = Some(media::make(&self.media(), plan, &sources).await?);
         Ok(files)
     }
@@ -126,11 +130,20 @@ impl Desk {
         }
     }
 
-    /// Begins a run; it waits for a controller.
-    pub async fn begin(&self, journal: &Journal, run: RunId, plan: Plan, by: String, now: Timestamp) -> Result<(), DeskError> {
-        Gate::new(journal.clone()).announce(&plan.patch, false, &by, now).await?;
+    /// Begins a run; it waits for a controller. Where it tests some of a bundle, the run that tested the whole is named.
+    pub async fn begin(
+        &self,
+        journal: &Journal,
+        (run, bundle): (RunId, Option<RunId>),
+        plan: Plan,
+        by: String,
+        now: Timestamp,
+    ) -> Result<(), DeskError> {
+        for patch in plan.patches() {
+            Gate::new(journal.clone()).announce(patch, false, &by, now).await?;
+        }
         let plan_digest = plan.digest();
-        journal.append(run, now, Event::RunPlanned { plan: Box::new(plan), plan_digest, by }).await?;
+        journal.append(run, now, Event::RunPlanned { plan: Box::new(plan), plan_digest, by, bundle }).await?;
         Ok(())
     }
 

@@ -30,10 +30,14 @@ pub struct Signer<'a> {
     pub policy: Option<&'a AppliedPolicy>,
 }
 
-/// A run that has not ended has nothing to attest.
+/// Why there is nothing to attest.
 #[derive(Debug, Error)]
-#[error("run {0} has not ended: there is nothing to attest yet")]
-pub struct Unfinished(pub RunId);
+pub enum Nothing {
+    #[error("run {0} has not ended: there is nothing to attest yet")]
+    Unfinished(RunId),
+    #[error("run {0} tested several patches together, and a statement speaks of one: attest a run of that one by itself")]
+    Together(RunId),
+}
 
 /// One suite on one cell, or the cell's stages.
 struct Part {
@@ -45,9 +49,12 @@ struct Part {
 /// The run's attestation: JSON lines, see the [room](super).
 ///
 /// # Errors
-/// When the run has not ended.
-pub fn attest(run: &RunState, judgement: &Judgement, signer: &Signer<'_>) -> Result<String, Unfinished> {
-    let (Some((ended, recorded)), true) = (run.ended, judgement.finished) else { return Err(Unfinished(run.run)) };
+/// When the run has not ended, or tested several patches together.
+pub fn attest(run: &RunState, judgement: &Judgement, signer: &Signer<'_>) -> Result<String, Nothing> {
+    let (Some((ended, recorded)), true) = (run.ended, judgement.finished) else { return Err(Nothing::Unfinished(run.run)) };
+    if run.plan.is_together() {
+        return Err(Nothing::Together(run.run));
+    }
     let source = Source { run, judgement, evidence: &|_| None };
     let mut parts: Vec<Part> = source.cells().iter().flat_map(|cell| parts(run, cell)).collect();
     let verdict = verdict(recorded, judgement.verdict, &parts);

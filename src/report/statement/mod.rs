@@ -20,7 +20,7 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use attest::{Signer, Unfinished, attest};
+pub use attest::{Nothing, Signer, attest};
 pub use envelope::{PAYLOAD_TYPE, key_id, pae};
 pub use form::{Outcome, SUMMARY, TEST_RESULT};
 pub use reason::{Reason, Refusal};

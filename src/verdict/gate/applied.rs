@@ -24,16 +24,18 @@ pub fn sole_customer(plan: &Plan) -> Option<&Name> {
 }
 
 /// The policy of the run's customer, given the records about its patch and customer, and the entry that ended it: as it was required when
-/// the run ended, or when the gate was first asked after that. `None` where the run is held to its plan alone.
+/// the run ended, or when the gate was first asked after that. `None` where the run is held to its plan alone,
+/// or tested several patches together.
 pub fn applied(run: &RunState, ended: u64, records: &[Entry]) -> Option<AppliedPolicy> {
-    let customer = sole_customer(&run.plan)?;
+    let customer = sole_customer(&run.plan).filter(|_| !run.plan.is_together())?;
     let of_run = |one: &Requirements| one.patch == run.plan.patch.sha256 && one.customer == *customer;
     let (before, after): (Vec<_>, Vec<_>) =
         records.iter().filter_map(required).filter(|(_, one)| of_run(one)).partition(|(seq, _)| *seq < ended);
     let (_, requirements) = before.last().or(after.first())?;
     let wanted = &requirements.plan.cells;
     let simulated = run.controllers.iter().any(Controller::is_simulated);
-    let covered = wanted.iter().all(|cell| run.plan.cells.iter().any(|tried| relation(cell, tried) == Relation::Covers));
+    let covered =
+        wanted.iter().all(|cell| run.plan.cells.iter().any(|tried| relation(run.plan.patch.sha256, cell, tried) == Relation::Covers));
     let holds = !wanted.is_empty() && covered && simulated == requirements.simulated;
     holds.then(|| AppliedPolicy { customer: customer.clone(), sha256: requirements.policy_digest })
 }

@@ -2,9 +2,10 @@
 //!
 //! Invariant: names decide nothing. A build, image or profile counts by its digest, a suite by its digest and the cases that were run.
 
+use crate::id::Digest;
 use crate::plan::{PlannedCell, PlannedMachine};
 
-/// What a cell that was tried is to one that must pass.
+/// What a cell that was tried is to one that must pass. Who else is patched, and with what, is told apart from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Relation {
     /// The same machines, and every suite that is wanted.
@@ -19,7 +20,8 @@ pub(super) enum Relation {
     None,
 }
 
-pub(super) fn relation(wanted: &PlannedCell, tried: &PlannedCell) -> Relation {
+pub(super) fn relation(patch: Digest, wanted: &PlannedCell, tried: &PlannedCell) -> Relation {
+    let alike = |(wanted, tried): (&PlannedMachine, &PlannedMachine)| alike(wanted, tried) && wanted.takes(patch) == tried.takes(patch);
     let machines = wanted.machines.len() == tried.machines.len() && wanted.machines.iter().zip(&tried.machines).all(alike);
     let place = wanted.is_environment() == tried.is_environment() && wanted.segments == tried.segments;
     match () {
@@ -33,14 +35,20 @@ pub(super) fn relation(wanted: &PlannedCell, tried: &PlannedCell) -> Relation {
     }
 }
 
-fn alike((wanted, tried): (&PlannedMachine, &PlannedMachine)) -> bool {
+/// Whether both are about the same machines and suites, whatever goes onto them.
+pub(super) fn same_place(wanted: &PlannedCell, tried: &PlannedCell) -> bool {
+    let machines = wanted.machines.len() == tried.machines.len() && wanted.machines.iter().zip(&tried.machines).all(|(a, b)| alike(a, b));
+    machines && wanted.segments == tried.segments && wanted.suites.iter().all(|suite| tried.suites.contains(suite))
+}
+
+fn alike(wanted: &PlannedMachine, tried: &PlannedMachine) -> bool {
     // Taken apart, so that a new field of a machine has to be thought about here.
-    let PlannedMachine { role, build: _, os, image, hardware, patched, services, volatile, nics, names, ready, ready_within } = wanted;
+    let PlannedMachine { role, build: _, os, image, hardware, patched: _, spared: _, services, volatile, nics, names, ready, ready_within } =
+        wanted;
     *role == tried.role
         && *os == tried.os
         && image.sha256 == tried.image.sha256
         && hardware.sha256 == tried.hardware.sha256
-        && *patched == tried.patched
         && *services == tried.services
         && *volatile == tried.volatile
         && *nics == tried.nics

@@ -28,7 +28,10 @@ pub fn decide(inputs: &GateInputs, as_of: Timestamp) -> Decision {
     let cells: Vec<Standing> = planned.iter().map(|cell| stand(inputs, cell, as_of)).collect();
     let (policy, plan) = (wanted.policy.digest(), wanted.plan.digest());
     let told: Vec<_> = cells.iter().map(|cell| &cell.requirement).map(|one| (&one.what, one.reason, &one.from, &one.findings)).collect();
-    let basis = Digest::of_json(&(wanted.patch, &wanted.customer, policy, plan, wanted.simulated, told));
+    let company: Vec<_> = cells.iter().map(|cell| (&cell.requirement.what, &cell.requirement.together)).collect();
+    let of = (wanted.patch, &wanted.customer, policy, plan, wanted.simulated, told);
+    let alone = company.iter().all(|(_, together)| together.is_empty());
+    let basis = if alone { Digest::of_json(&of) } else { Digest::of_json(&(of, company)) };
     let launchers: BTreeSet<String> = cells.iter().filter_map(|cell| cell.launcher.clone()).collect();
     let approvals = people::approvals(inputs, basis, &launchers, as_of);
     let refused = rejection(inputs, as_of);
@@ -82,7 +85,7 @@ struct Standing {
 }
 
 fn plain(what: &str, reason: Reason, message: String) -> Requirement {
-    Requirement { what: what.to_owned(), reason, message, run: None, from: None, findings: Vec::new() }
+    Requirement { what: what.to_owned(), reason, message, run: None, from: None, together: Vec::new(), findings: Vec::new() }
 }
 
 /// The newest that ended, and what it says.
@@ -128,7 +131,9 @@ fn stand(inputs: &GateInputs, cell: &PlannedCell, as_of: Timestamp) -> Standing 
     let valid_for = SignedDuration::try_from(inputs.requirements.policy.valid_for.0).unwrap_or(SignedDuration::ZERO);
     let (reason, message, speaks) = match (&newest, under_way(), unclear) {
         _ if !open.is_empty() => {
-            let one_way = !passed && open.iter().any(|finding| finding.code != FLAKY);
+            // What passes without the others and fails with them is not flaky.
+            let with_others = seen.iter().any(|one| ended(one) && !one.beside.is_empty() && open.iter().any(|bad| one.shows(bad)));
+            let one_way = (!passed || with_others) && open.iter().any(|finding| finding.code != FLAKY);
             let mut names: Vec<_> = open.iter().map(|finding| finding.subject()).collect();
             names.dedup();
             let shows = seen.iter().filter(|one| ended(one) && !one.bad.is_empty()).max_by_key(|one| one.run.run);
@@ -171,15 +176,23 @@ fn stand(inputs: &GateInputs, cell: &PlannedCell, as_of: Timestamp) -> Standing 
                 }
             }
         }
-        (None, None, None) => untried(&seen),
+        (None, None, None) => untried(inputs, &seen),
     };
     let own = speaks.is_none_or(|one| *one.customer == inputs.requirements.customer);
+    let message = match speaks.map(|one| one.beside.as_slice()) {
+        None | Some([]) => message,
+        Some(beside) => {
+            let ids: Vec<_> = beside.iter().map(|one| one.id.as_str()).collect();
+            format!("{message}, tested together with {}", some_of(&ids))
+        }
+    };
     let requirement = Requirement {
         what: cell.id.to_string(),
         reason,
         message,
         run: speaks.map(|one| one.run.run),
         from: speaks.filter(|_| !own).map(|one| one.customer.clone()),
+        together: speaks.map(|one| one.beside.clone()).unwrap_or_default(),
         findings: findings.into_iter().collect(),
     };
     let rests_on = speaks.map(|one| (one.run.run, one.run.plan_digest));
@@ -209,13 +222,16 @@ fn newest<'a>(seen: &'a Observed<'a>) -> Option<Newest<'a>> {
 }
 
 /// Nothing that covers the cell was ever begun.
-fn untried<'a>(seen: &'a [Observed<'a>]) -> (Reason, String, Option<&'a Observed<'a>>) {
+fn untried<'a>(inputs: &GateInputs, seen: &'a [Observed<'a>]) -> (Reason, String, Option<&'a Observed<'a>>) {
+    let patch = inputs.requirements.patch;
+    let in_company = inputs.runs.iter().any(|run| run.state.plan.is_together() && run.state.plan.holds(patch).is_some());
     let of = |relation| seen.iter().filter(move |one| one.relation == relation).max_by_key(|one| one.run.run);
     match (of(Relation::OtherSuites).or(of(Relation::OtherBytes)), of(Relation::Part)) {
         (Some(other), _) => {
             (Reason::Superseded, "only other images, hardware or suites were tried under this name".to_owned(), Some(other))
         }
         (None, Some(_)) => (Reason::Missing, "not every suite that is required was run".to_owned(), None),
+        (None, None) if in_company => (Reason::Missing, "tried only together with others, which did not pass".to_owned(), None),
         (None, None) => (Reason::Missing, "not tried".to_owned(), None),
     }
 }

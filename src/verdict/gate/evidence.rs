@@ -2,18 +2,22 @@
 //!
 //! Invariants: good news counts from an ended run that covers the cell alone, and only if it is known how old it is; bad news counts from
 //! wherever the same machines were tried, also from a run that was given up. So no amount of trying again turns a failure into a pass.
+//!
+//! Where several patches were tested together, a pass speaks for each of them, and says in whose company. Bad news speaks against one of
+//! them only where all the others passed without it, and else against nobody: an innocent patch is not rejected for the company that it
+//! was in, and none is let through by bad news about others.
 
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::GateFinding;
 use super::cover::{self, Relation};
 use super::inputs::{GateInputs, RunEvidence};
+use super::{DecidedPatch, GateFinding};
 use crate::cell::{Cause, StageOutcome};
-use crate::id::Name;
+use crate::id::{Digest, Name};
 use crate::journal::{CellRecord, PassRecord, RunState};
-use crate::plan::PlannedCell;
+use crate::plan::{Plan, PlannedCell};
 use crate::verdict::evidence::{keys, pairs};
 use crate::verdict::fold::{essence, fold, identity};
 use crate::verdict::{CellJudgement, Comparison, Fault, Verdict};
@@ -30,6 +34,15 @@ pub(super) struct Observed<'a> {
     pub progress: Progress,
     /// Bad news that stands unless it is waived, or clears up while the run goes on.
     pub bad: BTreeSet<GateFinding>,
+    /// The patches that were on the machines too.
+    pub beside: Vec<DecidedPatch>,
+}
+
+impl Observed<'_> {
+    /// Whether a finding is among its bad news, waived or not.
+    pub fn shows(&self, finding: &GateFinding) -> bool {
+        self.bad.iter().any(|one| one.fingerprint == finding.fingerprint && one.subject() == finding.subject())
+    }
 }
 
 pub(super) enum Progress {
@@ -52,25 +65,52 @@ pub(super) enum Progress {
 /// Everything that the runs say about a cell that must pass.
 pub(super) fn observed<'a>(inputs: &'a GateInputs, wanted: &PlannedCell, as_of: Timestamp) -> Vec<Observed<'a>> {
     let speaks = |run: &&RunEvidence| {
-        let patch = &run.state.plan.patch;
-        patch.sha256 == inputs.requirements.patch
-            && patch.brings == inputs.requirements.plan.patch.brings
-            && run.state.planned <= as_of
-            && run.is_simulated(inputs.requirements.simulated)
+        run.state.planned <= as_of && run.is_simulated(inputs.requirements.simulated)
     };
+    let (patch, brings) = (inputs.requirements.patch, inputs.requirements.plan.patch.brings);
+    let about = |run: &&RunEvidence| run.state.plan.holds(patch).is_some_and(|one| one.brings == brings);
     let mut all = Vec::new();
-    for run in inputs.runs.iter().filter(speaks) {
+    for run in inputs.runs.iter().filter(speaks).filter(about) {
         for tried in &run.state.plan.cells {
             let own = tried.customer == inputs.requirements.customer;
-            let relation = cover::relation(wanted, tried);
+            let relation = cover::relation(patch, wanted, tried);
             let known = own || inputs.requirements.policy.accept_from.contains(&tried.customer);
             if !known || relation == Relation::None || (relation == Relation::OtherBytes && !own) {
                 continue;
             }
-            all.extend(observe(run, wanted, tried, relation, as_of));
+            let Some(mut seen) = observe(run, wanted, tried, relation, as_of) else { continue };
+            seen.beside = beside(&run.state.plan, tried, patch);
+            if !seen.beside.is_empty() {
+                let mut others = inputs.runs.iter().filter(speaks).filter(|other| !about(other));
+                let involved = others.any(|other| passed_without(other, patch, wanted, &seen.beside, as_of));
+                match seen.progress {
+                    Progress::Ended { passed: false, .. } if !involved => continue,
+                    _ if !involved => seen.bad.clear(),
+                    _ => {}
+                }
+            }
+            all.push(seen);
         }
     }
     all
+}
+
+/// The patches that went onto a cell's machines besides this one.
+fn beside(plan: &Plan, tried: &PlannedCell, patch: Digest) -> Vec<DecidedPatch> {
+    let others = plan.patches().filter(|one| one.sha256 != patch && tried.machines.iter().any(|machine| machine.takes(one.sha256)));
+    others.map(|one| DecidedPatch { id: one.manifest.id.clone(), sha256: one.sha256 }).collect()
+}
+
+/// Whether a run shows that all of these patches pass the cell together where this one is not among them.
+fn passed_without(run: &RunEvidence, patch: Digest, wanted: &PlannedCell, others: &[DecidedPatch], as_of: Timestamp) -> bool {
+    let plan = &run.state.plan;
+    let ended = run.state.ended.is_some_and(|(at, _)| at <= as_of);
+    let shows = |tried: &PlannedCell| {
+        let holds = |other: &DecidedPatch| beside(plan, tried, patch).contains(other);
+        let passed = run.judgement.cells.iter().any(|cell| cell.id == tried.id && cell.verdict == Verdict::Pass);
+        passed && cover::same_place(wanted, tried) && others.iter().all(holds)
+    };
+    ended && plan.holds(patch).is_none() && plan.cells.iter().any(shows)
 }
 
 fn observe<'a>(
@@ -99,7 +139,7 @@ fn observe<'a>(
         _ if record.passes.is_empty() && !record.ended => Progress::Queued,
         _ => Progress::Running,
     };
-    Some(Observed { run: &run.state, customer: &tried.customer, relation, progress, bad })
+    Some(Observed { run: &run.state, customer: &tried.customer, relation, progress, bad, beside: Vec::new() })
 }
 
 /// When the baselines were seen that the cell took over.

@@ -323,6 +323,9 @@ pub struct Requirement {
     /// The customer whose run it is, where that is another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Name>,
+    /// The patches that were tested together with this one, where it was not alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub together: Vec<DecidedPatch>,
     /// The bad news about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<GateFinding>,

@@ -142,7 +142,15 @@ pub(super) fn approvals(inputs: &GateInputs, basis: Digest, launchers: &BTreeSet
             }
             () => (Reason::Missing, format!("{} of {count}", by.len())),
         };
-        told.push(Requirement { what: format!("approval:{role}"), reason, message, run: None, from: None, findings: Vec::new() });
+        told.push(Requirement {
+            what: format!("approval:{role}"),
+            reason,
+            message,
+            run: None,
+            from: None,
+            together: Vec::new(),
+            findings: Vec::new(),
+        });
     }
     told
 }

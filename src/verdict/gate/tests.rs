@@ -4,6 +4,7 @@ mod applied;
 pub(super) mod fixture;
 mod people;
 mod properties;
+mod together;
 
 use fixture::{Case, DAY, Outcome, at, case, cell, name, requirements, run, suite};
 

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::configuration::contents;
 use super::text::unified;
 use super::{Change, Outcome, Report, View};
-use crate::catalog::patch::PatchKind;
 
 /// The first user id of people.
 const PEOPLE: u32 = 1000;
@@ -62,7 +61,7 @@ fn records(text: &str) -> BTreeMap<&str, Vec<&str>> {
 
 /// Whether the patch may bring a system account: by its packages, or because it says so.
 fn may_add(change: &Change<'_>) -> bool {
-    (change.context.patch.manifest.kind == PatchKind::Deb && !change.strict()) || change.declares(&["/etc/passwd"])
+    (change.context.bring_packages() && !change.strict()) || change.declares(&["/etc/passwd"])
 }
 
 fn users(before: &str, now: &str, change: &Change<'_>, report: &mut Report) {

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::pattern::covers;
 use super::{HealthContext, packages};
-use crate::catalog::patch::PatchKind;
 use crate::verdict::health::facts::Facts;
 
 /// Changes by itself, on every machine: state, caches, logs. Folders among these are still held to their existence, mode and owner.
@@ -125,14 +124,15 @@ pub(super) const CHECKED_ELSEWHERE: [&str; 14] = [
 
 /// Whether a patch of another kind than `deb` says that it installs packages: by declaring dpkg's database.
 pub(super) fn declares_packages(context: &HealthContext) -> bool {
-    context.patch.manifest.changes.iter().any(|pattern| covers(pattern, "/var/lib/dpkg/status"))
+    let mut patterns = context.patches.iter().flat_map(|patch| &patch.manifest.changes);
+    patterns.any(|pattern| covers(pattern, "/var/lib/dpkg/status"))
 }
 
 /// Answers for one comparison.
 pub(super) struct Expected<'a> {
     volatile: &'a [String],
     declared: BTreeSet<&'a str>,
-    patterns: &'a [String],
+    patterns: Vec<&'a str>,
     with_packages: bool,
     /// Paths of the patch's packages, before or after.
     owned: BTreeSet<String>,
@@ -145,7 +145,6 @@ pub(super) struct Expected<'a> {
 
 impl<'a> Expected<'a> {
     pub(super) fn new(context: &'a HealthContext, before: &Facts, now: &Facts) -> Self {
-        let patch = &context.patch;
         let packages = packages::declared(context);
         let mut owners: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for line in before.lines("owned").iter().chain(now.lines("owned")) {
@@ -167,9 +166,9 @@ impl<'a> Expected<'a> {
         let machine_id = before.lines("contents").iter().find_map(|line| line.strip_prefix("/etc/machine-id\t"));
         Self {
             volatile: &context.volatile,
-            declared: patch.facts.paths.iter().map(String::as_str).collect(),
-            patterns: &patch.manifest.changes,
-            with_packages: patch.manifest.kind == PatchKind::Deb || declares_packages(context),
+            declared: context.patches.iter().flat_map(|patch| &patch.facts.paths).map(String::as_str).collect(),
+            patterns: context.patches.iter().flat_map(|patch| &patch.manifest.changes).map(String::as_str).collect(),
+            with_packages: context.bring_packages() || declares_packages(context),
             owned,
             owners,
             packages,

@@ -48,8 +48,8 @@ pub(super) fn changes<'a>(change: &Change<'_>, before: &Tree<'a>, now: &Tree<'a>
 /// Whether a new file is one that a script which declares nothing may bring: it lies where no package of the distribution puts any, or
 /// in a new folder of /etc, and it runs with nobody else's rights.
 fn is_its_own(change: &Change<'_>, path: &str, before: &Tree<'_>, now: &Tree<'_>) -> bool {
-    let manifest = &change.context.patch.manifest;
-    let undeclared = manifest.kind == PatchKind::Script && manifest.changes.is_empty() && !change.strict();
+    let mut manifests = change.context.patches.iter().map(|patch| &patch.manifest);
+    let undeclared = !change.strict() && manifests.any(|one| one.kind == PatchKind::Script && one.changes.is_empty());
     let apart = OWN.iter().any(|folder| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')));
     let new_folder = path.strip_prefix("/etc/").and_then(|rest| rest.split('/').next()).is_some_and(|name| {
         let folder = format!("/etc/{name}");

@@ -25,6 +25,7 @@ mod text;
 mod tree;
 
 use crate::catalog::hardware::{Claims, Hardware, claims};
+use crate::catalog::patch::PatchKind;
 use crate::cell::{CaseOutcome, Point};
 use crate::id::{Digest, Name};
 use crate::plan::PlannedPatch;
@@ -51,7 +52,8 @@ pub struct HealthContext {
     pub point: Point,
     /// Whether the lab will still restart the machine before it believes the patch to be in effect.
     pub reboot_pending: bool,
-    pub patch: PlannedPatch,
+    /// Those that were applied.
+    pub patches: Vec<PlannedPatch>,
     /// The profile that the machine has to be.
     pub hardware: Hardware,
     /// Units of the build that must be active.
@@ -81,6 +83,13 @@ pub struct Check {
     /// One line for people.
     pub title: &'static str,
     run: fn(&View<'_>) -> Outcome,
+}
+
+impl HealthContext {
+    /// Whether one of the patches is made of packages.
+    fn bring_packages(&self) -> bool {
+        self.patches.iter().any(|patch| patch.manifest.kind == PatchKind::Deb)
+    }
 }
 
 /// The state now, and the state before with the patch in between, if this is a comparison.

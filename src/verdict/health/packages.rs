@@ -6,6 +6,7 @@ use super::expected::declares_packages;
 use super::text::{joined, unified};
 use super::{HealthContext, Outcome, Report, View};
 use crate::cell::Point;
+use crate::plan;
 use crate::verdict::health::facts::{Facts, Unmeasured};
 
 pub(super) struct Package<'a> {
@@ -38,8 +39,13 @@ pub(super) fn packages(facts: &Facts) -> Result<BTreeMap<&str, Package<'_>>, Unm
 
 /// The names of the patch's packages.
 pub(super) fn declared(context: &HealthContext) -> BTreeSet<&str> {
-    let patch = &context.patch;
-    patch.facts.packages.iter().map(|package| package.name.as_str()).chain(patch.manifest.removes.iter().map(String::as_str)).collect()
+    let removed = context.patches.iter().flat_map(|patch| &patch.manifest.removes).map(String::as_str);
+    brought(context).map(|package| package.name.as_str()).chain(removed).collect()
+}
+
+/// The packages in the patches' payloads.
+fn brought(context: &HealthContext) -> impl Iterator<Item = &plan::Package> {
+    context.patches.iter().flat_map(|patch| &patch.facts.packages)
 }
 
 pub(super) fn state(view: &View<'_>) -> Outcome {
@@ -126,7 +132,7 @@ pub(super) fn effective(view: &View<'_>) -> Outcome {
         return Ok(report);
     }
     let before = packages(change.before)?;
-    for package in &change.context.patch.facts.packages {
+    for package in brought(change.context) {
         let was = before.get(package.name.as_str()).filter(|old| old.present());
         match now.get(package.name.as_str()).filter(|new| new.present()) {
             Some(new) if new.version == package.version => {}
@@ -141,7 +147,7 @@ pub(super) fn effective(view: &View<'_>) -> Outcome {
     }
     let running = view.now.value("meta", "kernel").unwrap_or_default();
     if change.rebooted(view.now) {
-        for version in change.context.patch.facts.packages.iter().filter_map(|package| package.name.strip_prefix("linux-image-")) {
+        for version in brought(change.context).filter_map(|package| package.name.strip_prefix("linux-image-")) {
             let here = view.now.lines("boot-files").iter().any(|line| line.starts_with(&format!("vmlinuz-{version} ")));
             if here && version != running {
                 report.problem(format!("kernel {version} of the patch is installed, and {running} runs"));

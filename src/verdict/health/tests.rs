@@ -42,7 +42,7 @@ fn requiring(services: &[&str]) -> HealthContext {
     HealthContext {
         point: Point::Baseline,
         reboot_pending: false,
-        patch: planned("script"),
+        patches: vec![planned("script")],
         hardware: profile(),
         services,
         volatile: vec![],
@@ -75,8 +75,8 @@ impl Setting {
     fn between(&self, before: &str, after: &str) -> Vec<HealthResult> {
         let services = vec!["nginx.service".to_owned(), "ssh.service".to_owned()];
         let volatile = vec!["/srv/spool/*".to_owned()];
-        let (point, patch, reboot_pending) = (self.point, self.patch.clone(), self.reboot_pending);
-        let context = HealthContext { point, patch, hardware: profile(), volatile, services, reboot_pending };
+        let (point, patches, reboot_pending) = (self.point, vec![self.patch.clone()], self.reboot_pending);
+        let context = HealthContext { point, patches, hardware: profile(), volatile, services, reboot_pending };
         compare(&facts(before), &facts(after), &context)
     }
 }

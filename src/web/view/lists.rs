@@ -47,7 +47,8 @@ pub struct RunLine {
 pub struct RunFacts {
     pub run: RunId,
     pub patch: Digest,
-    pub patch_id: Name,
+    /// What it tests, in a few words.
+    pub title: String,
     pub customers: Vec<Name>,
     pub by: String,
     pub planned: Timestamp,
@@ -61,7 +62,7 @@ impl RunLine {
         Self {
             href: format!("/runs/{}", run.run),
             badge: state(run),
-            patch: run.patch_id.to_string(),
+            patch: run.title.clone(),
             patch_href: format!("/patches/{}", run.patch),
             customers: run.customers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             by: text::one_line(&run.by, 60),

@@ -83,7 +83,7 @@ impl RunView {
         customers.dedup();
         Self {
             id: run.run.to_string(),
-            patch: plan.patch.manifest.id.to_string(),
+            patch: source.title(),
             patch_sha256: plan.patch.sha256.to_string(),
             title: text::one_line(&plan.patch.manifest.title, 200),
             customers,

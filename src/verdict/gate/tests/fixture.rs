@@ -56,7 +56,7 @@ pub fn cell(build: &str, hardware: &str) -> PlannedCell {
 
 fn plan(cells: &[PlannedCell]) -> Plan {
     let patch = examples::planned("script");
-    Plan { version: crate::plan::VERSION, patch, cells: cells.to_vec(), excluded: Vec::new(), lint: Vec::new() }
+    Plan { version: crate::plan::VERSION, patch, beside: Vec::new(), cells: cells.to_vec(), excluded: Vec::new(), lint: Vec::new() }
 }
 
 /// One cell, no approval, waivers of the suite `web` for 30 days.
@@ -187,6 +187,7 @@ pub fn run(number: u64, cells: &[PlannedCell], outcomes: &[Outcome]) -> RunEvide
     let judgements: Vec<_> = cells.iter().zip(outcomes).map(|(cell, outcome)| judged(cell, *outcome)).collect();
     let verdict = judgements.iter().map(|one| one.verdict).max().unwrap_or(Verdict::Inconclusive);
     let state = RunState {
+        bundle: None,
         run: RunId::from_parts(number, [1; 10]),
         plan_digest: plan.digest(),
         by: "alice".to_owned(),

@@ -44,6 +44,9 @@
 //! 4. [`plan`] makes a [`Plan`](plan::Plan) of all that: cells, cases, exclusions with reasons. It has a digest. An unfinished run of the
 //!    same digest is taken up; else a run begins.
 //! 5. [`lab::scheduler`] gives the cells of all runs room on the host, in their order. [`lab::runner`] takes one cell through its life: it asks
+//!    same digest is taken up; else a run begins. Several patches are a [`Bundle`](plan::Bundle) with a plan for all of them; where its run
+//!    fails, [`verdict::bisect`] says which of them are tested together next, from the journal alone.
+//! 5. [`lab::scheduler`] runs the cells, as many machines at once as there are slots. [`lab::runner`] takes one cell through its life: it asks
 //!    [`cell::next`](fn@cell::next) what comes next, writes to the [`journal`] that it begins, does it through [`lab::stages`], and writes
 //!    how it ended. It remembers nothing that a later controller would need.
 //! 6. Effects go through two ports. [`hypervisor`] makes, starts and destroys machines; [`guest`] runs jobs in them and reads their state.

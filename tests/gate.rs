@@ -1,5 +1,7 @@
 //! The gate from the outside, on the simulator: a lab with policies of its own, the command line, and people who try to get a yes.
 
+#[path = "gate/bundle.rs"]
+mod bundle;
 #[path = "gate/clocks.rs"]
 mod clocks;
 #[path = "common/command.rs"]

@@ -264,8 +264,9 @@ pub struct Selection {
 
 #[derive(Debug, Args)]
 pub struct PlanVerb {
-    /// A folder with a patch.toml, a patch id or a digest.
-    pub patch: String,
+    /// A folder with a patch.toml, a patch id or a digest. Several are tested together.
+    #[arg(required = true, value_name = "PATCH")]
+    pub patch: Vec<String>,
     #[command(flatten)]
     pub selection: Selection,
     #[command(flatten)]
@@ -275,7 +276,10 @@ pub struct PlanVerb {
 #[derive(Debug, Args)]
 pub struct Run {
     /// A folder with a patch.toml, a patch id or a digest.
-    pub patch: String,
+    ///
+    /// Several are tested together. Where that fails, some of them are, until it is known which is to blame or which do not get along.
+    #[arg(required = true, value_name = "PATCH")]
+    pub patch: Vec<String>,
     #[command(flatten)]
     pub selection: Selection,
     /// Machines at work at once; an environment of more is run by itself [default: as many as cores and memory bear].
@@ -307,6 +311,9 @@ pub struct Run {
 pub struct Show {
     /// A run id, the start or end of one, or `last`.
     pub run: String,
+    /// What all runs of its bundle mean together: which patches are cleared, and which are to blame.
+    #[arg(long)]
+    pub bundle: bool,
     #[command(flatten)]
     pub answer: Answer,
 }

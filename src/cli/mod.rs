@@ -4,6 +4,7 @@ pub mod args;
 mod attest;
 mod audit;
 mod bars;
+mod bundle;
 mod check;
 mod client;
 mod context;

@@ -15,12 +15,12 @@ use crate::id::RunId;
 use crate::lab::desk::is_folder;
 use crate::verdict::Verdict;
 
-pub fn run(context: &Context, client: &Client, verb: &Run) -> Result<Exit, Failure> {
+pub fn run(context: &Context, client: &Client, patch: &str, verb: &Run) -> Result<Exit, Failure> {
     if verb.workers.is_some() {
         return Err(Failure::usage("--workers is the server's to say; start it with: patchlab serve --workers N"));
     }
     let request = RunRequest {
-        patch: candidate(context, &verb.patch)?,
+        patch: candidate(context, patch)?,
         customers: verb.selection.customer.clone(),
         builds: verb.selection.build.clone(),
         environments: verb.selection.environment.clone(),

@@ -11,12 +11,12 @@ use super::error::{Exit, Failure};
 use super::output::Output;
 use super::person::user;
 use super::progress::Display;
-use super::{output, print, remote, show};
+use super::{bundle, output, print, remote, show};
 use crate::cell::Cause;
 use crate::cell::identity::Start;
 use crate::hypervisor::Hypervisor;
 use crate::journal::{PassRecord, RunState};
-use crate::lab::desk::{Planned, new_run};
+use crate::lab::desk::new_run;
 use crate::lab::scheduler::host::Host;
 use crate::lab::{Lab, Settings};
 use crate::plan::{Plan, Request};
@@ -24,26 +24,28 @@ use crate::report::text::count;
 use crate::report::{self, plan as plan_report};
 use crate::verdict::judge::judge;
 
-fn make_plan(context: &Context, patch: &str, selection: &Selection) -> Result<Planned, Failure> {
-    let request = Request {
+pub fn request(selection: &Selection) -> Request {
+    Request {
         customers: selection.customer.clone(),
         builds: selection.build.clone(),
         environments: selection.environment.clone(),
         levels: selection.level.clone(),
         hardware: selection.hardware.clone(),
         suites: selection.suite.clone(),
-    };
-    Ok(context.plan_for(patch, &request)?)
+    }
 }
 
 /// Prints what a run would do.
 pub async fn show_plan(context: &Context, verb: &PlanVerb) -> Result<Exit, Failure> {
-    let planned = make_plan(context, &verb.patch, &verb.selection)?;
+    let plan = match verb.patch.as_slice() {
+        [patch] => context.plan_for(patch, &request(&verb.selection))?.plan,
+        several => bundle::join(context, several, &verb.selection)?.whole()?,
+    };
     let journal = context.journal().await?;
-    let (estimate, baselines) = context.foresee(&journal, &planned.plan, context.at_once(None, &planned.plan)?).await?;
+    let (estimate, baselines) = context.foresee(&journal, &plan, context.at_once(None, &plan)?).await?;
     match verb.answer.format {
-        Format::Human => print(&plan_report::human(&planned.plan, estimate, &baselines))?,
-        Format::Json => print(&plan_report::json(&planned.plan, estimate, &baselines).map_err(Failure::lab)?)?,
+        Format::Human => print(&plan_report::human(&plan, estimate, &baselines))?,
+        Format::Json => print(&plan_report::json(&plan, estimate, &baselines).map_err(Failure::lab)?)?,
     }
     Ok(Exit::Pass)
 }
@@ -58,10 +60,11 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
         Output::open(file)?;
     }
     let client = Client::needed(context)?;
+    let [patch] = verb.patch.as_slice() else { return bundle::run(context, client.is_some(), verb).await };
     if let Some(client) = client.as_ref().filter(|_| !verb.reuse) {
-        return remote::run(context, client, verb);
+        return remote::run(context, client, patch, verb);
     }
-    let planned = make_plan(context, &verb.patch, &verb.selection)?;
+    let planned = context.plan_for(patch, &request(&verb.selection))?;
     let earlier = if verb.reuse { context.earlier(&context.journal().await?, &planned.plan).await? } else { None };
     if let Some(state) = earlier {
         super::say(format_args!(
@@ -71,7 +74,7 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
         return finish(context, verb, &state);
     }
     if let Some(client) = &client {
-        return remote::run(context, client, verb);
+        return remote::run(context, client, patch, verb);
     }
     let _lock = context.state.lock()?;
     if let Some(pause) = context.paused()? {
@@ -111,7 +114,7 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
 }
 
 /// What a controller that leaves at once says of its machines.
-async fn left_behind(hypervisor: Arc<dyn Hypervisor>) {
+pub async fn left_behind(hypervisor: Arc<dyn Hypervisor>) {
     for one in hypervisor.owned().await.unwrap_or_default() {
         super::say(format_args!("left behind: {} ({} MiB)", one.machine, one.bytes >> 20));
     }

@@ -9,7 +9,7 @@ use super::args::{Answer, Format, Report, ReportFormat, Show};
 use super::client::Client;
 use super::context::Context;
 use super::error::{Exit, Failure};
-use super::{output, print, print_styled, remote};
+use super::{bundle, output, print, print_styled, remote};
 use crate::journal::RunState;
 use crate::journal::projection::RunFilter;
 use crate::report::{self, Source, human};
@@ -29,7 +29,7 @@ pub async fn runs(context: &Context, answer: &Answer) -> Result<Exit, Failure> {
             let mut text = String::new();
             for (row, verdict) in rows {
                 let planned = row.planned.strftime("%Y-%m-%d %H:%M").to_string();
-                text += &format!("{}  {planned}  {verdict:12}  {:2} cells  {}\n", row.run, row.cells, row.patch_id);
+                text += &format!("{}  {planned}  {verdict:12}  {:2} cells  {}\n", row.run, row.cells, row.title());
             }
             print(&text)?;
         }
@@ -46,6 +46,9 @@ pub async fn runs(context: &Context, answer: &Answer) -> Result<Exit, Failure> {
 
 /// Shows what a run found. The exit code is the run's, or 4 while it has not ended.
 pub async fn show(context: &Context, verb: &Show) -> Result<Exit, Failure> {
+    if verb.bundle {
+        return bundle::show(context, verb).await;
+    }
     if let Some(client) = Client::find(context)? {
         return remote::show_run(&client, verb);
     }

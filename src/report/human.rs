@@ -53,7 +53,7 @@ impl Tone {
         }
     }
 
-    const fn of(verdict: Verdict) -> Self {
+    pub(super) const fn of(verdict: Verdict) -> Self {
         match verdict {
             Verdict::Pass => Self::Pass,
             Verdict::Fail => Self::Fail,

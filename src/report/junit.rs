@@ -22,6 +22,7 @@ use crate::journal::{PassRecord, RunState};
 use crate::plan::Subject;
 use crate::verdict::{CaseJudgement, Verdict};
 
+use super::bundle::BundleReport;
 use super::standing::{self, News, Standing};
 use super::view::{CellView, difference};
 use super::{ReportError, Source, text};
@@ -43,6 +44,20 @@ struct Suite {
 /// [`ReportError::Junit`], if the crate that writes the XML writes something that is none.
 pub fn render(source: &Source<'_>) -> Result<String, ReportError> {
     write(source, &suites(source))
+}
+
+/// The run of all patches of a bundle, and what became of each of them by all of its runs.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_bundle(source: &Source<'_>, bundle: &BundleReport<'_>) -> Result<String, ReportError> {
+    let mut suite = new_suite("bundle", source.run);
+    for (patch, standing) in bundle.standings() {
+        suite.add_testcase(test_case("bundle", patch, 0, &standing));
+    }
+    let mut suites = suites(source);
+    suites.insert(0, Suite { suite, properties: run_properties(source) });
+    write(source, &suites)
 }
 
 fn write(source: &Source<'_>, suites: &[Suite]) -> Result<String, ReportError> {

@@ -12,6 +12,7 @@
 
 pub mod archive;
 pub mod baselines;
+pub mod bundle;
 pub mod files;
 pub mod gate;
 pub mod html;

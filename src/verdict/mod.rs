@@ -12,6 +12,7 @@ pub mod judge;
 pub mod rank;
 pub mod results;
 pub mod trend;
+pub mod trials;
 
 use serde::{Deserialize, Serialize};
 

@@ -4,6 +4,7 @@
 //! behind the plan's digests, opens the machines, and cleans up. It prints nothing: what a person should know meanwhile goes to
 //! [`Desk::tell`].
 
+mod bundle;
 mod error;
 pub mod queue;
 mod room;
@@ -19,6 +20,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::{broadcast, watch};
 
+pub use self::bundle::Joined;
 pub use self::error::DeskError;
 pub use self::work::new_run;
 use super::baselines::Baselines;

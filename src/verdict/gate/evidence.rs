@@ -64,9 +64,7 @@ pub(super) enum Progress {
 
 /// Everything that the runs say about a cell that must pass.
 pub(super) fn observed<'a>(inputs: &'a GateInputs, wanted: &PlannedCell, as_of: Timestamp) -> Vec<Observed<'a>> {
-    let speaks = |run: &&RunEvidence| {
-        run.state.planned <= as_of && run.is_simulated(inputs.requirements.simulated)
-    };
+    let speaks = |run: &&RunEvidence| run.state.planned <= as_of && run.is_simulated(inputs.requirements.simulated);
     let (patch, brings) = (inputs.requirements.patch, inputs.requirements.plan.patch.brings);
     let about = |run: &&RunEvidence| run.state.plan.holds(patch).is_some_and(|one| one.brings == brings);
     let mut all = Vec::new();

@@ -95,7 +95,8 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     super::say(format_args!(
         "run {run}: {}, {} at once, about {} min",
         count(state.plan.cells.len(), "cell"),
-        count(at_once, "machine"),
+        // An environment has all of its machines at work, or none.
+        count(state.plan.cells.iter().map(|cell| cell.machines.len()).fold(at_once, usize::max), "machine"),
         lab.history.plan(&state.plan.cells, &expected, at_once).as_secs().div_ceil(60)
     ));
     let display = Display::start(&lab, run, state.plan.cells.len());

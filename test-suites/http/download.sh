@@ -1,5 +1,5 @@
 #!/bin/sh
-# A download that takes about fifteen seconds, of more than the buffers on its way hold. Ready when it is under way.
+# A download that takes about ten seconds, of more than the buffers on its way hold. Ready when it is under way.
 set -eu
 . "$PATCHLAB_SUITE/lib.sh"
 http=http://$PATCHLAB_NAME_SERVER/$place

@@ -1,12 +1,17 @@
-//! The screen's picture: QEMU gives PPM, browsers want PNG. Pure.
+//! The screen's picture: QEMU gives PNG or, where it is older or built without, PPM; browsers want PNG. Pure.
 
 use png::{BitDepth, ColorType, Encoder};
 
 /// The largest picture taken, in pixels: the guest chooses its screen's size.
 const MOST: u64 = 64 << 20;
 
+/// The picture as PNG; `None` when it is in neither form.
+pub fn png(picture: Vec<u8>) -> Option<Vec<u8>> {
+    if picture.starts_with(b"\x89PNG\r\n\x1a\n") { Some(picture) } else { png_of_ppm(&picture) }
+}
+
 /// A PNG of a binary PPM (`P6`, one byte a channel), or `None` when the bytes are not one.
-pub fn png_of_ppm(ppm: &[u8]) -> Option<Vec<u8>> {
+fn png_of_ppm(ppm: &[u8]) -> Option<Vec<u8>> {
     let mut rest = ppm.strip_prefix(b"P6")?;
     let width = number(&mut rest)?;
     let height = number(&mut rest)?;
@@ -47,11 +52,18 @@ mod tests {
 
     #[test]
     fn a_picture_keeps_its_pixels() {
-        let png = png_of_ppm(b"P6\n# by hand\n2 1\n255\nabcdef").expect("a picture");
-        let mut reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().expect("a PNG");
+        let made = png_of_ppm(b"P6\n# by hand\n2 1\n255\nabcdef").expect("a picture");
+        let mut reader = png::Decoder::new(std::io::Cursor::new(made)).read_info().expect("a PNG");
         let mut pixels = vec![0; reader.output_buffer_size().expect("a size")];
         let frame = reader.next_frame(&mut pixels).expect("a picture");
         assert_eq!((frame.width, frame.height, pixels.as_slice()), (2, 1, &b"abcdef"[..]));
+    }
+
+    #[test]
+    fn a_png_stays_as_it_is() {
+        let made = png(b"P6 1 1 255\nabc".to_vec()).expect("a picture");
+        assert_eq!(png(made.clone()), Some(made));
+        assert_eq!(png(b"<svg>".to_vec()), None);
     }
 
     #[test]

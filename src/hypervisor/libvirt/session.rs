@@ -19,7 +19,7 @@ use super::embed::Embedded;
 use super::error::number;
 use super::events::Callbacks;
 use super::facts::is_local;
-use crate::hypervisor::screen::png_of_ppm;
+use crate::hypervisor::screen::png;
 use crate::hypervisor::{MachineEvent, Tag};
 
 /// The most that a picture of a screen may take.
@@ -153,7 +153,7 @@ impl Session {
         }
         // A stream that was cut short by the cap refuses to finish; what was read stands.
         let _ = stream.finish();
-        Ok(png_of_ppm(&picture))
+        Ok(png(picture))
     }
 }
 

@@ -42,7 +42,7 @@ pub use seed::Seed;
 pub(crate) use world::Core;
 pub use world::{TraceEntry, World, WorldError};
 
-use super::screen::png_of_ppm;
+use super::screen::png;
 use super::segments::{self, NetworkSpec};
 use super::{
     AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Plug, Tag, Vitals,
@@ -338,7 +338,7 @@ impl Hypervisor for SimHypervisor {
             };
             let mut picture = b"P6\n2 2\n255\n".to_vec();
             picture.extend([grey; 12]);
-            Ok(png_of_ppm(&picture))
+            Ok(png(picture))
         })
         .await
     }

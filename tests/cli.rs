@@ -212,7 +212,7 @@ fn a_suite_between_machines_is_shown_with_its_steps() {
     let lab = Lab::new();
     let (code, shown) = lab.run(&["suite", "show", "http"]);
     assert_eq!(code, 0);
-    let steps = ["    server starts site.sh 24 in the background as site, and is waited for until ready\n", "    network: down client\n"];
+    let steps = ["    server starts site.sh 16 in the background as site, and is waited for until ready\n", "    network: down client\n"];
     assert!(steps.iter().all(|step| shown.contains(step)), "{shown}");
     assert_eq!(lab.json(&["suite", "show", "http"]).1["cases"][1]["steps"][3], "client runs unreachable.sh");
 }

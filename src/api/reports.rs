@@ -13,6 +13,7 @@ use super::host;
 use super::problem::{Problem, Refusals};
 use super::runs::found;
 use super::{Caller, Role, Service};
+use crate::id::RunId;
 use crate::journal::RunState;
 use crate::report::{self, Format, Source, human};
 use crate::verdict::judge::judge;
@@ -22,8 +23,7 @@ use crate::verdict::judge::judge;
     params(("run" = String, Path, description = "a run id", format = Uuid)),
     responses((status = 200, description = "one suite a cell and suite", body = String, content_type = "application/xml"), Refusals))]
 pub async fn junit(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
-    caller.require(Role::Viewer)?;
-    let text = render(&service, found(&service, run).await?, |source| report::render(Format::Junit, source)).await?;
+    let text = form(&service, &caller, run, Format::Junit).await?;
     Ok(([(header::CONTENT_TYPE, Format::Junit.media_type())], text))
 }
 
@@ -32,8 +32,7 @@ pub async fn junit(State(service): State<Arc<Service>>, caller: Caller, RunPath(
     params(("run" = String, Path, description = "a run id", format = Uuid)),
     responses((status = 200, description = "a whole page", body = String, content_type = "text/html"), Refusals))]
 pub async fn html(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
-    caller.require(Role::Viewer)?;
-    let text = render(&service, found(&service, run).await?, |source| report::render(Format::Html, source)).await?;
+    let text = form(&service, &caller, run, Format::Html).await?;
     let policy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
     Ok(([(header::CONTENT_TYPE, Format::Html.media_type()), (header::CONTENT_SECURITY_POLICY, policy)], text))
 }
@@ -43,9 +42,13 @@ pub async fn html(State(service): State<Arc<Service>>, caller: Caller, RunPath(r
     params(("run" = String, Path, description = "a run id", format = Uuid)),
     responses((status = 200, description = "Markdown", body = String, content_type = "text/markdown"), Refusals))]
 pub async fn markdown(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
-    caller.require(Role::Viewer)?;
-    let text = render(&service, found(&service, run).await?, |source| report::render(Format::Markdown, source)).await?;
+    let text = form(&service, &caller, run, Format::Markdown).await?;
     Ok(([(header::CONTENT_TYPE, Format::Markdown.media_type())], text))
+}
+
+async fn form(service: &Service, caller: &Caller, run: RunId, format: Format) -> Result<String, Problem> {
+    caller.require(Role::Viewer)?;
+    render(service, found(service, run).await?, move |source| report::render(format, source)).await
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, IntoParams)]

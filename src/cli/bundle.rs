@@ -8,13 +8,12 @@ use super::error::{Exit, Failure};
 use super::output;
 use super::person::user;
 use super::progress::Display;
-use super::run::{left_behind, request};
-use super::{print, print_styled, show};
+use super::run::{Engine, interruptible, machines, request};
+use super::{print, print_ansi, show};
 use crate::id::RunId;
 use crate::journal::RunState;
+use crate::lab::Lab;
 use crate::lab::desk::{Joined, new_run};
-use crate::lab::scheduler::host::Host;
-use crate::lab::{Lab, Settings};
 use crate::plan::Plan;
 use crate::report::bundle::BundleReport;
 use crate::report::{self, junit, text};
@@ -42,17 +41,7 @@ pub async fn run(context: &Context, served: bool, verb: &Run) -> Result<Exit, Fa
     }
     let joined = join(context, &verb.patch, &verb.selection)?;
     let whole = joined.whole()?;
-    let _lock = context.state.lock()?;
-    if let Some(pause) = context.paused()? {
-        return Err(Failure::usage(format!("{}; `patchlab resume` lets cells start again", pause.told())));
-    }
-    let settings = Settings { keep_failed: verb.keep_failed, cold: verb.cold, fresh_baselines: verb.fresh_baselines };
-    let (lab, cancel) = context.lab(settings, Host::new(context.room(verb.workers)?, None)).await?;
-    let lab = Lab { lanes: Context::lanes(&joined.catalog, &whole), ..lab };
-    context.clean_up(&lab).await?;
-    // What was left over took room.
-    lab.host.resize(context.room(verb.workers)?);
-    let at_once = context.at_once(verb.workers, &whole)?;
+    let Engine { lab, at_once, cancel, _lock } = Engine::start(context, verb, &joined.catalog, &whole).await?;
     let (estimate, _) = context.foresee(&lab.journal, &whole, at_once).await?;
     let cost = report::plan::trials(&whole, estimate).map(|trials| trials.told()).unwrap_or_default();
     super::say(format_args!("{} patches together: {cost}", joined.bundle.patches.len()));
@@ -63,8 +52,7 @@ pub async fn run(context: &Context, served: bool, verb: &Run) -> Result<Exit, Fa
         }
         None => (None, Trials::new(joined.bundle.clone())),
     };
-    let first = "interrupted: removing the machines; once more leaves them behind";
-    let interrupted = super::interrupt::watch(cancel, first, left_behind(lab.hypervisor.clone()));
+    let interrupted = interruptible(&lab, cancel);
     while let Next::Test(patches) = trials.next() {
         if interrupted.is_cancelled() {
             break;
@@ -106,7 +94,7 @@ async fn one(
         }
     };
     let state = context.take(lab, run).await?;
-    let machines = text::count(context.at_once(workers, &state.plan)?, "machine");
+    let machines = machines(context.at_once(workers, &state.plan)?, &state.plan);
     super::say(format_args!("trial {run} of {ids}: {}, {machines} at once", text::count(state.plan.cells.len(), "cell")));
     let display = Display::start(lab, run, state.plan.cells.len());
     let (_going, stopping) = watch::channel(false);
@@ -135,7 +123,7 @@ async fn finish(context: &Context, lab: &Lab, verb: &Run, bundle: Option<RunId>,
 
 fn tell(told: &BundleReport<'_>, format: Format) -> Result<(), Failure> {
     match format {
-        Format::Human => print_styled(&told.human()),
+        Format::Human => print_ansi(&told.human().ansi()),
         Format::Json => print(&told.json().map_err(Failure::lab)?),
     }
 }

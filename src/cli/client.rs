@@ -54,15 +54,7 @@ impl Refused {
     pub fn is(&self, code: &str) -> bool {
         self.kind.strip_prefix("urn:patchlab:problem:") == Some(code)
     }
-}
 
-impl From<Failure> for Refused {
-    fn from(failure: Failure) -> Self {
-        Self { kind: String::new(), failure, passing: false }
-    }
-}
-
-impl Refused {
     /// Nothing came of a request on the way there or back.
     fn lost(url: &str, path: &str, error: &ureq::Error) -> Self {
         let passing = match error {
@@ -72,6 +64,12 @@ impl Refused {
             _ => false,
         };
         Self { passing, ..Failure::lab(format!("{url}{path}: {error}")).into() }
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { kind: String::new(), failure, passing: false }
     }
 }
 

@@ -11,7 +11,7 @@ use super::client::Client;
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::person::user;
-use super::{print, print_styled, word};
+use super::{print, print_ansi, word};
 use crate::catalog::Catalog;
 use crate::catalog::text::Span;
 use crate::id::{Digest, Name};
@@ -87,7 +87,7 @@ async fn require_now(context: &Context, gate: &Gate, patch: &StoredPatch, custom
 
 pub fn tell(decision: &Decision, answer: &Answer) -> Result<Exit, Failure> {
     match answer.format {
-        Format::Human => print_styled(&report::gate::human(decision))?,
+        Format::Human => print_ansi(&report::gate::human(decision).ansi())?,
         Format::Json => print(&format!("{}\n", serde_json::to_string_pretty(decision).map_err(Failure::lab)?))?,
     }
     Ok(decision.status.into())

@@ -151,15 +151,16 @@ fn say(text: impl std::fmt::Display) {
 
 /// Prints a result. A reader that went away is no error.
 fn print(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::lab(format!("could not print the result: {error}"))),
-        _ => Ok(()),
-    }
+    print_to(std::io::stdout(), text)
 }
 
-/// Prints a result with its styling where the terminal and `NO_COLOR` allow it.
-fn print_styled(text: &crate::report::human::Styled) -> Result<(), Failure> {
-    match anstream::stdout().write_all(text.ansi().as_bytes()) {
+/// Prints a result with the terminal's codes for its styling, where the terminal and `NO_COLOR` allow them.
+fn print_ansi(text: &str) -> Result<(), Failure> {
+    print_to(anstream::stdout(), text)
+}
+
+fn print_to(mut output: impl Write, text: &str) -> Result<(), Failure> {
+    match output.write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::lab(format!("could not print the result: {error}"))),
         _ => Ok(()),
     }

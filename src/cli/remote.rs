@@ -1,7 +1,5 @@
 //! `patchlab run`, `runs`, `show`, `report` and `cancel` by way of a running server.
 
-use std::io::Write;
-
 use serde_json::json;
 
 use super::args::{Answer, Cancel, Format, Report, ReportFormat, Run, Show};
@@ -9,7 +7,7 @@ use super::client::Client;
 use super::context::Context;
 use super::error::{Exit, Failure};
 use super::progress::Lines;
-use super::{output, print};
+use super::{output, print, print_ansi};
 use crate::api::runs::{Phase, RunRequest, RunRow};
 use crate::id::RunId;
 use crate::lab::desk::is_folder;
@@ -40,12 +38,13 @@ pub fn run(context: &Context, client: &Client, patch: &str, verb: &Run) -> Resul
     ));
     let mut lines = Lines::new(row.plan.cells);
     client.follow(run, |entry| lines.entry(entry))?;
-    let exit = answer(client, run, verb.answer.format)?;
+    let answered = answer(client, run, verb.answer.format);
+    // Each of them, whatever became of the others.
     let reports = [(&verb.junit, "junit.xml"), (&verb.html, "report.html")];
     let wanted = reports.into_iter().filter_map(|(file, name)| Some((file.as_ref()?, name)));
     let written = wanted.map(|(file, name)| output::write(file, &client.text(&format!("/api/v1/runs/{run}/{name}"))?));
-    let failures: Vec<Failure> = written.filter_map(Result::err).collect();
-    Failure::all(failures).map_or(Ok(exit), Err)
+    let (exit, failure) = answered.map_or_else(|failure| (failure.exit, Some(failure)), |exit| (exit, None));
+    Failure::all(failure.into_iter().chain(written.filter_map(Result::err))).map_or(Ok(exit), Err)
 }
 
 /// What PATCH names, as the server knows it: a folder is added to the store here.
@@ -124,14 +123,7 @@ pub fn cancel(context: &Context, verb: &Cancel) -> Result<Exit, Failure> {
 fn answer(client: &Client, run: RunId, format: Format) -> Result<Exit, Failure> {
     let row = client.named(&run.to_string())?;
     match format {
-        Format::Human => {
-            let text = client.text(&format!("/api/v1/runs/{run}/report.txt?ansi=true"))?;
-            if let Err(error) = anstream::stdout().write_all(text.as_bytes())
-                && error.kind() != std::io::ErrorKind::BrokenPipe
-            {
-                return Err(Failure::lab(format!("could not print the result: {error}")));
-            }
-        }
+        Format::Human => print_ansi(&client.text(&format!("/api/v1/runs/{run}/report.txt?ansi=true"))?)?,
         Format::Json => print(&client.text(&format!("/api/v1/runs/{run}"))?)?,
     }
     Ok(match (row.state, row.verdict) {

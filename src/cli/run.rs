@@ -8,16 +8,19 @@ use super::args::{Format, PlanVerb, Run, Selection};
 use super::client::Client;
 use super::context::Context;
 use super::error::{Exit, Failure};
+use super::interrupt::{self, Interrupted};
 use super::output::Output;
 use super::person::user;
 use super::progress::Display;
 use super::{bundle, output, print, remote, show};
+use crate::catalog::Catalog;
 use crate::cell::Cause;
 use crate::cell::identity::Start;
 use crate::hypervisor::Hypervisor;
 use crate::journal::{PassRecord, RunState};
 use crate::lab::desk::new_run;
 use crate::lab::scheduler::host::Host;
+use crate::lab::state::Lock;
 use crate::lab::{Lab, Settings};
 use crate::plan::{Plan, Request};
 use crate::report::text::count;
@@ -76,17 +79,7 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     if let Some(client) = &client {
         return remote::run(context, client, patch, verb);
     }
-    let _lock = context.state.lock()?;
-    if let Some(pause) = context.paused()? {
-        return Err(Failure::usage(format!("{}; `patchlab resume` lets cells start again", pause.told())));
-    }
-    let settings = Settings { keep_failed: verb.keep_failed, cold: verb.cold, fresh_baselines: verb.fresh_baselines };
-    let (lab, cancel) = context.lab(settings, Host::new(context.room(verb.workers)?, None)).await?;
-    let lab = Lab { lanes: Context::lanes(&planned.catalog, &planned.plan), ..lab };
-    context.clean_up(&lab).await?;
-    // What was left over took room.
-    lab.host.resize(context.room(verb.workers)?);
-    let at_once = context.at_once(verb.workers, &planned.plan)?;
+    let Engine { lab, at_once, cancel, _lock } = Engine::start(context, verb, &planned.catalog, &planned.plan).await?;
     let files = context.files(&planned.plan, std::slice::from_ref(&planned.patch), &planned.catalog).await?;
     let state = take(context, &lab, planned.plan, verb).await?;
     let run = state.run;
@@ -95,13 +88,11 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     super::say(format_args!(
         "run {run}: {}, {} at once, about {} min",
         count(state.plan.cells.len(), "cell"),
-        // An environment has all of its machines at work, or none.
-        count(state.plan.cells.iter().map(|cell| cell.machines.len()).fold(at_once, usize::max), "machine"),
+        machines(at_once, &state.plan),
         lab.history.plan(&state.plan.cells, &expected, at_once).as_secs().div_ceil(60)
     ));
     let display = Display::start(&lab, run, state.plan.cells.len());
-    let first = "interrupted: removing the machines; once more leaves them behind";
-    let interrupted = super::interrupt::watch(cancel, first, left_behind(lab.hypervisor.clone()));
+    let interrupted = interruptible(&lab, cancel);
     // Whoever interrupts at the terminal ends the run.
     let (_going, stopping) = watch::channel(false);
     let worked = context.work(&lab, &state, files, &stopping).await;
@@ -114,8 +105,46 @@ pub async fn run(context: &Context, verb: &Run) -> Result<Exit, Failure> {
     Ok(if interrupted.is_cancelled() { Exit::Interrupted } else { exit })
 }
 
+/// What a plan's cells are worked on with.
+pub struct Engine {
+    pub lab: Lab,
+    /// Machines of the plan that the host bears at once.
+    pub at_once: usize,
+    pub cancel: watch::Sender<bool>,
+    pub _lock: Lock,
+}
+
+impl Engine {
+    /// Takes the state folder, removes what an earlier controller left there, and finds out what room there is.
+    pub async fn start(context: &Context, verb: &Run, catalog: &Catalog, plan: &Plan) -> Result<Self, Failure> {
+        let lock = context.state.lock()?;
+        if let Some(pause) = context.paused()? {
+            return Err(Failure::usage(format!("{}; `patchlab resume` lets cells start again", pause.told())));
+        }
+        let settings = Settings { keep_failed: verb.keep_failed, cold: verb.cold, fresh_baselines: verb.fresh_baselines };
+        let (lab, cancel) = context.lab(settings, Host::none()).await?;
+        let lab = Lab { lanes: Context::lanes(catalog, plan), ..lab };
+        context.clean_up(&lab).await?;
+        // Not before: what was left over took room.
+        lab.host.resize(context.room(verb.workers)?);
+        let at_once = context.at_once(verb.workers, plan)?;
+        Ok(Self { lab, at_once, cancel, _lock: lock })
+    }
+}
+
+/// How many machines are at work at once. An environment has all of its own, or none.
+pub fn machines(at_once: usize, plan: &Plan) -> String {
+    count(plan.cells.iter().map(|cell| cell.machines.len()).fold(at_once, usize::max), "machine")
+}
+
+/// Has the person give the work up, at the first time in order and at the second at once.
+pub fn interruptible(lab: &Lab, cancel: watch::Sender<bool>) -> Interrupted {
+    let first = "interrupted: removing the machines; once more leaves them behind";
+    interrupt::watch(cancel, first, left_behind(lab.hypervisor.clone()))
+}
+
 /// What a controller that leaves at once says of its machines.
-pub async fn left_behind(hypervisor: Arc<dyn Hypervisor>) {
+async fn left_behind(hypervisor: Arc<dyn Hypervisor>) {
     for one in hypervisor.owned().await.unwrap_or_default() {
         super::say(format_args!("left behind: {} ({} MiB)", one.machine, one.bytes >> 20));
     }

@@ -9,7 +9,7 @@ use super::args::{Answer, Format, Report, ReportFormat, Show};
 use super::client::Client;
 use super::context::Context;
 use super::error::{Exit, Failure};
-use super::{bundle, output, print, print_styled, remote};
+use super::{bundle, output, print, print_ansi, remote};
 use crate::journal::RunState;
 use crate::journal::projection::RunFilter;
 use crate::report::{self, Source, human};
@@ -116,7 +116,7 @@ fn failed(path: &Path, error: &std::io::Error) -> Failure {
 /// Prints a run's result.
 pub fn answer(context: &Context, state: &RunState, format: Format) -> Result<(), Failure> {
     match format {
-        Format::Human => with_source(context, state, |source| print_styled(&human::render(source)))?,
+        Format::Human => with_source(context, state, |source| print_ansi(&human::render(source).ansi()))?,
         Format::Json => print(&render(context, state, report::Format::Json)?),
     }
 }

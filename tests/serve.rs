@@ -15,7 +15,6 @@ mod web;
 #[path = "serve/wishes.rs"]
 mod wishes;
 
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -238,49 +237,6 @@ fn the_same_key_launches_once() {
     let (lab, _, _) = server.end(Signal::SIGTERM);
     let server = lab.serve(&[]);
     assert_eq!(run(launch(&server, &token, "k-1", &one_cell())), runs[0], "also after a restart");
-}
-
-#[test]
-fn a_run_is_called_off_where_it_is() {
-    let lab = Lab::new().scenario(IN_REAL_TIME);
-    let token = lab.token("engineer");
-    let server = lab.serve(&["--workers", "1"]);
-    let first = server.launch(&token);
-    assert_eq!(server.launch(&token), first, "the same plan, unfinished");
-    server.under_way(&first, &token);
-    let mut another = one_cell();
-    another["hardware"] = json!(["virtio-uefi"]);
-    let waiting = server.post("/api/v1/runs", &token, &[], &another).json();
-    let waiting = waiting["run"].as_str().unwrap_or_else(|| panic!("{waiting}")).to_owned();
-    let state = |run: &str| server.get(&format!("/api/v1/runs/{run}"), &token).json()["state"].clone();
-    assert_eq!((state(&first), state(&waiting)), (json!("running"), json!("queued")));
-
-    let off = |run: &str, body: &Value| server.post(&format!("/api/v1/runs/{run}/cancel"), &token, &[], body);
-    assert_eq!(off(&waiting, &json!({ "reason": "wrong patch" })).status, 202);
-    let report = server.ended(&waiting, &token);
-    assert_eq!(
-        (&report["verdict"], &report["called-off"]),
-        (&json!("inconclusive"), &json!({ "by": "engineer", "reason": "wrong patch" }))
-    );
-    assert!(report["reason"].as_str().is_some_and(|reason| reason.contains("called off by engineer: wrong patch")), "{report}");
-    assert!(report["cells"][0]["stages"].as_array().is_some_and(Vec::is_empty), "nothing was begun");
-
-    let asked = Instant::now();
-    // Without a body, and twice.
-    let bearer = format!("Bearer {token}");
-    for _ in 0..2 {
-        let answer = server.ask("POST", &format!("/api/v1/runs/{first}/cancel"), &[("authorization", &bearer)], b"");
-        assert!(answer.status == 202 || answer.problem() == "run-ended", "{answer:?}");
-    }
-    let report = server.ended(&first, &token);
-    assert!(asked.elapsed() < Duration::from_secs(30), "its boot alone takes as long");
-    assert_eq!((&report["verdict"], &report["called-off"]["by"]), (&json!("inconclusive"), &json!("engineer")));
-    let too_late = off(&first, &json!({}));
-    assert_eq!((too_late.status, too_late.problem().as_str()), (409, "run-ended"));
-    let (lab, well, _) = server.end(Signal::SIGTERM);
-    assert!(well);
-    let left = lab.patchlab(&["gc"], None);
-    assert_eq!(String::from_utf8_lossy(&left.stdout), "nothing is left over\n");
 }
 
 #[test]

@@ -103,6 +103,11 @@ pub struct BadHistory {
 }
 
 impl RunState {
+    /// Whether any of its machines were the simulator's: what they did says nothing about real ones.
+    pub fn is_simulated(&self) -> bool {
+        self.controllers.iter().any(Controller::is_simulated)
+    }
+
     /// The state after these entries, which are those of one run in the journal's order. `None` for no entries.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::human::{Styled, Tone};
 use super::standing::{News, Standing};
 use super::text;
+use super::view::SIMULATED;
 use crate::id::{Digest, Name, RunId};
 use crate::verdict::Verdict;
 use crate::verdict::bisect::{Answer, Bad, Fate, Set};
@@ -26,6 +27,8 @@ pub struct BundleReport<'a> {
     patches: Vec<PatchReport<'a>>,
     /// What fails and can't be made smaller.
     failing: Vec<Failing<'a>>,
+    /// Whether any of the machines were the simulator's.
+    simulated: bool,
     trials: Vec<TrialReport<'a>>,
 }
 
@@ -140,6 +143,7 @@ impl<'a> BundleReport<'a> {
             finished: answer.is_some(),
             patches: tested.chain(gone).collect(),
             failing: failing.iter().map(|bad| Failing { patches: names(&bad.members), sure: bad.sure, run: run(&bad.trial) }).collect(),
+            simulated: trials.done.iter().any(|trial| trial.simulated),
             trials: trials.done.iter().map(|trial| trial_report(trial, names(&trial.patches))).collect(),
         }
     }
@@ -174,6 +178,9 @@ impl<'a> BundleReport<'a> {
         let mut out = Styled::default();
         let word = if self.finished { self.verdict.as_str().to_uppercase() } else { "UNFINISHED".to_owned() };
         out.push(Tone::of(self.verdict), word).push(Tone::Plain, "  ").push(Tone::Strong, self.summary()).end_line();
+        if self.simulated {
+            out.push(Tone::Plain, SIMULATED.trim_end()).end_line();
+        }
         let width = self.patches.iter().map(|patch| patch.id.as_str().len()).max().unwrap_or(0);
         out.end_line();
         for patch in &self.patches {

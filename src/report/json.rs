@@ -44,6 +44,8 @@ struct RunReport<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     called_off: Option<&'a CalledOff>,
     controllers: &'a [Controller],
+    /// Whether any of its machines were the simulator's: the verdict then says nothing about real ones.
+    simulated: bool,
     kept: &'a [String],
     cells: Vec<CellReport<'a>>,
     /// The orders in which environments' machines may be patched.
@@ -233,6 +235,7 @@ pub fn render(source: &Source<'_>) -> Result<String, ReportError> {
         ended: run.ended.map(|(at, _)| at.to_string()),
         called_off: run.called_off.as_ref(),
         controllers: &run.controllers,
+        simulated: run.is_simulated(),
         kept: &run.kept,
         cells: source.cells().iter().map(cell_report).collect(),
         rollouts: rollouts(source),

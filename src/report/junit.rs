@@ -64,7 +64,8 @@ fn write(source: &Source<'_>, suites: &[Suite]) -> Result<String, ReportError> {
     let mut plain = Vec::new();
     let report = ReportBuilder::new().add_testsuites(suites.iter().map(|suite| suite.suite.clone())).build();
     report.write_xml(&mut plain).map_err(|error| ReportError::Junit(error.to_string()))?;
-    let name = format!("patchlab {}", source.title());
+    let simulated = if source.run.is_simulated() { " (simulated)" } else { "" };
+    let name = format!("patchlab {}{simulated}", source.title());
     extend(&plain, &name, suites).map_err(|error| ReportError::Junit(error.to_string()))
 }
 
@@ -182,6 +183,7 @@ fn run_properties(source: &Source<'_>) -> Vec<(String, String)> {
         ("patch".to_owned(), run.plan.patch.manifest.id.to_string()),
         ("patch.sha256".to_owned(), run.plan.patch.sha256.to_string()),
         ("plan.digest".to_owned(), run.plan_digest.to_string()),
+        ("simulated".to_owned(), run.is_simulated().to_string()),
     ];
     properties.extend(together.into_iter().chain(bundle));
     properties

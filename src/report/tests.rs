@@ -56,6 +56,23 @@ fn reports_are_what_they_were() {
 }
 
 #[test]
+fn a_run_on_the_simulator_says_so_in_every_form() {
+    let mut story = fixture::passing();
+    let forms = [Format::Markdown, Format::Html, Format::Json, Format::Junit];
+    let mut told = |hypervisor: &str| {
+        story.run.controllers[0].hypervisor = hypervisor.to_owned();
+        forms.iter().map(|form| write(&story, *form)).chain([story.tell(human::render).plain()]).collect::<Vec<_>>()
+    };
+    for text in told("sim:demo.toml") {
+        let says = ["The machines were the simulator's", "The machines were the simulator&#39;s", "(simulated)\""];
+        assert!(says.iter().any(|say| text.contains(say)), "{text}");
+    }
+    for text in told("qemu:///system") {
+        assert!(!text.contains("simulator") && !text.contains("(simulated)"), "{text}");
+    }
+}
+
+#[test]
 fn a_plan_is_what_it_was() {
     let mut plan = fixture::passing().run.plan;
     plan.cells[2].suites[1].cases[0].destructive = true;

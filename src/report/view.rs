@@ -17,6 +17,8 @@ use super::text;
 
 /// Kept machines that a command is told for.
 const KEPT: usize = 4;
+/// Stands before all that a run on the simulator has to say.
+pub(super) const SIMULATED: &str = "The machines were the simulator's; this says nothing about real ones. ";
 
 /// What a report is told from.
 #[derive(Clone, Copy)]
@@ -103,11 +105,15 @@ impl<'a> Source<'a> {
         if self.run.plan.cells.iter().any(PlannedCell::is_environment) { "cell" } else { "machine" }
     }
 
-    /// The verdict's reason in a sentence or two, and before it why the run went no further, where it was called off.
+    /// The verdict's reason in a sentence or two, and before it what one has to know first: that no real machine ran, or who called the run
+    /// off and why.
     pub fn reason(&self) -> String {
-        let Some(off) = &self.run.called_off else { return self.verdict_reason() };
-        let by = off.by.as_deref().map_or_else(String::new, |by| format!(" by {}", text::one_line(by, 80)));
-        format!("The run was called off{by}: {}. {}", text::one_line(&off.reason, 300).trim_end_matches('.'), self.verdict_reason())
+        let simulated = if self.run.is_simulated() { SIMULATED } else { "" };
+        let off = self.run.called_off.as_ref().map_or_else(String::new, |off| {
+            let by = off.by.as_deref().map_or_else(String::new, |by| format!(" by {}", text::one_line(by, 80)));
+            format!("The run was called off{by}: {}. ", text::one_line(&off.reason, 300).trim_end_matches('.'))
+        });
+        format!("{simulated}{off}{}", self.verdict_reason())
     }
 
     /// The ids of the patches that were tested, in the order in which they were applied.

@@ -29,6 +29,8 @@ pub struct Trial {
     pub verdict: Verdict,
     /// The codes of its findings, each once.
     pub findings: Vec<String>,
+    /// Whether any of its machines were the simulator's.
+    pub simulated: bool,
 }
 
 impl Trials {
@@ -45,7 +47,7 @@ impl Trials {
             let mut findings: Vec<String> = judgement.cells.iter().flat_map(|cell| &cell.findings).map(|one| one.code.clone()).collect();
             findings.sort();
             findings.dedup();
-            self.done.push(Trial { run: run.run, patches, verdict: judgement.verdict, findings });
+            self.done.push(Trial { run: run.run, patches, verdict: judgement.verdict, findings, simulated: run.is_simulated() });
         }
     }
 

@@ -13,7 +13,7 @@ use super::form::{
 };
 use crate::cell::Stage;
 use crate::id::{Digest, Name, RunId};
-use crate::journal::{Controller, RunState};
+use crate::journal::RunState;
 use crate::report::Source;
 use crate::report::standing::{self, Standing};
 use crate::report::view::CellView;
@@ -95,7 +95,7 @@ fn state<P: Serialize>(subject: &Descriptor, predicate_type: &str, predicate: P,
 
 fn summary(run: &RunState, ended: Timestamp, verdict: Verdict, inputs: Vec<Descriptor>, signer: &Signer<'_>) -> Summary {
     let patch = &run.plan.patch;
-    let simulated = is_simulated(run);
+    let simulated = run.is_simulated();
     let levels: &[&str] = match verdict {
         Verdict::Pass if simulated => &[],
         Verdict::Pass => &[UNEVALUATED],
@@ -127,10 +127,6 @@ fn summary(run: &RunState, ended: Timestamp, verdict: Verdict, inputs: Vec<Descr
 
 fn urn(run: RunId) -> String {
     format!("urn:uuid:{run}")
-}
-
-fn is_simulated(run: &RunState) -> bool {
-    run.controllers.iter().any(Controller::is_simulated)
 }
 
 /// The cell's stages, then each of its suites.
@@ -203,7 +199,7 @@ fn configuration(run: &RunState, cell: &CellView<'_>) -> Vec<Descriptor> {
     let mut accelerators: Vec<_> = run.controllers.iter().map(|controller| controller.host.accelerator.as_str()).collect();
     accelerators.sort_unstable();
     accelerators.dedup();
-    let about = [("accelerators".to_owned(), json!(accelerators)), ("simulated".to_owned(), json!(is_simulated(run)))];
+    let about = [("accelerators".to_owned(), json!(accelerators)), ("simulated".to_owned(), json!(run.is_simulated()))];
     let mut configuration = vec![
         Descriptor { annotations: about.into(), ..Descriptor::at("run", urn(run.run)) },
         Descriptor::of_bytes("plan", run.plan_digest),

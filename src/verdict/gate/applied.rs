@@ -6,7 +6,7 @@
 use super::Requirements;
 use super::cover::{Relation, relation};
 use crate::id::{Digest, Name};
-use crate::journal::{Controller, Entry, Event, Record, RunState};
+use crate::journal::{Entry, Event, Record, RunState};
 use crate::plan::Plan;
 
 /// A customer's policy, as the gate knows it.
@@ -33,7 +33,7 @@ pub fn applied(run: &RunState, ended: u64, records: &[Entry]) -> Option<AppliedP
         records.iter().filter_map(required).filter(|(_, one)| of_run(one)).partition(|(seq, _)| *seq < ended);
     let (_, requirements) = before.last().or(after.first())?;
     let wanted = &requirements.plan.cells;
-    let simulated = run.controllers.iter().any(Controller::is_simulated);
+    let simulated = run.is_simulated();
     let covered =
         wanted.iter().all(|cell| run.plan.cells.iter().any(|tried| relation(run.plan.patch.sha256, cell, tried) == Relation::Covers));
     let holds = !wanted.is_empty() && covered && simulated == requirements.simulated;

@@ -31,6 +31,9 @@ const SERIOUS: [&str; 20] = [
     "Unknown symbol",
 ];
 
+/// Percent of memory and swap below which a machine is about to run out of it.
+const MEMORY_LEFT: f64 = 5.0;
+
 /// What a busy host does to a guest's kernel: worth a note, never the patch's doing.
 const HOST_LOAD: [&str; 5] = ["soft lockup", "rcu_sched", "rcu: INFO", "clocksource: timekeeping watchdog", "hrtimer: interrupt took"];
 
@@ -127,6 +130,26 @@ pub(super) fn core_dumps(view: &View<'_>) -> Outcome {
         });
     }
     report.detail = if report.problems.is_empty() { String::new() } else { joined(view.now.lines("core-dumps")) };
+    Ok(report)
+}
+
+pub(super) fn memory(view: &View<'_>) -> Outcome {
+    let lines = view.now.measured("memory")?;
+    let mib = |key: &str| -> Option<f64> {
+        let line = lines.iter().find_map(|line| line.strip_prefix(key))?;
+        Some(line.split_whitespace().next()?.parse::<f64>().ok()? / 1024.0)
+    };
+    let Some((total, available)) = mib("MemTotal:").zip(mib("MemAvailable:")) else {
+        return Err("the kernel does not say how much memory is available".into());
+    };
+    // A machine without swap may say nothing of it.
+    let all = total + mib("SwapTotal:").unwrap_or_default();
+    let left = available + mib("SwapFree:").unwrap_or_default();
+    let mut report = Report::default();
+    if left < all * MEMORY_LEFT / 100.0 {
+        report.problem("hardly any memory is left");
+        report.detail = format!("{left:.0} of {all:.0} MiB of memory and swap are left\n");
+    }
     Ok(report)
 }
 

@@ -174,6 +174,7 @@ pub const CHECKS: &[Check] = &[
     check("routes", "every route and rule is still there", network::routes),
     check("dns", "name servers are unchanged", network::dns),
     check("disk-space", "file systems have room and inodes left", storage::space),
+    check("memory", "memory is left", kernel::memory),
     check("mounts", "file systems are mounted as before", storage::mounts),
     check("fstab", "/etc/fstab is sound", storage::fstab),
     check("kernel-errors", "the kernel reports no oops, hang, crash or I/O error", kernel::errors),

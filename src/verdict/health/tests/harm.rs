@@ -89,6 +89,7 @@ fn harm_is_seen_and_named() {
             &["/dev/vda3 1990088 821704 1131388 => /dev/vda3 1990088 1421704 531388"],
             &[("disk-space", "/ lost more space than the patch explains")],
         ),
+        (&["MemAvailable: 400000 => MemAvailable: 49000"], &[("memory", "hardly any memory is left")]),
         (&["/dev/vda3 129024 20289 108735 => /dev/vda3 129024 128000 1024"], &[("disk-space", "/ has hardly any inodes left")]),
         (&["/dev/vda3 / ext4 rw, => /dev/vda3 / ext4 ro,"], &[("mounts", "/ is now read-only")]),
         (

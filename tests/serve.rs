@@ -15,6 +15,8 @@ mod web;
 #[path = "serve/wishes.rs"]
 mod wishes;
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -265,6 +267,28 @@ fn a_server_that_is_stopped_or_killed_is_followed_by_one_that_takes_the_runs_up(
         let (lab, _, _) = server.end(Signal::SIGINT);
         assert_eq!(String::from_utf8_lossy(&lab.patchlab(&["gc"], None).stdout), "nothing is left over\n");
     }
+}
+
+#[test]
+fn who_waits_for_a_run_waits_over_the_servers_restart() {
+    let lab = Lab::new().scenario(IN_REAL_TIME);
+    let token = lab.token("engineer");
+    let server = lab.serve(&[]);
+    let run = server.launch(&token);
+    server.under_way(&run, &token);
+    // The same plan, unfinished: the same run.
+    let verb = ["run", "good-motd", "--build", "web", "--hardware", "virtio-bios"];
+    let mut client = server.lab().command(&verb, Some(&token)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut said = BufReader::new(client.stderr.take().expect("a pipe")).lines().map(|line| line.expect("UTF-8"));
+    let first = said.next().expect("a line");
+    assert!(first.starts_with(&format!("run {run}: ")), "{first}");
+    let address = server.url.strip_prefix("http://").expect("an address").to_owned();
+    let (lab, _, _) = server.end(Signal::SIGKILL);
+    assert!(said.any(|line| line.starts_with("the server is away")));
+    let server = lab.in_no_time().serve_at(&address, &[]);
+    let rest: Vec<String> = said.collect();
+    assert_eq!(client.wait().expect("reaped").code(), Some(0), "{rest:#?}");
+    assert_eq!(server.ended(&run, &token)["verdict"], "pass");
 }
 
 #[test]

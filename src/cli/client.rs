@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Component, Path};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use serde::Serialize;
@@ -38,8 +38,10 @@ const LARGEST: u64 = 256 << 20;
 const LARGEST_ARCHIVE: u64 = 1 << 40;
 /// What is read of an archive's list of what is missing.
 const LONGEST_LIST: u64 = 1 << 20;
-/// How often a stream of events that broke off is taken up without having said anything new.
-const TRIES: u32 = 5;
+/// How long a server may be away while its run is followed: it is started again, and looks after the runs that it had.
+const AWAY: Duration = Duration::from_secs(120);
+/// Between two attempts to take up a stream of events that broke off.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a request was not answered well: the problem that the server tells, and what to tell the person.
 pub struct Refused {
@@ -306,31 +308,41 @@ impl Client {
 
     /// Follows a run to its end, over breaks of the connection.
     pub fn follow(&self, run: RunId, mut seen: impl FnMut(&Entry)) -> Result<(), Failure> {
-        let (mut last, mut tries) = (0, 0);
+        let (mut last, mut away) = (0, None::<Instant>);
         loop {
-            let before = last;
-            match self.events(run, &mut last, &mut seen) {
+            let broke = match self.events(run, &mut last, &mut away, &mut seen) {
                 Ok(true) => return Ok(()),
-                Ok(false) => {}
-                Err(failure) if tries >= TRIES => return Err(failure),
-                Err(_) => {}
+                Ok(false) => "its stream of events broke off".to_owned(),
+                Err(refused) if !refused.passing => return Err(refused.into()),
+                Err(refused) => refused.failure.message,
+            };
+            match away {
+                None => {
+                    super::say(format_args!("the server is away ({broke}); waiting up to {} for it", humantime::format_duration(AWAY)));
+                    away = Some(Instant::now());
+                }
+                Some(since) if since.elapsed() < AWAY => {}
+                Some(_) => {
+                    return Err(Failure::lab(format!(
+                        "{broke}; the server has been away for {}. It takes run {run} up when it is back: patchlab show {run}",
+                        humantime::format_duration(AWAY)
+                    )));
+                }
             }
-            tries = if last > before { 0 } else { tries + 1 };
-            if tries > TRIES {
-                return Err(Failure::lab(format!("{} does not say what becomes of run {run}; ask later: patchlab show {run}", self.url)));
-            }
-            std::thread::sleep(Duration::from_secs(u64::from(tries)));
+            std::thread::sleep(PAUSE);
         }
     }
 
-    /// Returns whether the run ended.
-    fn events(&self, run: RunId, last: &mut u64, seen: &mut impl FnMut(&Entry)) -> Result<bool, Failure> {
+    /// Returns whether the run ended. Whoever says something is not away.
+    fn events(&self, run: RunId, last: &mut u64, away: &mut Option<Instant>, seen: &mut impl FnMut(&Entry)) -> Result<bool, Refused> {
         let path = format!("/api/v1/runs/{run}/events");
         let request = self.agent.get(format!("{}{path}", self.url)).header("Authorization", format!("Bearer {}", self.token));
         let response = self.asked(&path, request.header("Last-Event-ID", last.to_string()).call())?;
         let (mut is_entry, mut ended) = (false, false);
         for line in BufReader::new(response.into_body().into_with_config().limit(LARGEST).reader()).lines() {
-            let line = line.map_err(|error| Failure::lab(format!("{}{path}: {error}", self.url)))?;
+            let lost = |error| Refused { passing: true, ..Failure::lab(format!("{}{path}: {error}", self.url)).into() };
+            let line = line.map_err(lost)?;
+            *away = None;
             match line.split_once(": ") {
                 Some(("id", _)) => is_entry = true,
                 Some(("data", data)) if is_entry => {

@@ -72,7 +72,7 @@ impl Lab {
         self.scenario.as_deref().unwrap_or("sim")
     }
 
-    fn command(&self, arguments: &[&str], token: Option<&str>) -> Command {
+    pub fn command(&self, arguments: &[&str], token: Option<&str>) -> Command {
         self.command_at(self.state.path(), self.machines(), arguments, token)
     }
 
@@ -106,7 +106,11 @@ impl Lab {
     }
 
     pub fn serve(self, options: &[&str]) -> Server {
-        let mut command = self.command(&[&["serve", "--listen", "127.0.0.1:0"], options].concat(), None);
+        self.serve_at("127.0.0.1:0", options)
+    }
+
+    pub fn serve_at(self, address: &str, options: &[&str]) -> Server {
+        let mut command = self.command(&[&["serve", "--listen", address], options].concat(), None);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
         let mut said = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut line = String::new();

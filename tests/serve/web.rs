@@ -263,6 +263,7 @@ fn a_run_is_launched_followed_and_looked_into() {
     let page = browser.get(&run);
     assert!(page.body.contains("<b>fail</b>") && page.body.contains("&#60;script&#62;alert(1)"), "{}", page.body);
     let cell = browser.get(&format!("{run}/cells/acme.web@virtio-bios"));
+    assert!(cell.body.contains("The machines were the simulator"));
     assert!(cell.body.contains("patchlab waive ") && !cell.body.contains("<script>alert") && !cell.body.contains("<img src=x"));
     let file = cell.body.split_once(&format!("{run}/files/")).expect("a file").1.split(['"', '?']).next().expect("a digest").to_owned();
     let kept = browser.get(&format!("{run}/files/{file}"));

@@ -30,6 +30,8 @@ pub struct CellView {
     pub customer: String,
     pub title: String,
     pub finished: bool,
+    /// Whether the run was on the simulator.
+    pub simulated: bool,
     pub findings: Vec<NewsPage>,
     pub faults: Vec<NewsPage>,
     pub notes: Vec<String>,
@@ -56,6 +58,7 @@ impl CellView {
             customer: cell.planned.customer.to_string(),
             title: text::one_line(&plan.patch.manifest.title, 200),
             finished: cell.finished,
+            simulated: run.is_simulated(),
             findings: html::findings(one, &budget).0,
             faults: html::faults(one, &budget).0,
             notes: cell.notes.iter().map(|note| text::one_line(note, 300)).collect(),

@@ -149,19 +149,30 @@ impl<'a> Search<'a> {
     fn answer(&self) -> Known<Answer> {
         let mut bad: Vec<Bad> = Vec::new();
         let mut place = 0;
-        while place < self.closures.len() {
-            match self.settle(place, &bad)? {
-                // Nobody's trial gave an answer, neither with others nor without: that is no patch's doing, and more of it tells nothing.
-                Standing::Settled if place > 0 && self.is_dark() => break,
-                Standing::Settled => place += 1,
-                Standing::Bad(found) => {
-                    bad.push(found);
-                    place = 0;
+        loop {
+            while place < self.closures.len() {
+                match self.settle(place, &bad)? {
+                    // Nobody's trial gave an answer, neither with others nor without: that is no patch's doing, and more of it tells nothing.
+                    Standing::Settled if place > 0 && self.is_dark() => break,
+                    Standing::Settled => place += 1,
+                    Standing::Bad(found) => {
+                        bad.push(found);
+                        place = 0;
+                    }
                 }
             }
+            // A trial may have failed that by now nobody would have asked for.
+            let Some(failed) = self.unexplained(&bad) else { break };
+            bad.push(self.smallest(failed)?);
+            place = 0;
         }
         let fates = (0..self.closures.len()).map(|place| self.fate(place, &bad)).collect();
         Ok(Answer { fates, bad })
+    }
+
+    /// A trial that failed, with nothing in it that is known to fail.
+    fn unexplained(&self, bad: &[Bad]) -> Option<&'a Set> {
+        self.results.iter().find(|(set, outcome)| **outcome == Outcome::Fail && !completes(set, bad)).map(|(set, _)| set)
     }
 
     /// Tests a patch with everything that it can be tested with, or with less where that gives no answer.

@@ -135,6 +135,17 @@ fn a_lab_that_can_bring_nothing_to_an_end_is_not_asked_for_ever() {
 }
 
 #[test]
+fn what_was_found_on_the_way_is_not_forgotten() {
+    let mut world = World::of(14, [set([0, 5]), set([11, 12]), set([11, 13])]);
+    world.requires[13] = set([5]);
+    let (answer, _) = world.search();
+    let found: Vec<&Set> = answer.bad.iter().map(|bad| &bad.members).collect();
+    assert_eq!(found, [&set([0, 5]), &set([11, 12]), &set([11, 13])]);
+    assert_eq!(answer.fates[13], Fate::Conflict { with: set([11]) });
+    assert_eq!(answer.fates[11], Fate::Conflict { with: set([12, 13]) });
+}
+
+#[test]
 fn no_patches_are_no_trouble() {
     assert_eq!(next(&[], &BTreeMap::new()), Next::Done(Answer { fates: Vec::new(), bad: Vec::new() }));
     assert_eq!((most_trials(0), most_trials(1), most_trials(2), most_trials(5)), ((0, 0), (1, 0), (4, 3), (6, 5)));
@@ -164,6 +175,9 @@ fn worlds(untold: usize) -> impl Strategy<Value = World> {
 
 /// What must hold of every answer, whatever the lab could not say.
 fn holds(world: &World, answer: &Answer, results: &BTreeMap<Set, Outcome>) {
+    for (failed, _) in results.iter().filter(|(_, gave)| **gave == Outcome::Fail) {
+        assert!(completes(failed, &answer.bad), "nothing is said to fail in {failed:?}");
+    }
     for bad in answer.bad.iter().filter(|bad| bad.sure) {
         assert_eq!(results.get(&bad.trial), Some(&Outcome::Fail), "blamed without a trial: {bad:?}");
         assert_eq!(world.closure(&bad.members), bad.trial);

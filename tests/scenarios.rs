@@ -16,6 +16,8 @@ mod warm;
 
 use common::{Story, Told, deb_patch, script_patch};
 use patchlab::catalog::patch::Reboot;
+use patchlab::cell::Pass;
+use patchlab::journal::PassRecord;
 use patchlab::plan::PlannedPatch;
 use patchlab::verdict::{Comparison, Verdict};
 
@@ -122,6 +124,20 @@ const TABLE: &[Row] = &[
     // What the guest does is the patch's.
     ("stalls after the patch", "[[fault]]\non={boot='kernel'}\nwhen={side='after'}\ndoes={stall={}}", Verdict::Fail, "boot-stalled", true),
     ("loops after the patch", "[[fault]]\non={boot='kernel'}\nwhen={side='after'}\ndoes='reboot'", Verdict::Fail, "boot-loop", true),
+    (
+        "restarts by itself twice on its way up after the patch",
+        "[[fault]]\non={boot='kernel'}\nwhen={side='after'}\ntimes=2\ndoes='reboot'",
+        Verdict::Fail,
+        "unexpected-reboot",
+        true,
+    ),
+    (
+        "a case that passes makes the kernel stumble",
+        "[[facts]]\nsection='kernel-log'\nfrom='rebooted'\nuntil='rebooted'\nread-before=3\nadd='[ 12.3] BUG: unable to handle page fault'",
+        Verdict::Fail,
+        "regression",
+        true,
+    ),
     ("panics after the patch", "[[fault]]\non={boot='kernel'}\nwhen={side='after'}\ndoes='panic'", Verdict::Fail, "kernel-panic", true),
     (
         "switches off after the patch",
@@ -301,6 +317,26 @@ fn a_fault_that_passes_is_made_up_for() {
         assert_eq!(told.judgement.verdict, Verdict::Pass, "{scenario}: {:?}", told.judgement.cells[0].faults);
         assert!(told.judgement.cells[0].faults.iter().any(|fault| fault.recovered), "{scenario}: the fault is shown");
     }
+}
+
+#[test]
+fn what_failed_before_the_lab_spoilt_the_pass_is_tried_again() {
+    let failing = |clones: &str| {
+        let scenario = format!(
+            "[[step]]\non={{case='web/pages'}}\nwhen={{side='after', nth={clones}}}\nends={{exit=1}}\n\
+             [[fault]]\non={{step='reapply'}}\nwhen={{nth=[1]}}\ndoes='emulator-crash'"
+        );
+        Story::new(script_patch(Reboot::Required)).scenario(&scenario).run()
+    };
+    let once = failing("[1]");
+    assert_eq!(once.judgement.verdict, Verdict::Pass, "{:?}", once.faults());
+    let cell = &once.judgement.cells[0];
+    let confirmed = |pass: &PassRecord| matches!(pass.pass, Pass::Confirm { .. });
+    assert!(once.state.cells.values().flat_map(|cell| &cell.passes).any(confirmed), "it was looked at again");
+    assert!(cell.notes.iter().any(|note| note.starts_with("web/pages: failed in an attempt that the lab spoilt")), "{:?}", cell.notes);
+    let always: Vec<String> = (1..20).map(|nth| nth.to_string()).collect();
+    let always = failing(&format!("[{}]", always.join(",")));
+    assert_eq!(always.judgement.verdict, Verdict::Fail, "{:?}", always.faults());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::{Blame, Cause, Pass, Phase, Stage, blame};
 use crate::id::Name;
 use crate::journal::{CellRecord, PassRecord};
 use crate::plan::PlannedCell;
-use crate::verdict::evidence::{CaseKey, is_clean, suspects};
+use crate::verdict::evidence::{CaseKey, came_with_cases, is_clean, suspects};
 
 /// The next thing to do for a cell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,10 +56,11 @@ pub fn work(cell: &PlannedCell, record: &CellRecord, pass: &Pass) -> Work {
         .passes
         .iter()
         .any(|done| done.pass == Pass::Main && is_clean(done) && matches!(done.trouble(), Some((Stage::Suites | Stage::ColdBoot, _))));
+    let all = lost_in_cases || came_with_cases(record);
     let belongs = |suite: &Name, case: &crate::catalog::suite::Case| match pass {
         Pass::Main => !case.destructive,
         Pass::Twin { suite: s, case: c, .. } => s == suite && *c == case.name,
-        Pass::Confirm { .. } => !case.destructive && (lost_in_cases || suspects.contains(&(suite.clone(), case.name.clone()))),
+        Pass::Confirm { .. } => !case.destructive && (all || suspects.contains(&(suite.clone(), case.name.clone()))),
     };
     let cases =
         cell.cases().filter(|(suite, case)| belongs(&suite.name, case)).map(|(suite, case)| (suite.name.clone(), case.name.clone()));

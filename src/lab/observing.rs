@@ -22,16 +22,18 @@ use crate::verdict::trend;
 pub(super) const CASE_OUTPUT: usize = 256 * 1024;
 
 impl CellRunner {
-    /// Takes facts and compares them with the baseline's.
-    pub(super) async fn look_at_health(&mut self, stage: Stage, point: Point, reboot_pending: bool) -> Result<(), Stop> {
+    /// Takes facts and compares them with the baseline's. Gives the facts.
+    pub(super) async fn look_at_health(&mut self, stage: Stage, point: Point, reboot_pending: bool) -> Result<Option<Arc<Facts>>, Stop> {
         // A build's health is judged on the build by itself.
         if self.cell.is_environment() {
-            return Ok(());
+            return Ok(None);
         }
         let after = self.take_facts(stage, point).await?;
-        let Some(before) = self.memory(0)?.baseline.clone() else { return Ok(()) };
-        let results = health::compare(&before, &after, &self.health_context(point, reboot_pending)?);
-        self.observe_health(point, results).await
+        if let Some(before) = self.memory(0)?.baseline.clone() {
+            let results = health::compare(&before, &after, &self.health_context(point, reboot_pending)?);
+            self.observe_health(point, results).await?;
+        }
+        Ok(Some(after))
     }
 
     /// The failures of a comparison that were not there before, as one message and one detail.

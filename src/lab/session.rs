@@ -82,6 +82,8 @@ pub struct Session {
     pub boot_id: String,
     /// What the slowest boot so far took.
     pub boot_took: Option<Duration>,
+    /// How often it started over before it came up last.
+    pub unasked: u32,
     /// Counts jobs, so that each has its own name.
     jobs: u32,
 }
@@ -100,6 +102,7 @@ impl Session {
             job: String::new(),
             boot_id: String::new(),
             boot_took: None,
+            unasked: 0,
             jobs: 0,
         }
     }
@@ -225,6 +228,7 @@ impl Session {
             }
             if answered && self.guest.is_settled().await.unwrap_or(false) {
                 self.boot_took = self.boot_took.max(Some(started.elapsed()));
+                self.unasked = restarts;
                 return Ok(());
             }
             match self.boot.dead_end() {

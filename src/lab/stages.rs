@@ -13,7 +13,7 @@ use crate::guest::{JobStep, StepReport};
 use crate::id::Name;
 use crate::journal::PassRecord;
 use crate::plan::PlannedPatch;
-use crate::verdict::evidence::is_clean;
+use crate::verdict::evidence::{came_with_cases, is_clean};
 use crate::verdict::health;
 use crate::verdict::health::facts::Facts;
 
@@ -21,6 +21,8 @@ use crate::verdict::health::facts::Facts;
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     pub(super) baseline: Option<Arc<Facts>>,
+    /// The last, where nothing was done since.
+    pub(super) after_cases: Option<Arc<Facts>>,
     /// Why the machine will be restarted; `None` when it will not.
     pub(super) reboot: Option<String>,
     /// The patch restarted the machine itself.
@@ -142,7 +144,8 @@ impl CellRunner {
     /// Whether this clone confirms bad news that came with a restart. It is then restarted unpatched first: what cannot even do that
     /// is no evidence against the patch.
     fn must_prove_restart(&self) -> bool {
-        let confirms = matches!(self.pass.as_ref().map(|pass| &pass.pass), Some(Pass::Confirm { .. }));
+        // A destructive case's first round has not seen any bad news yet.
+        let confirms = matches!(self.pass.as_ref().map(|pass| &pass.pass), Some(Pass::Confirm { .. } | Pass::Twin { round: 1.., .. }));
         let first = self.record.passes.iter().find(|pass| pass.pass == Pass::Main && is_clean(pass));
         let restarted = |pass: &PassRecord| {
             let came = |stage| pass.outcome(stage).is_some_and(|outcome| !matches!(outcome, StageOutcome::Skipped { .. }));
@@ -254,8 +257,12 @@ impl CellRunner {
                     self.come_back(Stage::Apply, at).await?;
                     self.memory(at)?.point = Some(Point::Rebooted);
                 }
-                looked => looked?,
+                looked => drop(looked?),
             }
+        }
+        // Its peers may have to wait for what the patch restarted, as they did for its start.
+        if self.memory(at)?.reboot.is_none() {
+            self.become_ready(Stage::Apply, at).await?;
         }
         Ok(())
     }
@@ -328,10 +335,23 @@ impl CellRunner {
         Ok(StageOutcome::Passed)
     }
 
+    /// Whether the machine came up without starting over on the way.
+    fn came_up_at_once(&mut self, at: usize) -> Result<(), Stop> {
+        match self.session(at)?.unasked {
+            0 => Ok(()),
+            times => {
+                let often = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+                let message = format!("the machine restarted by itself {often} before it came up");
+                Err(Trouble::new(Cause::UnexpectedReboot, message).into())
+            }
+        }
+    }
+
     async fn reboot_machine(&mut self, at: usize) -> Result<(), Stop> {
         let budget = self.restart_budget(at);
         let tell = self.teller(Stage::Reboot);
         self.session(at)?.reboot(budget, tell).await?;
+        self.came_up_at_once(at)?;
         self.memory(at)?.point = Some(Point::Rebooted);
         self.become_ready(Stage::Reboot, at).await
     }
@@ -359,7 +379,21 @@ impl CellRunner {
 
     async fn suites(&mut self) -> Result<StageOutcome, Stop> {
         self.run_cases(Stage::Suites, self.point()).await?;
+        self.look_again(Stage::Suites, self.point()).await?;
         Ok(StageOutcome::Passed)
+    }
+
+    /// What the cases have made of the machine; as before the patch, where what they left was there when the facts were read.
+    async fn look_again(&mut self, stage: Stage, point: Point) -> Result<(), Stop> {
+        let wanted = match self.pass.as_ref().map(|pass| &pass.pass) {
+            Some(Pass::Main) => self.cell.cases().next().is_some(),
+            Some(Pass::Confirm { .. }) => came_with_cases(&self.record),
+            Some(Pass::Twin { .. }) | None => false,
+        };
+        if wanted {
+            self.memory(0)?.after_cases = self.look_at_health(stage, point, false).await?;
+        }
+        Ok(())
     }
 
     async fn cold_boot(&mut self) -> Result<StageOutcome, Stop> {
@@ -370,6 +404,7 @@ impl CellRunner {
         }
         self.look_at_health(Stage::ColdBoot, Point::ColdBooted, false).await?;
         self.run_cases(Stage::ColdBoot, Point::ColdBooted).await?;
+        self.look_again(Stage::ColdBoot, Point::ColdBooted).await?;
         Ok(StageOutcome::Passed)
     }
 
@@ -377,12 +412,16 @@ impl CellRunner {
         let budget = self.restart_budget(at);
         let tell = self.teller(Stage::ColdBoot);
         self.session(at)?.cold_boot(budget, tell).await?;
+        self.came_up_at_once(at)?;
         self.memory(at)?.point = Some(Point::ColdBooted);
         self.become_ready(Stage::ColdBoot, at).await
     }
 
     async fn reapply(&mut self) -> Result<StageOutcome, Stop> {
-        let before = self.take_facts(Stage::Reapply, self.point()).await?;
+        let before = match self.memory(0)?.after_cases.take() {
+            Some(facts) => facts,
+            None => self.take_facts(Stage::Reapply, self.point()).await?,
+        };
         for patch in self.laid(0) {
             self.reapply_one(&patch).await.map_err(|stop| self.about(&patch, stop))?;
         }

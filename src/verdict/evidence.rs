@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::cell::{Blame, CaseObservation, Pass, Phase, Stage, StageOutcome, blame};
+use crate::cell::{Blame, CaseObservation, CaseOutcome, Pass, Phase, Stage, StageOutcome, blame};
 use crate::id::Name;
 use crate::journal::{CellRecord, PassRecord};
 use crate::plan::PlannedCell;
 
-use super::compare::{Pair, badness, rank};
+use super::compare::{Pair, PairMeaning, badness, rank};
 use super::health::{CHECKS, SUITE};
 
 /// A suite's name and a case's.
@@ -82,10 +82,35 @@ pub fn pairs<'a>(record: &'a CellRecord, key: &CaseKey) -> Vec<Pair<'a>> {
     pairs
 }
 
-/// The cases whose first pair is bad news: they are tried again before they are believed.
+/// The cases whose first pair is bad news, or that looked bad before the lab spoilt the pass: they are tried again before they are
+/// believed.
 pub fn suspects(cell: &PlannedCell, record: &CellRecord) -> Vec<CaseKey> {
-    let bad = |key: &CaseKey| pairs(record, key).first().is_some_and(Pair::is_suspect) || lost_twins(record, key).0 > 0;
+    let bad = |key: &CaseKey| {
+        pairs(record, key).first().is_some_and(Pair::is_suspect) || lost_twins(record, key).0 > 0 || looked_bad(record, key)
+    };
     keys(cell, record).into_iter().filter(bad).collect()
+}
+
+/// Whether a case went bad in a first pass that the lab spoilt afterwards: no evidence, and reason enough to look again.
+pub fn looked_bad(record: &CellRecord, key: &CaseKey) -> bool {
+    let spoilt = record.passes.iter().filter(|pass| pass.ended && pass.pass == Pass::Main && !is_clean(pass));
+    spoilt.into_iter().any(|pass| {
+        let baseline = worst(pass, key, Phase::Baseline, None);
+        let pair = Pair { baseline, patched: worst(pass, key, Phase::Patched, baseline) };
+        matches!(pair.meaning(), PairMeaning::Worse | PairMeaning::OtherFailure)
+    })
+}
+
+/// Whether a health check went bad only when the patched machine's cases had run: a clone that is to confirm it has to run them too.
+pub fn came_with_cases(record: &CellRecord) -> bool {
+    let first = record.passes.iter().rev().find(|pass| pass.pass == Pass::Main && is_clean(pass));
+    let checks = || first.into_iter().flat_map(|pass| &pass.cases).filter(|seen| seen.suite.as_str() == SUITE);
+    let before = |later: &CaseObservation| checks().find(|seen| seen.case == later.case && seen.point == later.point);
+    let turned = |later: &CaseObservation| {
+        let bad = matches!(later.outcome, CaseOutcome::Fail | CaseOutcome::TimedOut);
+        bad && later.point.phase() == Phase::Patched && before(later).is_some_and(|seen| seen.outcome == CaseOutcome::Pass)
+    };
+    checks().any(turned)
 }
 
 /// How many patched clones of a destructive case were lost to the patch, of those that were tried.

@@ -9,7 +9,7 @@ use crate::journal::{CellRecord, PassRecord, RunState};
 use crate::plan::PlannedCell;
 
 use super::compare::{Pair, PairMeaning, comparison};
-use super::evidence::{CaseKey, is_clean, keys, lost_twins, pairs};
+use super::evidence::{CaseKey, is_clean, keys, looked_bad, lost_twins, pairs};
 use super::fold::{essence, identity};
 use super::health::SUITE;
 use super::trend::warnings;
@@ -271,6 +271,9 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
             ..fault("no-baseline", format!("{place}: could not run before the patch and fails after it: {}", judged.message))
         }),
         Comparison::Fixed => judgement.notes.push(format!("{place}: failed before the patch, passes after it")),
+        Comparison::Unchanged if looked_bad(record, key) => {
+            judgement.notes.push(format!("{place}: failed in an attempt that the lab spoilt, and on no clone since"));
+        }
         Comparison::Unchanged | Comparison::New | Comparison::PreExisting | Comparison::Skipped => {}
     }
     judgement.cases.push(judged);

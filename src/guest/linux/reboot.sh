@@ -16,10 +16,10 @@ if [ -n "$newest" ] && [ "$newest" != "$running" ]; then
     last=$(printf '%s\n%s\n' "$newest" "$running" | sort -V | tail -n 1)
     [ "$last" = "$running" ] || echo "reboot: kernel $newest is installed, $running runs"
 fi
-# The same kernel version may have been replaced: its file is younger than this boot.
-if [ -e "/boot/vmlinuz-$running" ] && [ "$(stat -c %Z "/boot/vmlinuz-$running")" -gt "$(($(date +%s) - $(cut -d. -f1 /proc/uptime)))" ]; then
-    echo "reboot: /boot/vmlinuz-$running was replaced since this boot"
-fi
+# Kernel, initial RAM disk, boot loader and what mounts the disks are tried by nothing but a boot. FAT knows no change of a file's status.
+booted=$(($(date +%s) - $(cut -d. -f1 /proc/uptime)))
+find /boot /etc/fstab /etc/crypttab -type f ! -name grubenv \( -newerct "@$booted" -o -newermt "@$booted" \) 2>/dev/null | sort | head -n 3 |
+    while IFS= read -r file; do echo "reboot: $file was written since this boot"; done
 grep -H ' r-xp .*(deleted)$' /proc/[0-9]*/maps 2>/dev/null | awk '{ split($1, a, "/"); if ($6 ~ "^/(usr|lib|bin|sbin|opt)" && !seen[a[3] $6]++) print a[3], $6 }' |
     while read -r pid path; do
         echo "reboot: $(cat "/proc/$pid/comm" 2>/dev/null) ($pid) still runs the old $path"

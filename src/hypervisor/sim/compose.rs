@@ -61,7 +61,16 @@ impl Step {
 
 impl Facts {
     pub fn section(section: &str) -> Self {
-        Self { section: section.to_owned(), when: When::default(), from: baseline(), until: None, text: None, drop: None, add: None }
+        Self {
+            section: section.to_owned(),
+            when: When::default(),
+            from: baseline(),
+            until: None,
+            read_before: 0,
+            text: None,
+            drop: None,
+            add: None,
+        }
     }
 
     pub fn from(self, from: Point) -> Self {

@@ -21,7 +21,7 @@ pub fn told(scenario: &Scenario, guest: &Guest<'_>) -> String {
         change(&mut sections, "disk", |text| FULL.clone_into(text));
     }
     for facts in &scenario.facts {
-        if facts.reads_so_at(guest.situation.point) && facts.when.matches(&guest.situation) {
+        if guest.before >= facts.read_before && facts.reads_so_at(guest.situation.point) && facts.when.matches(&guest.situation) {
             change(&mut sections, &facts.section, |text| edit(text, facts));
         }
     }

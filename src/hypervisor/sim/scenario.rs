@@ -355,6 +355,9 @@ pub struct Facts {
     /// The last. By default a rollback undoes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Point>,
+    /// How often the clone's facts were read before they read so.
+    #[serde(default)]
+    pub read_before: u32,
     /// The whole section.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,

@@ -169,6 +169,13 @@ const TABLE: &[Row] = &[
         true,
     ),
     (
+        "a destructive case passes on no clone that was restarted",
+        "[[step]]\non={case='web/crash'}\nwhen={boot=[2,3,4,5]}\nends={exit=1}",
+        Verdict::Inconclusive,
+        "flaky",
+        false,
+    ),
+    (
         "no clone can restart unpatched either",
         "[[fault]]\non={boot='kernel'}\nwhen={boot=[2]}\ndoes={stall={}}",
         Verdict::Inconclusive,

@@ -81,6 +81,13 @@ fn a_machine_that_is_not_ready_for_its_peers_is_blamed_by_the_table() {
 }
 
 #[test]
+fn peers_wait_for_what_a_patch_restarted_without_a_reboot() {
+    let never = "[[step]]\non={step='ready'}\nwhen={role='server', side='after'}\nends={exit=66}\noutput='tcp 80'";
+    let told = Story::of_environment(script_patch(Reboot::Never)).scenario(never).run();
+    assert!(findings(&told).iter().any(|(level, code, _)| level == "server" && code == "not-ready"), "{:?}", findings(&told));
+}
+
+#[test]
 fn a_background_script_that_falls_over_fails_the_case() {
     let told =
         tell("[[step]]\non={case='http/stream'}\nwhen={cell='*:all', role='server', side='after'}\nends={exit=3}\noutput='port in use'");

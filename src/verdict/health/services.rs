@@ -104,6 +104,7 @@ pub(super) fn running(view: &View<'_>) -> Outcome {
             continue;
         }
         let state = match units_now.get(name) {
+            Some(now) if now.active == "activating" && now.sub.starts_with("auto-restart") => "waiting to be started again",
             Some(now) if matches!(now.active, "active" | "reloading" | "activating") => continue,
             Some(now) => now.active,
             None => "not loaded",

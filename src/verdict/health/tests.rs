@@ -155,6 +155,7 @@ fn harmless_change_is_no_failure() {
             "/dev/vda3 1990088 821704 1131388 => /dev/vda3 1990088 921704 1031388",
         ],
         &["apt-daily.service loaded active running => apt-daily.service loaded inactive dead"],
+        &["cron.service loaded active running => cron.service loaded activating start"],
         &["0.0.0.0:80 => *:80"],
     ];
     for (kind, table) in [("deb", deb), ("deb", any), ("script", any), ("files", any), ("diff", any)] {

@@ -35,6 +35,10 @@ fn harm_is_seen_and_named() {
             &[("running-services", "cron.service was active before the patch and is now inactive")],
         ),
         (
+            &["cron.service loaded active running => cron.service loaded activating auto-restart"],
+            &[("running-services", "cron.service was active before the patch and is now waiting to be started again")],
+        ),
+        (
             &["cron.service loaded active running => cron.service loaded failed failed"],
             &[("running-services", "cron.service was active"), ("failed-services", "cron.service failed")],
         ),

@@ -102,6 +102,8 @@ impl Stream {
             Some(_) => None,
         };
         match mismatch {
+            // What the lab did not keep says nothing; the exit code still does.
+            Some(message) if truncated && code == 0 => Reading::new(CaseOutcome::HarnessError, message),
             Some(message) => Reading::new(
                 CaseOutcome::Fail,
                 format!("{message}{}", if code == 0 { String::new() } else { format!("; exit code {code}{}", last_words(output)) }),

@@ -65,6 +65,24 @@ fn tap_speaks() {
     assert_ne!(fingerprint("1..2\nnot ok 1 - a\nok 2 - b\n"), fingerprint("1..2\nok 1 - a\nnot ok 2 - b\n"));
 }
 
+/// A patch that makes a case chattier is not to blame for what the lab did not keep.
+#[test]
+fn tap_that_the_lab_cut_says_nothing_by_its_plan() {
+    use CaseOutcome::{Fail, HarnessError, Pass};
+    for (code, output, outcome) in [
+        (0, "ok 1 - a\n", HarnessError),
+        (0, "1..3\nok 1 - a\n", HarnessError),
+        (0, "1..2\nok 1\nok 3\n", HarnessError),
+        (0, "1..2\nok 1\nok 2\n", Pass),
+        (0, "1..3\nnot ok 1 - a\n", Fail),
+        (1, "1..3\nok 1 - a\n", Fail),
+    ] {
+        let report = ScriptReport { end: &ScriptEnd::Exit(code), output: output.as_bytes(), truncated: true, result: None };
+        let result = read(ResultForm::Tap, &report);
+        assert_eq!(result.outcome, outcome, "{code} {output}: {}", result.message);
+    }
+}
+
 #[test]
 fn junit_speaks() {
     use CaseOutcome::{Fail, HarnessError, Pass, Skip};

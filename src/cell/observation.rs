@@ -90,6 +90,9 @@ pub struct CaseObservation {
     /// What kind of failure it is: equal for failures that differ only in numbers, addresses and times.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<Digest>,
+    /// Where it passed: those of its own tests that it skipped, as often as it did, folded and sorted. Guest text, capped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
     /// Where it was seen, where that was not in this pass: a baseline that counts here too.

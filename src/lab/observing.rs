@@ -74,6 +74,7 @@ impl CellRunner {
             message: result.message,
             detail: result.detail,
             fingerprint: result.fingerprint,
+            skipped: Vec::new(),
             evidence: Vec::new(),
             origin: None,
         };
@@ -168,6 +169,7 @@ impl CellRunner {
             message: read.message,
             detail: read.detail,
             fingerprint: read.fingerprint,
+            skipped: read.skipped,
             evidence,
             origin: None,
         };

@@ -401,6 +401,7 @@ impl CellRunner {
             message,
             detail: parts.join("\n"),
             fingerprint,
+            skipped: Vec::new(),
             evidence,
             origin: None,
         })

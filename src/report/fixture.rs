@@ -128,6 +128,7 @@ pub fn expected(cell: &PlannedCell) -> Expected {
         message: String::new(),
         detail: String::new(),
         fingerprint: None,
+        skipped: Vec::new(),
         evidence: Vec::new(),
         origin: None,
     };
@@ -193,6 +194,7 @@ pub fn failing() -> Story {
         message: "exit code 7".to_owned(),
         detail: String::new(),
         fingerprint: Some(Digest::of("curl 7")),
+        skipped: Vec::new(),
         evidence: Vec::new(),
         origin: None,
     });

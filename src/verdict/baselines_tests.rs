@@ -34,6 +34,7 @@ fn seen(point: Point, outcome: CaseOutcome) -> CaseObservation {
         message: String::new(),
         detail: String::new(),
         fingerprint: None,
+        skipped: Vec::new(),
         evidence: Vec::new(),
         origin: None,
     }

@@ -7,6 +7,9 @@ use crate::cell::{CaseObservation, CaseOutcome};
 
 use super::Comparison;
 
+/// Skipped tests kept of a case.
+pub const SKIPPED: usize = 500;
+
 /// What one clone gave for a case, or one pair of twins.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<'a> {
@@ -64,9 +67,26 @@ pub const fn meaning(baseline: CaseOutcome, patched: CaseOutcome, same_fingerpri
 impl Pair<'_> {
     pub fn meaning(&self) -> PairMeaning {
         match (self.baseline, self.patched) {
+            _ if !self.newly_skipped().is_empty() => PairMeaning::Worse,
             (Some(baseline), Some(patched)) => meaning(baseline.outcome, patched.outcome, baseline.fingerprint == patched.fingerprint),
             (None, _) | (_, None) => PairMeaning::Unclear,
         }
+    }
+
+    /// Tests of a case that passed both times, which it skipped more often after the patch than before. A test that is merely gone is
+    /// left alone: their names may vary.
+    pub fn newly_skipped(&self) -> Vec<&str> {
+        let passed = |seen: &&CaseObservation| seen.outcome == CaseOutcome::Pass;
+        let (Some(baseline), Some(patched)) = (self.baseline.filter(passed), self.patched.filter(passed)) else { return Vec::new() };
+        // Nobody knows what else was skipped then.
+        if baseline.skipped.len() >= SKIPPED {
+            return Vec::new();
+        }
+        let times = |seen: &CaseObservation, name: &str| seen.skipped.iter().filter(|skipped| *skipped == name).count();
+        let mut names: Vec<&str> = patched.skipped.iter().map(String::as_str).collect();
+        names.dedup();
+        names.retain(|name| times(patched, name) > times(baseline, name));
+        names
     }
 
     /// Whether it has to be tried again on a fresh clone before it is believed.
@@ -155,6 +175,7 @@ mod tests {
             message: String::new(),
             detail: String::new(),
             fingerprint: (outcome != CaseOutcome::Pass).then(|| Digest::of(fingerprint)),
+            skipped: Vec::new(),
             evidence: Vec::new(),
             origin: None,
         }
@@ -193,6 +214,30 @@ mod tests {
         ];
         for (baseline, patched, same, expected) in table {
             assert_eq!(compare(&[(baseline, patched, same)]), expected, "{baseline:?} then {patched:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_passed_case_skips_since_the_patch_is_a_regression() {
+        let table: [(&[&str], &[&str], &[&str]); 7] = [
+            (&[], &[], &[]),
+            (&[], &["tls"], &["tls"]),
+            (&["tls"], &["tls"], &[]),
+            (&["tls"], &[], &[]),
+            (&["ipv#", "tls"], &["tls", "udp"], &["udp"]),
+            (&["port #"], &["port #", "port #"], &["port #"]),
+            (&[""; SKIPPED], &["tls"], &[]),
+        ];
+        for (before, after, expected) in table {
+            let skipping = |point, names: &[&str]| CaseObservation {
+                skipped: names.iter().map(|name| (*name).to_owned()).collect(),
+                ..seen(point, CaseOutcome::Pass, "")
+            };
+            let (baseline, patched) = (skipping(Point::Baseline, before), skipping(Point::Rebooted, after));
+            let pair = Pair { baseline: Some(&baseline), patched: Some(&patched) };
+            assert_eq!(pair.newly_skipped(), expected, "{before:?} then {after:?}");
+            assert_eq!(comparison(&[pair]) == Comparison::Regression, !expected.is_empty(), "{before:?} then {after:?}");
+            assert_eq!(pair.is_suspect(), !expected.is_empty());
         }
     }
 

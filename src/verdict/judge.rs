@@ -10,8 +10,9 @@ use crate::plan::PlannedCell;
 
 use super::compare::{Pair, PairMeaning, comparison};
 use super::evidence::{CaseKey, is_clean, keys, looked_bad, lost_twins, pairs};
-use super::fold::{essence, identity};
+use super::fold::{essence, fingerprint, identity};
 use super::health::SUITE;
+use super::results::some_of;
 use super::trend::warnings;
 use super::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
 
@@ -230,7 +231,7 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
         comparison,
         message: match explained {
             Some(code) if comparison == Comparison::Missing && baseline.is_some() => format!("not run: {code}"),
-            _ => message(comparison, baseline, patched),
+            _ => message(comparison, shown),
         },
         detail: patched.or(baseline).filter(|seen| seen.outcome != CaseOutcome::Pass).map(|seen| seen.detail.clone()).unwrap_or_default(),
         baseline_ms: baseline.map(|seen| seen.elapsed_ms),
@@ -280,8 +281,12 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
 }
 
 fn of_case(comparison: Comparison, place: &str, pairs: &[&Pair<'_>]) -> Digest {
-    let bad = pairs.iter().filter(|pair| pair.is_suspect()).filter_map(|pair| pair.patched);
-    identity(comparison.as_str(), place, &bad.map(|seen| essence(seen.fingerprint, &seen.message)).collect())
+    let bad = pairs.iter().filter(|pair| pair.is_suspect()).filter_map(|pair| pair.patched.map(|seen| (pair, seen)));
+    let ways = bad.map(|(pair, seen)| match pair.newly_skipped() {
+        skipped if skipped.is_empty() => essence(seen.fingerprint, &seen.message),
+        skipped => fingerprint(skipped).to_string(),
+    });
+    identity(comparison.as_str(), place, &ways.collect())
 }
 
 /// Whether a clone of this very run showed the baseline.
@@ -304,12 +309,16 @@ fn missing(place: &str, baseline: Seen<'_>, patched: Seen<'_>) -> Fault {
     }
 }
 
-fn message(comparison: Comparison, baseline: Seen<'_>, patched: Seen<'_>) -> String {
+fn message(comparison: Comparison, shown: Option<&Pair<'_>>) -> String {
+    let (baseline, patched) = (shown.and_then(|pair| pair.baseline), shown.and_then(|pair| pair.patched));
     let text = |seen: Seen<'_>| seen.map(|seen| seen.message.trim().to_owned()).unwrap_or_default();
     let after = patched.map(|seen| seen.point.as_str()).unwrap_or_default();
     match comparison {
         Comparison::Regression => match patched.map(|seen| seen.outcome) {
             Some(CaseOutcome::Skip) => format!("ran before, could not run {after}: {}", text(patched)),
+            Some(CaseOutcome::Pass) => {
+                format!("passes, but skips {after} what it did not skip before: {}", some_of(&shown.map(Pair::newly_skipped).unwrap_or_default()))
+            }
             Some(CaseOutcome::TimedOut) => format!("passed before, exceeded its time limit {after}: {}", text(patched)),
             _ => format!("passed before, failed {after}: {}", text(patched)),
         },

@@ -11,10 +11,13 @@ use crate::catalog::suite::ResultForm;
 use crate::cell::CaseOutcome;
 use crate::id::Digest;
 
-use super::fold::fingerprint;
+use super::compare::SKIPPED;
+use super::fold::{fingerprint, fold};
 
 /// Characters of a message.
 const MESSAGE: usize = 400;
+/// Characters of a skipped test's name.
+const SKIPPED_NAME: usize = 160;
 /// Bytes of a detail: the end of the output is kept.
 const DETAIL: usize = 24 * 1024;
 
@@ -51,6 +54,8 @@ pub struct CaseResult {
     pub detail: String,
     /// Equal for failures that differ only in numbers, addresses and times.
     pub fingerprint: Option<Digest>,
+    /// Where it passed: its own tests that it skipped, folded and sorted.
+    pub skipped: Vec<String>,
 }
 
 /// A failure as its parts: sorted names of failed tests with their messages, or the last words of a script.
@@ -59,15 +64,22 @@ struct Reading {
     message: String,
     /// What makes this failure this failure.
     essence: Vec<String>,
+    /// Names of the tests that were skipped.
+    skipped: Vec<String>,
 }
 
 impl Reading {
     fn new(outcome: CaseOutcome, message: impl Into<String>) -> Self {
-        Self { outcome, message: message.into(), essence: Vec::new() }
+        Self { outcome, message: message.into(), essence: Vec::new(), skipped: Vec::new() }
     }
 
     fn with_essence(mut self, essence: Vec<String>) -> Self {
         self.essence = essence;
+        self
+    }
+
+    fn with_skipped(mut self, skipped: Vec<String>) -> Self {
+        self.skipped = skipped;
         self
     }
 }
@@ -98,8 +110,12 @@ fn conclude(reading: Reading, output: &str) -> CaseResult {
     let message = one_line(&reading.message);
     let failed = matches!(reading.outcome, CaseOutcome::Fail | CaseOutcome::TimedOut);
     let essence = if reading.essence.is_empty() { vec![message.clone()] } else { reading.essence };
+    let mut skipped: Vec<String> = reading.skipped.iter().map(|name| fold(&one_line(name)).chars().take(SKIPPED_NAME).collect()).collect();
+    skipped.sort();
+    skipped.truncate(SKIPPED);
     CaseResult {
         outcome: reading.outcome,
+        skipped,
         fingerprint: failed.then(|| fingerprint(essence.iter().map(String::as_str))),
         detail: if reading.outcome == CaseOutcome::Pass { String::new() } else { tail(output) },
         message,

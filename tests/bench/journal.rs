@@ -94,6 +94,7 @@ fn event() -> Event {
         message: "the front page is served and names the build".to_owned(),
         detail: String::new(),
         fingerprint: None,
+        skipped: Vec::new(),
         evidence: Vec::new(),
         origin: None,
     };

@@ -239,6 +239,7 @@ fn who_stops_a_run_when_it_turns_red_has_seen_red() {
         message: "no page".to_owned(),
         detail: String::new(),
         fingerprint: None,
+        skipped: Vec::new(),
         evidence: Vec::new(),
         origin: None,
     };
@@ -277,6 +278,7 @@ fn take_over(case: &mut Case, number: usize, seen: i64) {
         message: String::new(),
         detail: String::new(),
         fingerprint: None,
+        skipped: Vec::new(),
         evidence: Vec::new(),
         origin: Some(Box::new(origin)),
     });

@@ -43,6 +43,7 @@ struct Document {
     case: Option<Case>,
     total: Counts,
     failed: Vec<String>,
+    skipped: Vec<String>,
     disagreement: Option<String>,
     roots: u32,
 }
@@ -164,6 +165,8 @@ impl Document {
         }
         if let Some(message) = case.error.as_ref().or(case.failure.as_ref()) {
             self.failed.push(if message.is_empty() { case.name.clone() } else { format!("{}: {message}", case.name) });
+        } else if case.skipped {
+            self.skipped.push(case.name.clone());
         }
     }
 
@@ -196,7 +199,7 @@ impl Document {
         if self.total.skipped == self.total.tests {
             return Reading::new(CaseOutcome::Skip, "every test is skipped");
         }
-        Reading::new(CaseOutcome::Pass, "")
+        Reading::new(CaseOutcome::Pass, "").with_skipped(self.skipped)
     }
 }
 

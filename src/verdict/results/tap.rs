@@ -18,6 +18,7 @@ struct Stream {
     wrong_numbers: bool,
     passed: u64,
     skipped: Vec<String>,
+    reasons: Vec<String>,
     failed: Vec<String>,
     bail: Option<String>,
 }
@@ -72,7 +73,10 @@ impl Stream {
         let name = text[digits..].trim().trim_start_matches("- ").trim();
         let name = if name.is_empty() { format!("test {}", letters(i64::try_from(number).unwrap_or(0))) } else { name.to_owned() };
         match (ok, directive) {
-            (_, Some(Directive::Skip(reason))) => self.skipped.push(if reason.is_empty() { name } else { format!("{name}: {reason}") }),
+            (_, Some(Directive::Skip(reason))) => {
+                self.reasons.push(if reason.is_empty() { name.clone() } else { format!("{name}: {reason}") });
+                self.skipped.push(name);
+            }
             (true, _) | (false, Some(Directive::Todo)) => self.passed += 1,
             (false, None) => self.failed.push(name),
         }
@@ -116,8 +120,8 @@ impl Stream {
                     Reading::new(CaseOutcome::Skip, if reason.is_empty() { "all of it is skipped".to_owned() } else { reason })
                 }
                 (Some(0), None) => Reading::new(CaseOutcome::HarnessError, "its test plan is empty and it gives no reason"),
-                _ if self.passed == 0 => Reading::new(CaseOutcome::Skip, format!("every test is skipped: {}", some_of(&self.skipped))),
-                _ => Reading::new(CaseOutcome::Pass, ""),
+                _ if self.passed == 0 => Reading::new(CaseOutcome::Skip, format!("every test is skipped: {}", some_of(&self.reasons))),
+                _ => Reading::new(CaseOutcome::Pass, "").with_skipped(self.skipped),
             },
         }
     }

@@ -65,6 +65,17 @@ fn tap_speaks() {
     assert_ne!(fingerprint("1..2\nnot ok 1 - a\nok 2 - b\n"), fingerprint("1..2\nok 1 - a\nnot ok 2 - b\n"));
 }
 
+#[test]
+fn a_pass_names_the_tests_that_it_skipped() {
+    let tap = |output| case(ResultForm::Tap, ScriptEnd::Exit(0), output, None).skipped;
+    let junit = |xml| case(ResultForm::Junit, ScriptEnd::Exit(0), "", Some(xml)).skipped;
+    assert_eq!(tap("1..3\nok 1 - a\nok 2 - tls 1234 # SKIP tls is gone\nok 3 - dns # SKIP\n"), ["dns", "tls #"]);
+    assert_eq!(tap("1..2\nok 1 - a\nok 2 - b\n"), [""; 0]);
+    assert_eq!(tap("1..1\nok 1 - a # SKIP\n"), [""; 0], "it did not pass");
+    let suite = "<testsuite><testcase name='a'/><testcase classname='web' name='tls'><skipped/></testcase></testsuite>";
+    assert_eq!(junit(suite), ["web.tls"]);
+}
+
 /// A patch that makes a case chattier is not to blame for what the lab did not keep.
 #[test]
 fn tap_that_the_lab_cut_says_nothing_by_its_plan() {

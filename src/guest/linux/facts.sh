@@ -123,9 +123,13 @@ collect() {
     kernel links ip -o link show
     kernel routes ip -o route show table all
     kernel rules ip rule show
+    # A kernel without IPv6 has none of its rules.
+    if have ip && said=$(ip -6 rule show 2>/dev/null); then tell | sed 's/^/inet6 /'; fi
     section dns
     # A resolver that is not configured is an empty one.
     cat /etc/resolv.conf 2>/dev/null
+    # What is behind the stub of systemd-resolved.
+    [ ! -r /run/systemd/resolve/resolv.conf ] || sed 's/^/resolved /' /run/systemd/resolve/resolv.conf
     section disk
     df -P -k -x tmpfs -x devtmpfs -x iso9660 -x efivarfs 2>/dev/null
     section inodes

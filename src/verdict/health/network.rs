@@ -1,35 +1,58 @@
 //! The network as the guest sees it: ports, interfaces, addresses, routes, name servers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use super::text::{joined, missing_in, unified};
 use super::{Outcome, Report, View};
 use crate::verdict::health::facts::{Facts, Unmeasured};
 
-/// The first port that programs get by chance.
-const EPHEMERAL: u32 = 32_768;
+/// The ports that Linux gives by chance, if nobody set others.
+const EPHEMERAL: RangeInclusive<u32> = 32_768..=60_999;
 
-/// Listening sockets: `tcp 0.0.0.0:80` and the program's name.
-fn sockets(facts: &Facts) -> Result<BTreeMap<String, String>, Unmeasured> {
-    let mut sockets = BTreeMap::new();
+#[derive(Default)]
+struct Sockets {
+    /// `tcp 0.0.0.0:80` and the program's name.
+    fixed: BTreeMap<String, String>,
+    /// Protocol and program of those whose port was given by chance.
+    high: BTreeSet<(String, String)>,
+}
+
+fn ephemeral(facts: &Facts) -> RangeInclusive<u32> {
+    let set = facts.value("kernel-settings", "net/ipv4/ip_local_port_range").and_then(|range| {
+        let (first, last) = range.split_once(char::is_whitespace)?;
+        Some(first.parse().ok()?..=last.trim().parse().ok()?)
+    });
+    set.unwrap_or(EPHEMERAL)
+}
+
+fn sockets(facts: &Facts, ephemeral: &RangeInclusive<u32>) -> Result<Sockets, Unmeasured> {
+    let mut sockets = Sockets::default();
     for line in facts.measured("listening")? {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [protocol, _state, _receive, _send, local, ..] = words[..] else { continue };
         let port: u32 = local.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0);
-        if port >= EPHEMERAL {
-            continue;
-        }
         let program = line.split("((\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("unknown");
-        sockets.insert(format!("{protocol} {local}"), program.to_owned());
+        if ephemeral.contains(&port) {
+            sockets.high.insert((protocol.to_owned(), program.to_owned()));
+        } else {
+            sockets.fixed.insert(format!("{protocol} {local}"), program.to_owned());
+        }
     }
     Ok(sockets)
 }
 
 pub(super) fn ports(view: &View<'_>) -> Outcome {
-    let now = sockets(view.now)?;
+    let range = ephemeral(view.change.as_ref().map_or(view.now, |change| change.before));
+    let Sockets { fixed: now, high } = sockets(view.now, &range)?;
     let mut report = Report::default();
     let Some(change) = &view.change else { return Ok(report) };
-    let before = sockets(change.before)?;
+    let Sockets { fixed: before, high: high_before } = sockets(change.before, &range)?;
+    for (protocol, program) in high_before.difference(&high) {
+        let lost = format!("{program} listens to no high {protocol} port any more");
+        // A client that waits for an answer looks like a listener: a time or name service has such a socket now and then.
+        if protocol == "tcp" { report.problem(lost) } else { report.note(lost) }
+    }
     for (socket, program) in &before {
         let everywhere =
             socket.split_once(' ').zip(socket.rsplit_once(':')).map(|((protocol, _), (_, port))| format!("{protocol} *:{port}"));
@@ -146,31 +169,54 @@ pub(super) fn routes(view: &View<'_>) -> Outcome {
     Ok(lost_and_new("", "/routes", &before, &now))
 }
 
+/// What says which name servers are asked: `/etc/resolv.conf`, and systemd-resolved, whose stub may be all that stands there.
+const RESOLVERS: [(&str, &[&str]); 2] = [
+    ("/etc/resolv.conf", &["/etc/resolv.conf"]),
+    (
+        "systemd-resolved",
+        &["/etc/resolv.conf", "/etc/systemd/resolved.conf", "/etc/systemd/resolved.conf.d", "/etc/systemd/network", "/etc/netplan"],
+    ),
+];
+
+/// The lines of both resolvers. Those of systemd-resolved have `resolved` in front.
+fn resolvers(facts: &Facts) -> Result<[Vec<String>; 2], Unmeasured> {
+    let mut resolvers = [Vec::new(), Vec::new()];
+    for line in facts.measured("dns")? {
+        let (at, line) = line.strip_prefix("resolved ").map_or((0, line.as_str()), |line| (1, line));
+        let line = line.trim();
+        if !line.is_empty() && !line.starts_with(['#', ';']) {
+            resolvers[at].push(line.to_owned());
+        }
+    }
+    Ok(resolvers)
+}
+
 pub(super) fn dns(view: &View<'_>) -> Outcome {
-    let servers = |facts: &Facts| -> Result<Vec<String>, Unmeasured> {
-        let lines = facts.measured("dns")?.iter().map(|line| line.trim().to_owned());
-        Ok(lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])).collect())
-    };
-    let now = servers(view.now)?;
+    let now = resolvers(view.now)?;
     let mut report = Report::default();
     let Some(change) = &view.change else { return Ok(report) };
-    let before = servers(change.before)?;
-    for line in missing_in(&before, &now) {
-        report.problem(format!("/etc/resolv.conf lost {line:?}"));
+    let before = resolvers(change.before)?;
+    for ((name, places), (before, now)) in RESOLVERS.iter().zip(before.iter().zip(&now)) {
+        let mut problems = Vec::new();
+        for line in missing_in(before, now) {
+            problems.push(format!("{name} lost {line:?}"));
+        }
+        for line in missing_in(now, before) {
+            problems.push(format!("{name} gained {line:?}"));
+        }
+        if problems.is_empty() && before != now {
+            problems.push(format!("{name} lists its servers in another order"));
+        }
+        // Even a patch that says that it changes the file must not leave the build without all servers that it had.
+        let server = |line: &&String| line.starts_with("nameserver");
+        let keeps = !before.iter().any(|line| server(&line)) || before.iter().filter(server).any(|line| now.contains(line));
+        if keeps && change.declares(places) {
+            report.notes.append(&mut problems)
+        } else {
+            report.problems.append(&mut problems)
+        }
+        report.detail.push_str(&unified(&format!("/{}", name.trim_start_matches('/')), &joined(before), &joined(now)));
     }
-    for line in missing_in(&now, &before) {
-        report.problem(format!("/etc/resolv.conf gained {line:?}"));
-    }
-    if report.problems.is_empty() && before != now {
-        report.problem("/etc/resolv.conf lists its servers in another order");
-    }
-    // Even a patch that says that it changes the file must not leave the build without all servers that it had.
-    let server = |line: &&String| line.starts_with("nameserver");
-    let keeps = !before.iter().any(|line| server(&line)) || before.iter().filter(server).any(|line| now.contains(line));
-    if keeps && change.declares(&["/etc/resolv.conf"]) {
-        report.notes.append(&mut report.problems);
-    }
-    report.detail = unified("/etc/resolv.conf", &joined(&before), &joined(&now));
     Ok(report)
 }
 

@@ -141,6 +141,8 @@ fn harmless_change_is_no_failure() {
             "+files f 644 0:0 10 9.0 /usr/lib/python3/__pycache__/a.pyc\t",
             "+files f 644 0:0 10 9.0 /srv/spool/job\t",
             "nginx\",pid=3 => nginx\",pid=4711",
+            "0.0.0.0:40001 => 0.0.0.0:50001",
+            "-udp UNCONN 0 0 0.0.0.0:40002 0.0.0.0:* users:((\"timesyncd\",pid=6,fd=9))",
             "+listening tcp LISTEN 0 1 0.0.0.0:8080 0.0.0.0:* users:((\"x\",pid=1,fd=1))",
             "+listening udp UNCONN 0 0 0.0.0.0:41641 0.0.0.0:* users:((\"x\",pid=1,fd=1))",
             "valid_lft 86400sec => valid_lft 80000sec",
@@ -260,6 +262,16 @@ fn trouble_from_before_stays_the_same_trouble() {
     assert_ne!(fingerprint(&worse, "failed-services"), fingerprint(&before, "failed-services"));
     let required = baseline(&facts(&sick), &requiring(&["cron.service"]));
     assert_eq!(failures(&required)[1], ("required-services".to_owned(), "cron.service is failed".to_owned()));
+}
+
+#[test]
+fn the_machines_own_range_says_which_ports_are_given_by_chance() {
+    let own = changed(&["+kernel-settings net/ipv4/ip_local_port_range 45000\t50000"]);
+    let moved = own.replace("0.0.0.0:40001", "0.0.0.0:40003");
+    assert_eq!(
+        failures(&setting("script", Point::Applied).between(&own, &moved)),
+        vec![("listening-ports".to_owned(), "rpc.statd no longer listens on tcp 0.0.0.0:40001".to_owned())]
+    );
 }
 
 #[test]

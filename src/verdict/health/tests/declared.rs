@@ -34,7 +34,7 @@ fn a_tool_that_was_cut_off_is_no_failure() {
 fn what_a_patch_declares_it_may_do_as_long_as_it_is_safe() {
     type Texts = &'static [&'static str];
     type Failures = &'static [(&'static str, &'static str)];
-    let tables: [(Texts, Texts, Failures); 12] = [
+    let tables: [(Texts, Texts, Failures); 14] = [
         (&["/etc/sysctl.d/50-x.conf"], &["kernel/randomize_va_space 2 => kernel/randomize_va_space 3"], &[]),
         (
             &["/etc/sysctl.d"],
@@ -67,6 +67,9 @@ fn what_a_patch_declares_it_may_do_as_long_as_it_is_safe() {
             &["nameserver 10.0.0.53 => nameserver 6.6.6.6"],
             &[("dns", "/etc/resolv.conf gained \"nameserver 6.6.6.6\"; /etc/resolv.conf lost \"nameserver 10.0.0.53\"")],
         ),
+        (&["/etc/systemd/resolved.conf"], &["resolved search shop => resolved search shop\nresolved nameserver 10.0.0.55"], &[]),
+        // The stub is still there, and nobody behind it.
+        (&["/etc/resolv.conf"], &["-resolved nameserver 10.0.0.54"], &[("dns", "systemd-resolved lost \"nameserver 10.0.0.54\"")]),
     ];
     for (changes, edits, expected) in tables {
         let mut script = setting("script", Point::Applied);

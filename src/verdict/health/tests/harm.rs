@@ -88,6 +88,17 @@ fn harm_is_seen_and_named() {
         (&["-2: ens5 inet 10.0.0.2/24 scope global secondary ens5"], &[("addresses", "address ens5 inet 10.0.0.2/24 is gone")]),
         (&["2: ens5: <BROADCAST,UP,LOWER_UP> => 2: eth0: <BROADCAST,UP,LOWER_UP>"], &[("interfaces", "interface ens5 is now called eth0")]),
         (&["nameserver 10.0.0.53 => nameserver 6.6.6.6"], &[("dns", "/etc/resolv.conf lost \"nameserver 10.0.0.53\"")]),
+        (&["resolved nameserver 10.0.0.54 => resolved nameserver 6.6.6.6"], &[("dns", "systemd-resolved lost \"nameserver 10.0.0.54\"")]),
+        (&["-resolved search shop"], &[("dns", "systemd-resolved lost \"search shop\"")]),
+        (&["-inet6 32766:\tfrom all lookup main"], &[("routes", "rule inet6 32766: from all lookup main is gone")]),
+        (
+            &["-tcp LISTEN 0 5 0.0.0.0:62000 0.0.0.0:* users:((\"app\",pid=7,fd=3))"],
+            &[("listening-ports", "app no longer listens on tcp 0.0.0.0:62000")],
+        ),
+        (
+            &["-tcp LISTEN 0 64 0.0.0.0:40001 0.0.0.0:* users:((\"rpc.statd\",pid=5,fd=9))"],
+            &[("listening-ports", "rpc.statd listens to no high tcp port any more")],
+        ),
         (&["/dev/vda3 1990088 821704 1131388 => /dev/vda3 1990088 1950000 40088"], &[("disk-space", "/ has hardly any space left")]),
         (
             &["/dev/vda3 1990088 821704 1131388 => /dev/vda3 1990088 1421704 531388"],

@@ -62,6 +62,11 @@ pub struct Patch {
 }
 
 impl Patch {
+    /// Whether it can be taken back from inside the guest.
+    pub const fn has_way_back(&self) -> bool {
+        self.uninstall.is_some() || matches!(self.kind, PatchKind::Files | PatchKind::Diff)
+    }
+
     fn default_timeout() -> Span {
         Span::secs(900)
     }

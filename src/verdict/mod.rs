@@ -164,3 +164,15 @@ pub struct Fault {
     pub detail: String,
     pub evidence: Vec<Evidence>,
 }
+
+impl Fault {
+    /// Not the same on every clone.
+    pub const FLAKY: &str = "flaky";
+    /// Could not be tried again.
+    pub const UNCONFIRMED: &str = "unconfirmed";
+
+    /// Whether it is bad news after the patch that is not known to be the lab's own.
+    pub fn is_bad_news(&self) -> bool {
+        !self.recovered && (self.code == Self::FLAKY || self.code == Self::UNCONFIRMED)
+    }
+}

@@ -187,7 +187,9 @@ mod tests {
         for (kind, preflight, confirm, rollback) in
             [("deb", true, true, false), ("script", false, false, false), ("files", true, true, true), ("diff", true, true, true)]
         {
-            let steps = steps(&planned(kind));
+            let patch = planned(kind);
+            let steps = steps(&patch);
+            assert_eq!(rollback, patch.manifest.has_way_back(), "{kind}");
             assert_eq!(
                 (!steps.preflight.is_empty(), !steps.confirm.is_empty(), steps.rollback.is_some()),
                 (preflight, confirm, rollback),
@@ -204,6 +206,7 @@ mod tests {
         patch.manifest.install = Some("echo 'it''s'; ./go \"$HOME\"".to_owned());
         patch.manifest.verify = Some("true".to_owned());
         patch.manifest.uninstall = Some("./undo".to_owned());
+        assert!(patch.manifest.has_way_back());
         let steps = steps(&patch);
         assert!(
             steps.apply[0].command.ends_with("exec /bin/sh -c 'echo '\\''it'\\'''\\''s'\\''; ./go \"$HOME\"'\n"),

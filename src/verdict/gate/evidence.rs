@@ -14,7 +14,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::cover::{self, Relation};
 use super::inputs::{GateInputs, RunEvidence};
 use super::{DecidedPatch, GateFinding};
-use crate::cell::{Cause, StageOutcome};
+use crate::cell::next::main_stages;
+use crate::cell::{Cause, Pass, Stage, StageOutcome};
 use crate::id::{Digest, Name};
 use crate::journal::{CellRecord, PassRecord, RunState};
 use crate::plan::{Plan, PlannedCell};
@@ -22,9 +23,8 @@ use crate::verdict::evidence::{keys, pairs};
 use crate::verdict::fold::{essence, fold, identity};
 use crate::verdict::{CellJudgement, Comparison, Fault, Verdict};
 
-/// Bad news that is not the same on every clone, or that could not be tried again: it blocks as long as nobody takes it upon himself.
-pub(super) const FLAKY: &str = "flaky";
-const UNCONFIRMED: &str = "unconfirmed";
+/// It blocks as long as nobody takes it upon himself; so does what could not be tried again.
+pub(super) const FLAKY: &str = Fault::FLAKY;
 
 /// What one run says about the cell.
 pub(super) struct Observed<'a> {
@@ -132,7 +132,7 @@ fn observe<'a>(
             let passed = judgement.verdict == Verdict::Pass;
             let since = taken_over(record).min().map_or(at, |oldest| oldest.min(at));
             let (worn, ahead) = (is_worn(run.state.planned, wanted, record), run.ahead);
-            Progress::Ended { at, since, worn, passed, ahead, errored: errored(judgement) }
+            Progress::Ended { at, since, worn, passed, ahead, errored: errored(&run.state.plan, tried, record, judgement) }
         }
         _ if record.passes.is_empty() && !record.ended => Progress::Queued,
         _ => Progress::Running,
@@ -147,7 +147,7 @@ fn taken_over(record: &CellRecord) -> impl Iterator<Item = Timestamp> + '_ {
 
 /// Whether one of them was too old for the wanted cell when the run was planned. How old it was when it was taken over, the run's own limit
 /// was for: that of another customer, or of the same one before it changed.
-fn is_worn(planned: Timestamp, wanted: &PlannedCell, record: &CellRecord) -> bool {
+pub(super) fn is_worn(planned: Timestamp, wanted: &PlannedCell, record: &CellRecord) -> bool {
     let limit = SignedDuration::try_from(wanted.baseline_valid_for.0).unwrap_or(SignedDuration::MAX);
     taken_over(record).any(|at| limit.is_zero() || planned.duration_since(at) >= limit)
 }
@@ -155,7 +155,7 @@ fn is_worn(planned: Timestamp, wanted: &PlannedCell, record: &CellRecord) -> boo
 /// The judged bad news that a person could take upon himself.
 pub fn findings(judgement: &CellJudgement) -> impl Iterator<Item = GateFinding> + '_ {
     let findings = judgement.findings.iter().map(GateFinding::from);
-    findings.chain(judgement.faults.iter().filter(|fault| waivable(fault)).map(|fault| {
+    findings.chain(judgement.faults.iter().filter(|fault| fault.is_bad_news()).map(|fault| {
         let case = fault.case.clone().or_else(|| fault.stage.map(|stage| stage.to_string()));
         let subject = case.clone().unwrap_or_default();
         let fingerprint = identity(FLAKY, &subject, &[fold(&fault.message)].into());
@@ -163,16 +163,23 @@ pub fn findings(judgement: &CellJudgement) -> impl Iterator<Item = GateFinding> 
     }))
 }
 
-fn waivable(fault: &Fault) -> bool {
-    !fault.recovered && (fault.code == FLAKY || fault.code == UNCONFIRMED)
-}
-
 /// Why a cell's evidence is not whole, apart from bad news about the patch.
-fn errored(judgement: &CellJudgement) -> Option<String> {
-    let fault = judgement.faults.iter().find(|fault| !fault.recovered && !waivable(fault)).map(|fault| fault.code.clone());
+fn errored(plan: &Plan, cell: &PlannedCell, record: &CellRecord, judgement: &CellJudgement) -> Option<String> {
+    let fault = judgement.faults.iter().find(|fault| !fault.recovered && !fault.is_bad_news()).map(|fault| fault.code.clone());
     // What came after a finding that ended the pass was never tried: a waiver of that finding does not speak for it.
     let untried = || judgement.cases.iter().find(|case| case.comparison == Comparison::Missing);
-    fault.or_else(|| untried().map(|case| format!("{}/{} gave no result", case.suite, case.case)))
+    let unseen = || untried().map(|case| format!("{}/{} gave no result", case.suite, case.case));
+    fault.or_else(unseen).or_else(|| never_tried(plan, cell, record).map(|stage| format!("{stage} was not tried")))
+}
+
+/// The first stage that trouble kept the cell from trying, if it would have been tried without.
+fn never_tried(plan: &Plan, cell: &PlannedCell, record: &CellRecord) -> Option<Stage> {
+    let main = record.passes.iter().rev().find(|pass| pass.pass == Pass::Main)?;
+    let (at, _) = main.trouble()?;
+    let mut laid = plan.patches().filter(|patch| cell.machines.iter().any(|machine| machine.takes(patch.sha256)));
+    let way_back = laid.all(|patch| patch.manifest.has_way_back());
+    let owed = |stage: &Stage| *stage > at && *stage != Stage::Teardown && (*stage != Stage::Rollback || way_back);
+    main_stages(cell).into_iter().filter(owed).find(|stage| main.outcome(*stage).is_none())
 }
 
 /// Cases that went from good to bad in a pass that people or a dying controller cut short, and of which the judgement says nothing: who

@@ -263,6 +263,44 @@ fn who_stops_a_run_when_it_turns_red_has_seen_red() {
     assert_eq!(decided(CaseOutcome::Fail, Cause::HostDiskFull), Reason::Passed);
 }
 
+#[test]
+fn a_waiver_does_not_speak_for_stages_that_were_never_tried() {
+    use crate::cell::{Cause, Stage, StageOutcome, Trouble};
+    use crate::journal::StageRecord;
+    // Where it ended, the last stage that was tried all the same, whether the patch can be taken back, and why it does not count.
+    for (ended, tried, way_back, why) in [
+        (Stage::Rollback, Stage::Rollback, true, None),
+        (Stage::Reapply, Stage::Reapply, true, Some("rollback was not tried")),
+        (Stage::Reapply, Stage::Rollback, true, None),
+        (Stage::Reapply, Stage::Reapply, false, None),
+        (Stage::Verify, Stage::Suites, false, Some("reapply was not tried")),
+        (Stage::Teardown, Stage::Rollback, true, None),
+    ] {
+        for outcome in [Red("web/a"), Flaky("web/a")] {
+            let mut case = case(&[outcome]);
+            let run = &mut case.inputs.runs[0];
+            run.state.plan.patch.manifest.uninstall = way_back.then(|| "./undo".to_owned());
+            run.state.plan.cells[0].machines.iter_mut().for_each(|machine| machine.patched = true);
+            let stage = |stage: Stage| {
+                let trouble = Trouble::new(Cause::NotIdempotent, "changed");
+                let outcome = if stage == ended { StageOutcome::Failed { trouble } } else { StageOutcome::Passed };
+                StageRecord { stage, started: at(1), ended: Some((at(2), outcome)) }
+            };
+            let stages = Stage::ALL.into_iter().filter(|one| *one <= tried || *one == Stage::Teardown);
+            let stages = stages.filter(|one| *one != Stage::ColdBoot).map(stage).collect();
+            run.state.cells.values_mut().next().expect("the cell").passes[0].stages = stages;
+            let finding = decide(&case.inputs, at(DAY)).requirements[0].findings[0].clone();
+            case.inputs.waivers = vec![people::waiver()];
+            case.inputs.waivers[0].waiver.fingerprint = finding.fingerprint;
+            let decision = decide(&case.inputs, at(DAY));
+            let expected = if why.is_some() { Reason::Errored } else { Reason::Waived };
+            let first = &decision.requirements[0];
+            assert_eq!(first.reason, expected, "{ended} {tried} {way_back} {outcome:?}: {}", decision.summary);
+            assert!(why.is_none_or(|why| first.message.contains(why)), "{}", first.message);
+        }
+    }
+}
+
 /// Has the run of this number rest on a baseline that was seen at a moment.
 fn take_over(case: &mut Case, number: usize, seen: i64) {
     use crate::cell::{CaseObservation, CaseOutcome, Origin, Point};

@@ -163,7 +163,7 @@ fn revoke(revoked: Option<&mut Option<Act>>, by: &str, at: Timestamp, reason: &s
     }
 }
 
-/// The newest candidate that came in after this one, with its id and other bytes or in its place.
+/// The newest candidate that takes this one's place: it names it, or has its id and other bytes and came in after it.
 fn superseded_by(requirements: &Requirements, candidates: &[Entry], as_of: Timestamp) -> Option<DecidedPatch> {
     let added = candidates.iter().filter(|entry| entry.at <= as_of).filter_map(|entry| match &entry.event {
         Event::Recorded { record } => match &**record {
@@ -172,13 +172,55 @@ fn superseded_by(requirements: &Requirements, candidates: &[Entry], as_of: Times
         },
         _ => None,
     });
-    let mut later = None;
+    let mut others: Vec<DecidedPatch> = Vec::new();
     for (patch, id, supersedes) in added {
         if patch == requirements.patch {
-            later = None;
+            // Other bytes of its own make room for it, and so does what it supersedes. What names it has its place, whichever came in first.
+            others.retain(|other| other.id != requirements.patch_id && !supersedes.contains(&other.id));
         } else if *id == requirements.patch_id || supersedes.contains(&requirements.patch_id) {
-            later = Some(DecidedPatch { id: id.clone(), sha256: patch });
+            others.push(DecidedPatch { id: id.clone(), sha256: patch });
         }
     }
-    later
+    others.pop()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::gate::tests::fixture::{at, name, requirements};
+
+    /// Candidates in the order in which they came in, each with its bytes, id and what it supersedes; and which bytes supersede the first.
+    type Row = (&'static [(&'static str, &'static str, &'static [&'static str])], Option<&'static str>);
+
+    #[test]
+    fn who_takes_a_patchs_place() {
+        const TABLE: &[Row] = &[
+            (&[("old", "one", &[])], None),
+            (&[("old", "one", &[]), ("new", "two", &["one"])], Some("new")),
+            // Brought in behind the one that stands for it.
+            (&[("new", "two", &["one"]), ("old", "one", &[])], Some("new")),
+            (&[("old", "one", &[]), ("new", "two", &["one"]), ("old", "one", &[])], Some("new")),
+            (&[("new", "two", &["one"]), ("bytes", "one", &[]), ("old", "one", &[])], Some("new")),
+            // Other bytes of the same id: the last one counts.
+            (&[("old", "one", &[]), ("bytes", "one", &[])], Some("bytes")),
+            (&[("bytes", "one", &[]), ("old", "one", &[])], None),
+            (&[("bytes", "one", &["one"]), ("old", "one", &[])], None),
+            // Two that name each other.
+            (&[("new", "two", &["one"]), ("old", "one", &["two"])], None),
+            (&[("old", "one", &["two"]), ("new", "two", &["one"])], Some("new")),
+            (&[("old", "one", &[]), ("other", "two", &["three"])], None),
+        ];
+        for (added, expected) in TABLE {
+            let entry = |(seq, (bytes, id, supersedes)): (usize, &(&str, &str, &[&str]))| {
+                let supersedes = supersedes.iter().map(|id| name(id)).collect();
+                let record = Record::PatchAdded { patch: Digest::of(bytes), id: name(id), supersedes, by: "alice".to_owned() };
+                let (event, zero) = (Event::Recorded { record: Box::new(record) }, Digest::of(""));
+                Entry { seq: seq as u64, version: 1, at: at(0), run: None, event, previous: zero, hash: zero }
+            };
+            let entries: Vec<_> = added.iter().enumerate().map(entry).collect();
+            let wanted = Requirements { patch: Digest::of("old"), patch_id: name("one"), ..requirements() };
+            let later = superseded_by(&wanted, &entries, at(1));
+            assert_eq!(later.map(|one| one.sha256), expected.map(Digest::of), "{added:?}");
+        }
+    }
 }

@@ -1,13 +1,14 @@
 //! Which policy a run may be said to have been judged against.
 //!
 //! Invariant: a policy is named only of a run that tried all of what it requires of runs, so that nobody reads a pass of a part as a pass
-//! of the whole. What people add (approvals, waivers) is in the decision alone.
+//! of the whole, or one by baselines that are too old for the policy as one that counts. What people add (approvals, waivers) is in the decision alone.
 
 use super::Requirements;
 use super::cover::{Relation, relation};
+use super::evidence::is_worn;
 use crate::id::{Digest, Name};
 use crate::journal::{Entry, Event, Record, RunState};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedCell};
 
 /// A customer's policy, as the gate knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +35,11 @@ pub fn applied(run: &RunState, ended: u64, records: &[Entry]) -> Option<AppliedP
     let (_, requirements) = before.last().or(after.first())?;
     let wanted = &requirements.plan.cells;
     let simulated = run.is_simulated();
-    let covered =
-        wanted.iter().all(|cell| run.plan.cells.iter().any(|tried| relation(run.plan.patch.sha256, cell, tried) == Relation::Covers));
+    let covers = |cell: &PlannedCell, tried: &PlannedCell| {
+        let worn = run.cells.get(&tried.id).is_some_and(|record| is_worn(run.planned, cell, record));
+        relation(run.plan.patch.sha256, cell, tried) == Relation::Covers && !worn
+    };
+    let covered = wanted.iter().all(|cell| run.plan.cells.iter().any(|tried| covers(cell, tried)));
     let holds = !wanted.is_empty() && covered && simulated == requirements.simulated;
     holds.then(|| AppliedPolicy { customer: customer.clone(), sha256: requirements.policy_digest })
 }

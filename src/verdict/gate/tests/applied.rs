@@ -74,6 +74,18 @@ fn it_is_named_only_where_all_that_it_requires_was_tried() {
 }
 
 #[test]
+fn it_is_not_named_where_the_baselines_are_too_old_for_it() {
+    let mut wanted = requirements();
+    for (limit, seen, named) in [(DAY, -DAY + 1, true), (DAY, -DAY, false), (0, 60, false)] {
+        wanted.plan.cells[0].baseline_valid_for = Span::secs(limit.unsigned_abs());
+        let mut case = case(&[Pass]);
+        take_over(&mut case, 0, seen);
+        let policy = applied(&case.inputs.runs[0].state, ENDED, &[set(1, &wanted)]);
+        assert_eq!(policy.is_some(), named, "{limit} {seen}");
+    }
+}
+
+#[test]
 fn a_run_for_several_customers_or_none_has_no_policy() {
     let mut foreign = cell("web", "bios");
     foreign.customer = name("contoso");

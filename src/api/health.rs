@@ -8,6 +8,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
+use jiff::Timestamp;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -64,7 +65,7 @@ pub async fn metrics(State(service): State<Arc<Service>>, caller: Caller, header
     let mut piles: BTreeMap<String, Piles> = service.webhooks.iter().map(|webhook| (webhook.name.to_string(), Piles::default())).collect();
     piles.extend(service.journal.piles().await?);
     let gate = GateStanding {
-        statuses: board.statuses(),
+        statuses: board.statuses(Timestamp::now()),
         answers: (counted(&board.counts.remembered), counted(&board.counts.decided)),
         sound: board.grounds.generation().is_some(),
         piles,

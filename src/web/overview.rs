@@ -79,7 +79,7 @@ impl Web {
     /// The decisions for which `fits` says so, by customer, as they stand at a moment.
     pub async fn decided(&self, fits: impl Fn(&Row) -> bool, now: Timestamp) -> Result<Vec<Row>, Problem> {
         self.service.decisions.settle().await?;
-        let mut rows: Vec<Row> = self.service.decisions.rows(fits).into_iter().map(|row| row.at(now)).collect();
+        let mut rows = self.service.decisions.rows(now, fits);
         rows.sort_by(|one, other| one.customer.cmp(&other.customer));
         Ok(rows)
     }

@@ -51,7 +51,7 @@ impl Shelf {
     /// When the journal can't be read.
     pub async fn approvable(&self, board: &Board, person: &str, now: Timestamp) -> Result<Vec<Row>, JournalError> {
         let mut inner = self.inner.lock().await;
-        let waiting: Vec<Row> = board.rows(|row| !row.lacks.is_empty()).into_iter().map(|row| row.at(now)).collect();
+        let waiting = board.rows(now, |row| !row.lacks.is_empty());
         let mut known = std::mem::take(&mut inner.barred);
         let mut approvable = Vec::new();
         for row in waiting {

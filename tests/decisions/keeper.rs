@@ -44,7 +44,7 @@ impl Kept {
 
     /// The decision as lists show it.
     fn row(&self) -> Option<Row> {
-        self.board.rows(|row| (row.sha256, &row.customer) == (self.key.0, &self.key.1)).pop()
+        self.board.rows(jiff::Timestamp::MIN, |row| (row.sha256, &row.customer) == (self.key.0, &self.key.1)).pop()
     }
 
     /// Waits, on virtual time, until the decision is shown so. Nobody asks for it.

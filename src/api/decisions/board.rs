@@ -338,28 +338,34 @@ impl Board {
         Ok(())
     }
 
-    /// Rows for which `fits` says so, the newest first.
-    pub fn rows(&self, fits: impl Fn(&Row) -> bool) -> Vec<Row> {
-        let inner = self.inner();
-        let rows = inner.shown();
-        let mut rows: Vec<_> = rows.filter(|row| fits(row)).cloned().collect();
+    /// Rows for which `fits` says so, as they stand at a moment, the newest first.
+    pub fn rows(&self, now: Timestamp, fits: impl Fn(&Row) -> bool) -> Vec<Row> {
+        let mut rows = self.inner().rows(now, fits);
         rows.sort_by(|one, other| (other.seq, one.sha256, &one.customer).cmp(&(one.seq, other.sha256, &other.customer)));
         rows
     }
 
-    /// How many decisions there are of each status.
-    pub fn statuses(&self) -> BTreeMap<Status, usize> {
-        let mut counts: BTreeMap<Status, usize> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
-        for row in self.inner().shown() {
-            *counts.entry(row.status).or_default() += 1;
-        }
-        counts
+    /// How many decisions there are of each status at a moment.
+    pub fn statuses(&self, now: Timestamp) -> BTreeMap<Status, usize> {
+        self.inner().statuses(now)
     }
 }
 
 impl Inner {
     fn shown(&self) -> impl Iterator<Item = &Row> {
         self.places.values().filter(|place| !place.refused).filter_map(|place| place.row.as_ref())
+    }
+
+    fn rows(&self, now: Timestamp, fits: impl Fn(&Row) -> bool) -> Vec<Row> {
+        self.shown().filter(|row| fits(row)).map(|row| row.clone().at(now)).collect()
+    }
+
+    fn statuses(&self, now: Timestamp) -> BTreeMap<Status, usize> {
+        let mut counts: BTreeMap<Status, usize> = Status::ALL.into_iter().map(|status| (status, 0)).collect();
+        for row in self.shown() {
+            *counts.entry(row.status_at(now)).or_default() += 1;
+        }
+        counts
     }
 
     fn take(&mut self, News { seq, about }: News) {
@@ -432,6 +438,28 @@ impl Inner {
         let half = times.len() / 2;
         for (_, key) in times.into_iter().take(half) {
             self.forget(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::decisions::row::tests::decision;
+
+    #[test]
+    fn what_is_over_is_listed_and_counted_as_over() {
+        let over: Timestamp = "2026-03-02T00:00:00Z".parse().expect("a moment");
+        let before = over.checked_sub(jiff::SignedDuration::from_nanos(1)).expect("a moment");
+        for (status, then) in [(Status::Approved, Status::Expired), (Status::Pending, Status::Inconclusive)] {
+            let mut inner = Inner::default();
+            let decision = decision(status.as_str(), &[]);
+            let place = Place { row: Some(Row::of(&decision, 1)), ..Place::default() };
+            inner.places.insert((decision.patch.sha256, decision.customer), place);
+            for (now, expected) in [(before, status), (over, then)] {
+                assert_eq!(inner.rows(now, |_| true)[0].status, expected);
+                assert_eq!(inner.statuses(now).into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>(), [(expected, 1)]);
+            }
         }
     }
 }

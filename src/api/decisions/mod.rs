@@ -281,10 +281,11 @@ pub async fn list(
         return Err(Problem::unreadable(format!("cursor: expected at most {MOST_ENTRIES}, found {cursor}")));
     }
     service.decisions.sync().await?;
-    let mut rows = service.decisions.rows(|row| {
+    let now = Timestamp::now();
+    let mut rows = service.decisions.rows(now, |row| {
         filter.cursor.is_none_or(|cursor| row.seq < cursor)
             && filter.customer.as_ref().is_none_or(|wanted| *wanted == row.customer)
-            && filter.status.is_none_or(|status| status == row.status)
+            && filter.status.is_none_or(|status| status == row.status_at(now))
             && filter.patch.as_ref().is_none_or(|patch| row.id.as_str() == patch || row.sha256.to_string() == *patch)
     });
     let more = rows.len() > limit as usize;

@@ -48,23 +48,31 @@ impl Row {
         }
     }
 
-    /// The decision as it stands at a moment. One whose time is over is never shown as open.
-    pub fn at(self, now: Timestamp) -> Self {
+    /// How it stands at a moment.
+    pub fn status_at(&self, now: Timestamp) -> Status {
         let over = self.until.is_some_and(|until| until <= now);
-        let status = match self.status {
+        match self.status {
             Status::Approved | Status::ApprovedWithWaivers if over => Status::Expired,
             Status::Pending if over => Status::Inconclusive,
-            _ => return self,
-        };
+            status => status,
+        }
+    }
+
+    /// The decision as it stands at a moment. One whose time is over is never shown as open.
+    pub fn at(self, now: Timestamp) -> Self {
+        let status = self.status_at(now);
+        if status == self.status {
+            return self;
+        }
         Self { status, summary: "its time is over; open it to have it decided again".into(), lacks: Box::default(), ..self }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn decision(status: &str, reasons: &[(&str, &str)]) -> Decision {
+    pub fn decision(status: &str, reasons: &[(&str, &str)]) -> Decision {
         let digest = Digest::of("x");
         let requirement = |(what, reason): &(&str, &str)| serde_json::json!({ "what": what, "reason": reason, "message": "" });
         let decision = serde_json::json!({

@@ -8,11 +8,12 @@ use super::jobs::JobEnd;
 use super::runner::{CellRunner, Stop, no_pass};
 use super::stages::named;
 use crate::catalog::suite::Case;
-use crate::cell::{CaseObservation, CaseOutcome, Cause, Phase, Point, Stage, Trouble};
+use crate::cell::{CaseObservation, CaseOutcome, Cause, Pass, Phase, Point, Stage, Trouble};
 use crate::guest::linux::apply::facts_step;
 use crate::guest::{JobStep, StepEnd, StepReport};
 use crate::id::Name;
 use crate::journal::Event;
+use crate::verdict::evidence::came_with_cases;
 use crate::verdict::health::facts::Facts;
 use crate::verdict::health::{self, HealthContext, HealthResult};
 use crate::verdict::results::{self, CaseResult, ScriptEnd, ScriptReport};
@@ -34,6 +35,19 @@ impl CellRunner {
             self.observe_health(point, results).await?;
         }
         Ok(Some(after))
+    }
+
+    /// What the cases have made of the machine; as before the patch, where what they left was there when the facts were read.
+    pub(super) async fn look_again(&mut self, stage: Stage, point: Point) -> Result<(), Stop> {
+        let wanted = match self.pass.as_ref().map(|pass| &pass.pass) {
+            Some(Pass::Main) => self.cell.cases().next().is_some(),
+            Some(Pass::Confirm { .. }) => came_with_cases(&self.record),
+            Some(Pass::Twin { .. }) | None => false,
+        };
+        if wanted {
+            self.memory(0)?.after_cases = self.look_at_health(stage, point, false).await?;
+        }
+        Ok(())
     }
 
     /// The failures of a comparison that were not there before, as one message and one detail.

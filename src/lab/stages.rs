@@ -13,7 +13,7 @@ use crate::guest::{JobStep, StepReport};
 use crate::id::Name;
 use crate::journal::PassRecord;
 use crate::plan::PlannedPatch;
-use crate::verdict::evidence::{came_with_cases, is_clean};
+use crate::verdict::evidence::is_clean;
 use crate::verdict::health;
 use crate::verdict::health::facts::Facts;
 
@@ -381,19 +381,6 @@ impl CellRunner {
         self.run_cases(Stage::Suites, self.point()).await?;
         self.look_again(Stage::Suites, self.point()).await?;
         Ok(StageOutcome::Passed)
-    }
-
-    /// What the cases have made of the machine; as before the patch, where what they left was there when the facts were read.
-    async fn look_again(&mut self, stage: Stage, point: Point) -> Result<(), Stop> {
-        let wanted = match self.pass.as_ref().map(|pass| &pass.pass) {
-            Some(Pass::Main) => self.cell.cases().next().is_some(),
-            Some(Pass::Confirm { .. }) => came_with_cases(&self.record),
-            Some(Pass::Twin { .. }) | None => false,
-        };
-        if wanted {
-            self.memory(0)?.after_cases = self.look_at_health(stage, point, false).await?;
-        }
-        Ok(())
     }
 
     async fn cold_boot(&mut self) -> Result<StageOutcome, Stop> {

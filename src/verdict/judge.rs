@@ -317,7 +317,10 @@ fn message(comparison: Comparison, shown: Option<&Pair<'_>>) -> String {
         Comparison::Regression => match patched.map(|seen| seen.outcome) {
             Some(CaseOutcome::Skip) => format!("ran before, could not run {after}: {}", text(patched)),
             Some(CaseOutcome::Pass) => {
-                format!("passes, but skips {after} what it did not skip before: {}", some_of(&shown.map(Pair::newly_skipped).unwrap_or_default()))
+                format!(
+                    "passes, but skips {after} what it did not skip before: {}",
+                    some_of(&shown.map(Pair::newly_skipped).unwrap_or_default())
+                )
             }
             Some(CaseOutcome::TimedOut) => format!("passed before, exceeded its time limit {after}: {}", text(patched)),
             _ => format!("passed before, failed {after}: {}", text(patched)),

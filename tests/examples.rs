@@ -125,6 +125,8 @@ fn run(job: &Job, server: &Server, token: &str, more: &[(&str, &str)]) -> Done {
     }
     let checkout = tempfile::tempdir().expect("a folder");
     symlink(Path::new(ROOT).join("scripts"), checkout.path().join("scripts")).expect("a link");
+    let stale = "an earlier job's";
+    fs::write(checkout.path().join("junit.xml"), stale).expect("written");
     let mut command = Command::new("sh");
     command.args(["-euc", &job.script]).current_dir(checkout.path()).stdin(Stdio::null());
     command.env_clear().env("PATH", std::env::var_os("PATH").expect("a path")).env("PATCHLAB_PAUSE", "0.1");
@@ -134,6 +136,7 @@ fn run(job: &Job, server: &Server, token: &str, more: &[(&str, &str)]) -> Done {
     assert!(!said.contains(token), "{}: {said}", job.name);
     let left = fs::read_dir(checkout.path()).expect("a folder").count();
     let junit = fs::read_to_string(checkout.path().join("junit.xml")).unwrap_or_default();
+    assert!(!junit.contains(stale), "{}: {said}", job.name);
     assert_eq!(left, 1 + usize::from(!junit.is_empty()), "{}: {said}", job.name);
     Done { code: output.status.code(), said, junit }
 }

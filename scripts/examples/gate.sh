@@ -10,9 +10,11 @@
 # the simulator alone is no decision, unless PATCHLAB_SIMULATED is yes.
 set -eu
 
+# Nobody shall take an earlier job's report for this one's.
+junit=${3:-junit.xml}
+rm -f -- "$junit"
 patch=$1
 customer=$2
-junit=${3:-junit.xml}
 api=${PATCHLAB_SERVER:?}/api/v1
 deadline=$(($(date +%s) + ${PATCHLAB_WAIT:-14400}))
 work=$(mktemp -d)

@@ -4,7 +4,7 @@
 # one, and most of them do no more than that); a tool that is missing or fails gives `unavailable: reason` in its section, one that does not
 # end in time `cut-off: reason`, never an error and never half of what it had to say;
 # secrets (password hashes, private keys) leave the machine only as digests. All judging, folding and comparing is done outside.
-export LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_COLORS=0 SYSTEMD_PAGER=
+export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin SYSTEMD_COLORS=0 SYSTEMD_PAGER=
 umask 077
 have() { command -v "$1" >/dev/null 2>&1; }
 section() { echo "== $1"; }

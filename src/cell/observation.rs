@@ -93,6 +93,9 @@ pub struct CaseObservation {
     /// Where it passed: those of its own tests that it skipped, as often as it did, folded and sorted. Guest text, capped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<String>,
+    /// What people should know and what is no failure, of a check of the health. Guest text, capped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
     /// Where it was seen, where that was not in this pass: a baseline that counts here too.

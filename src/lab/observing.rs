@@ -89,6 +89,7 @@ impl CellRunner {
             detail: result.detail,
             fingerprint: result.fingerprint,
             skipped: Vec::new(),
+            notes: if point.phase() == Phase::Patched { result.notes } else { Vec::new() },
             evidence: Vec::new(),
             origin: None,
         };
@@ -184,6 +185,7 @@ impl CellRunner {
             detail: read.detail,
             fingerprint: read.fingerprint,
             skipped: read.skipped,
+            notes: Vec::new(),
             evidence,
             origin: None,
         };

@@ -402,6 +402,7 @@ impl CellRunner {
             detail: parts.join("\n"),
             fingerprint,
             skipped: Vec::new(),
+            notes: Vec::new(),
             evidence,
             origin: None,
         })

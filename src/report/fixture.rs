@@ -129,6 +129,7 @@ pub fn expected(cell: &PlannedCell) -> Expected {
         detail: String::new(),
         fingerprint: None,
         skipped: Vec::new(),
+        notes: Vec::new(),
         evidence: Vec::new(),
         origin: None,
     };
@@ -195,6 +196,7 @@ pub fn failing() -> Story {
         detail: String::new(),
         fingerprint: Some(Digest::of("curl 7")),
         skipped: Vec::new(),
+        notes: Vec::new(),
         evidence: Vec::new(),
         origin: None,
     });

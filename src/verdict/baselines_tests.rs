@@ -35,6 +35,7 @@ fn seen(point: Point, outcome: CaseOutcome) -> CaseObservation {
         detail: String::new(),
         fingerprint: None,
         skipped: Vec::new(),
+        notes: Vec::new(),
         evidence: Vec::new(),
         origin: None,
     }

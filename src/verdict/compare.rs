@@ -176,6 +176,7 @@ mod tests {
             detail: String::new(),
             fingerprint: (outcome != CaseOutcome::Pass).then(|| Digest::of(fingerprint)),
             skipped: Vec::new(),
+            notes: Vec::new(),
             evidence: Vec::new(),
             origin: None,
         }

@@ -3,18 +3,23 @@
 //! Invariants: a pass needs every planned cell ended, every planned case observed on both sides and nothing bad unexplained; zero
 //! cases is not a pass; bad news that did not show again is flaky, and flaky is never a pass.
 
-use crate::cell::{Blame, CaseOutcome, Pass, Stage, StageOutcome, Trouble, blame};
+use std::collections::BTreeSet;
+
+use crate::cell::{Blame, CaseOutcome, Pass, Phase, Stage, StageOutcome, Trouble, blame};
 use crate::id::Digest;
 use crate::journal::{CellRecord, PassRecord, RunState};
 use crate::plan::PlannedCell;
 
 use super::compare::{Pair, PairMeaning, comparison};
 use super::evidence::{CaseKey, is_clean, keys, looked_bad, lost_twins, pairs};
-use super::fold::{essence, fingerprint, identity};
+use super::fold::{essence, fingerprint, fold, identity};
 use super::health::SUITE;
 use super::results::some_of;
 use super::trend::warnings;
 use super::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
+
+/// Notes of the health checks kept of a cell.
+const HEALTH_NOTES: usize = 40;
 
 /// What the run's observations mean so far. An unfinished run is never a pass.
 pub fn judge(state: &RunState) -> Judgement {
@@ -68,6 +73,7 @@ pub fn judge_cell(cell: &PlannedCell, record: &CellRecord) -> CellJudgement {
     let weak = judgement.cases.iter().filter(passed).filter(|case| superficial(case));
     let weak: Vec<_> = weak.map(|case| format!("{}/{}: passed, and is superficial: weak evidence", case.suite, case.case)).collect();
     judgement.notes.extend(weak);
+    judgement.notes.extend(health_notes(record));
     let speaks = |case: &CaseJudgement| counts(case) && passed(&case) && !superficial(case);
     if judgement.findings.is_empty() && !judgement.cases.iter().any(speaks) {
         judgement.faults.push(fault(
@@ -88,6 +94,22 @@ pub fn judge_cell(cell: &PlannedCell, record: &CellRecord) -> CellJudgement {
         () => Verdict::Pass,
     };
     judgement
+}
+
+/// What the health checks noted after the patch: once, however many clones and points showed it.
+fn health_notes(record: &CellRecord) -> Vec<String> {
+    let checks =
+        record.passes.iter().filter(|pass| is_clean(pass)).flat_map(|pass| &pass.cases).filter(|seen| seen.suite.as_str() == SUITE);
+    let after = checks.filter(|seen| seen.point.phase() == Phase::Patched);
+    let all = after.flat_map(|seen| seen.notes.iter().map(move |note| format!("{}: {}", seen.case, note.trim())));
+    let mut known = BTreeSet::new();
+    let mut notes: Vec<String> = all.filter(|note| known.insert(fold(note))).collect();
+    let dropped = notes.len().saturating_sub(HEALTH_NOTES);
+    notes.truncate(HEALTH_NOTES);
+    if dropped > 0 {
+        notes.push(format!("the health checks noted {dropped} more"));
+    }
+    notes
 }
 
 fn fault(code: &str, message: impl Into<String>) -> Fault {
@@ -334,5 +356,83 @@ fn message(comparison: Comparison, shown: Option<&Pair<'_>>) -> String {
         Comparison::Missing if baseline.is_some() => "no result after the patch".to_owned(),
         Comparison::Missing => "no result".to_owned(),
         Comparison::Unchanged | Comparison::Fixed | Comparison::Flaky | Comparison::New => text(patched),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::cell::{CaseObservation, Point};
+    use crate::journal::StageRecord;
+    use crate::plan::examples::{self, name};
+
+    fn seen(suite: &str, case: &str, point: Point) -> CaseObservation {
+        CaseObservation {
+            suite: name(suite),
+            case: name(case),
+            point,
+            outcome: CaseOutcome::Pass,
+            elapsed_ms: 7,
+            message: String::new(),
+            detail: String::new(),
+            fingerprint: None,
+            skipped: Vec::new(),
+            notes: Vec::new(),
+            evidence: Vec::new(),
+            origin: None,
+        }
+    }
+
+    fn judged(cases: Vec<CaseObservation>) -> CellJudgement {
+        let cell = examples::cell("web", "plain", vec![examples::suite("web", vec![examples::case("pages")])]);
+        let pass = |pass| PassRecord {
+            pass,
+            attempt: 1,
+            machine: "m".to_owned(),
+            xml: Default::default(),
+            starts: Default::default(),
+            stages: vec![StageRecord {
+                stage: Stage::Suites,
+                started: Timestamp::UNIX_EPOCH,
+                ended: Some((Timestamp::UNIX_EPOCH, StageOutcome::Passed)),
+            }],
+            facts: Default::default(),
+            gauges: Default::default(),
+            cases: cases.clone(),
+            anew: Vec::new(),
+            evidence: Vec::new(),
+            ended: true,
+            kept: false,
+        };
+        judge_cell(&cell, &CellRecord { passes: vec![pass(Pass::Main), pass(Pass::Confirm { number: 1 })], ended: true })
+    }
+
+    #[test]
+    fn what_the_health_checks_note_is_told_once() {
+        let noting = |point, notes: &[&str]| CaseObservation {
+            notes: notes.iter().map(|note| (*note).to_owned()).collect(),
+            ..seen(SUITE, "listening-ports", point)
+        };
+        let notes = judged(vec![
+            noting(Point::Baseline, &[]),
+            noting(Point::Applied, &["x newly listens on tcp 0.0.0.0:8080", "worker pid 17 is new"]),
+            noting(Point::Rebooted, &["x newly listens on tcp 0.0.0.0:8080", "worker pid 99 is new"]),
+        ])
+        .notes;
+        assert_eq!(notes, ["listening-ports: x newly listens on tcp 0.0.0.0:8080", "listening-ports: worker pid 17 is new"]);
+        let many: Vec<String> = (0..60).map(|at| format!("{} is new", "x".repeat(at + 1))).collect();
+        let notes = judged(vec![CaseObservation { notes: many, ..seen(SUITE, "mounts", Point::Applied) }]).notes;
+        assert_eq!((notes.len(), notes[HEALTH_NOTES].as_str()), (HEALTH_NOTES + 1, "the health checks noted 20 more"));
+    }
+
+    #[test]
+    fn a_finding_names_what_a_passed_case_skips_since_the_patch() {
+        let after = CaseObservation { skipped: vec!["tls".to_owned()], ..seen("web", "pages", Point::Rebooted) };
+        let judged = judged(vec![seen("web", "pages", Point::Baseline), after]);
+        assert_eq!(judged.verdict, Verdict::Fail);
+        let message = "web/pages: passes, but skips after the reboot what it did not skip before: tls";
+        assert_eq!((judged.findings[0].code.as_str(), judged.findings[0].message.as_str()), ("regression", message));
     }
 }

@@ -95,6 +95,7 @@ fn event() -> Event {
         detail: String::new(),
         fingerprint: None,
         skipped: Vec::new(),
+        notes: Vec::new(),
         evidence: Vec::new(),
         origin: None,
     };

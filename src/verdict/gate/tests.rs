@@ -240,6 +240,7 @@ fn who_stops_a_run_when_it_turns_red_has_seen_red() {
         detail: String::new(),
         fingerprint: None,
         skipped: Vec::new(),
+        notes: Vec::new(),
         evidence: Vec::new(),
         origin: None,
     };
@@ -317,6 +318,7 @@ fn take_over(case: &mut Case, number: usize, seen: i64) {
         detail: String::new(),
         fingerprint: None,
         skipped: Vec::new(),
+        notes: Vec::new(),
         evidence: Vec::new(),
         origin: Some(Box::new(origin)),
     });

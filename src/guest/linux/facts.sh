@@ -75,8 +75,13 @@ collect() {
     section hashes
     find /etc /usr/local /root /boot -xdev -type f -size -1024k -print0 2>/dev/null | xargs -0 -r sha256sum 2>/dev/null
     section contents
-    find /etc /root/.ssh /home/*/.ssh/authorized_keys -xdev -type f -size -64k ! -name '*_key' ! -name '*.key' ! -name 'shadow*' ! -name 'gshadow*' \
-        ! -path '/etc/ssl/private/*' ! -path '/root/.ssh/id_*' ! -path '*/certs/*' -print0 2>/dev/null | xargs -0 -r grep -IHZ '' 2>/dev/null | tr '\000' '\t'
+    # What only root may read leaves as a digest alone, but for who may become root and who may log in.
+    {
+        find /etc -xdev -type d ! -perm -001 ! -path /etc/sudoers.d -prune -o -type f -size -64k \
+            \( -perm -004 -o -path /etc/sudoers -o -path '/etc/sudoers.d/*' \) ! -name '*_key' ! -name '*.key' \
+            ! -name 'shadow*' ! -name 'gshadow*' ! -path '*/certs/*' -print0 2>/dev/null
+        find /root/.ssh/authorized_keys* /home/*/.ssh/authorized_keys -xdev -type f -size -64k -print0 2>/dev/null
+    } | xargs -0 -r grep -IHZ '' 2>/dev/null | tr '\000' '\t'
     section shadow
     # The state of each password: locked, empty or set, and a digest of the hash so that a changed one is seen.
     while IFS=: read -r user hash rest; do

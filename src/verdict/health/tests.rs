@@ -297,6 +297,24 @@ fn configuration_is_shown_as_a_unified_diff() {
 }
 
 #[test]
+fn a_file_whose_text_stays_in_the_guest_is_told_without_it() {
+    let closed = [
+        "aaaa  /etc/ssh/sshd_config => bbbb  /etc/ssh/sshd_config",
+        "f 644 0:0 40 1.0 /etc/ssh/sshd_config => f 600 0:0 40 1.0 /etc/ssh/sshd_config",
+        "-/etc/ssh/sshd_config\tPermitRootLogin no",
+        "-/etc/ssh/sshd_config\tX11Forwarding no",
+    ];
+    let closed = changed(&closed);
+    let etc = |before: &str, after: &str| {
+        let results = setting("script", Point::Applied).between(before, after);
+        results.into_iter().find(|result| result.check.as_str() == "etc-changes").map(|etc| (etc.message, etc.detail)).expect("the check")
+    };
+    let told = ("/etc/ssh/sshd_config changed (package openssh-server)".to_owned(), String::new());
+    assert_eq!(etc(BASE, &closed), told);
+    assert_eq!(etc(&closed, &closed.replace("bbbb ", "dddd ")), told);
+}
+
+#[test]
 fn what_was_never_measured_is_skipped_with_its_reason() {
     let blind = BASE.replace("permitrootlogin no", "unavailable: no sshd");
     let results = setting("script", Point::Applied).between(&blind, &blind);

@@ -159,6 +159,32 @@ fn the_plan_shown_is_the_plan_run_and_reuse_answers_with_it() {
 }
 
 #[test]
+fn reuse_does_not_answer_a_flaky_run_with_an_older_pass() {
+    let lab = Lab::new();
+    let run = |scenario: &str| {
+        let sim = lab.scenario(scenario);
+        let (code, told) = lab.json(&[&["--hypervisor", &sim, "run", PATCH, "--reuse"], &ONE[..]].concat());
+        (code, told["run"].clone())
+    };
+    let anew = |scenario: &str| {
+        let sim = lab.scenario(scenario);
+        lab.run(&[&["--hypervisor", &sim, "run", PATCH], &ONE[..]].concat()).0
+    };
+    let (code, first) = run("");
+    assert_eq!((code, run("").1), (0, first.clone()));
+    // The first clone was the first run's.
+    let flaky = "[[step]]\non = { case = 'storage/*' }\nwhen = { side = 'after', nth = [2] }\nends = { exit = 1 }";
+    assert_eq!(anew(flaky), 3);
+    let (code, third) = run("");
+    assert_eq!(code, 0);
+    assert_ne!(third, first, "it is tried again");
+    assert_eq!(run("").1, third);
+    // What failed before the patch says nothing of it.
+    assert_eq!(anew("[[fault]]\non = { boot = 'kernel' }\nwhen = { side = 'before' }\ndoes = 'panic'"), 3);
+    assert_eq!(run("").1, third);
+}
+
+#[test]
 fn failed_machines_are_kept_looked_into_and_let_go() {
     let lab = Lab::new();
     let sim = lab.scenario("[[step]]\non = { step = 'apply' }\nends = { exit = 1 }");

@@ -13,8 +13,8 @@ use crate::lab::media::{self, Sources};
 use crate::lab::patches::StoredPatch;
 use crate::lab::{Lab, RunFiles, prepared, reaper, scheduler};
 use crate::plan::{Plan, PlannedPatch};
-use crate::verdict::Verdict;
 use crate::verdict::judge::judge;
+use crate::verdict::{Fault, Verdict};
 
 impl Desk {
     /// The files behind the plan's digests: images verified, suites and payload on one disk.
@@ -104,18 +104,23 @@ impl Desk {
         Ok(kept)
     }
 
-    /// The newest ended run of this very plan with a verdict that speaks for or against the patch.
+    /// The newest ended run of this very plan with a verdict that speaks for or against the patch, if no newer one leaves that in doubt.
     pub async fn earlier(&self, journal: &Journal, plan: &Plan) -> Result<Option<RunState>, DeskError> {
         // Another patchlab may check more, and another hypervisor give other machines.
         let alike = |state: &RunState| {
             let mut controllers = state.controllers.iter();
             controllers.all(|one| one.patchlab == env!("CARGO_PKG_VERSION") && one.hypervisor == self.workshop.name())
         };
-        let speaks = |state: &RunState| state.is_finished() && alike(state) && judge(state).verdict != Verdict::Inconclusive;
         let filter = RunFilter { plan: Some(plan.digest()), ended: Some(true), ..RunFilter::ALL };
         for row in journal.page(&filter, None, u32::MAX).await? {
-            if let Some(state) = journal.state(row.run).await?.filter(speaks) {
+            let Some(state) = journal.state(row.run).await?.filter(|state| state.is_finished() && alike(state)) else { continue };
+            let judgement = judge(&state);
+            if judgement.verdict != Verdict::Inconclusive {
                 return Ok(Some(state));
+            }
+            // Bad news that was not the same on every clone is not answered with older good news.
+            if judgement.cells.iter().flat_map(|cell| &cell.faults).any(Fault::is_bad_news) {
+                return Ok(None);
             }
         }
         Ok(None)

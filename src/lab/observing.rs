@@ -37,7 +37,7 @@ impl CellRunner {
         Ok(Some(after))
     }
 
-    /// What the cases have made of the machine; as before the patch, where what they left was there when the facts were read.
+    /// Looks at what the cases have made of the machine: the facts of the baseline come from behind its cases too.
     pub(super) async fn look_again(&mut self, stage: Stage, point: Point) -> Result<(), Stop> {
         let wanted = match self.pass.as_ref().map(|pass| &pass.pass) {
             Some(Pass::Main) => self.cell.cases().next().is_some(),

@@ -21,7 +21,7 @@ use crate::verdict::health::facts::Facts;
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     pub(super) baseline: Option<Arc<Facts>>,
-    /// The last, where nothing was done since.
+    /// Read behind the last cases. Nothing was done since.
     pub(super) after_cases: Option<Arc<Facts>>,
     /// Why the machine will be restarted; `None` when it will not.
     pub(super) reboot: Option<String>,

@@ -177,7 +177,7 @@ fn later_trouble(record: &CellRecord, pass: &PassRecord, stage: Stage, trouble: 
         }
     }
     judgement.faults.push(Fault {
-        code: "flaky".to_owned(),
+        code: Fault::FLAKY.to_owned(),
         message: format!("{}; the first clone did not show it", shown.message),
         stage: Some(stage),
         case: None,
@@ -211,7 +211,7 @@ fn stage_finding(cell: &PlannedCell, record: &CellRecord, stage: Stage, trouble:
         });
     } else {
         judgement.faults.push(Fault {
-            code: "flaky".to_owned(),
+            code: Fault::FLAKY.to_owned(),
             message: format!(
                 "{stage} failed on the first clone ({}) and on {again} of {} fresh ones: {}",
                 trouble.cause.code(),
@@ -233,7 +233,7 @@ fn of_stage(stage: Stage, trouble: &Trouble) -> Digest {
 
 /// Bad news that no fresh clone could be asked about.
 fn unconfirmed(what: &str) -> Fault {
-    fault("unconfirmed", format!("{what}; the lab did not manage to try it again on a fresh clone"))
+    fault(Fault::UNCONFIRMED, format!("{what}; the lab did not manage to try it again on a fresh clone"))
 }
 
 fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Option<&str>, judgement: &mut CellJudgement) {
@@ -282,7 +282,7 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
         Comparison::Flaky => judgement.faults.push(Fault {
             case: Some(place.clone()),
             detail: judged.detail.clone(),
-            ..fault("flaky", format!("{place}: bad on {suspect} of {} clones: {}", pairs.len(), judged.message))
+            ..fault(Fault::FLAKY, format!("{place}: bad on {suspect} of {} clones: {}", pairs.len(), judged.message))
         }),
         Comparison::Missing if baseline.is_some() && explained.is_some() => {}
         Comparison::Missing => {

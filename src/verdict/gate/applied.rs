@@ -1,7 +1,8 @@
 //! Which policy a run may be said to have been judged against.
 //!
 //! Invariant: a policy is named only of a run that tried all of what it requires of runs, so that nobody reads a pass of a part as a pass
-//! of the whole, or one by baselines that are too old for the policy as one that counts. What people add (approvals, waivers) is in the decision alone.
+//! of the whole, or one by baselines that are too old for the policy as one that counts. What people add (approvals, waivers) is in the
+//! decision alone.
 
 use super::Requirements;
 use super::cover::{Relation, relation};

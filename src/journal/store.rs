@@ -4,6 +4,8 @@
 //! disk (WAL with full synchronisation). Triggers refuse to change or remove one. What waits to be appended is written together, see
 //! [`super::writer`].
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -90,14 +92,17 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal at `path` and makes it if there is none.
+    /// Opens the journal at `path` and makes it if there is none. It holds what guests said: a new one is its owner's alone.
     ///
     /// # Errors
     /// When the file is not a journal or cannot be opened.
     pub async fn open(path: &Path) -> Result<Self, JournalError> {
+        let failed = |source| JournalError::Store { tried: "open", path: path.to_owned(), source: Arc::new(source) };
+        // SQLite gives its other files the mode of this one.
+        let made = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        made.map_err(|error| failed(sqlx::Error::Io(error)))?;
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(30));
@@ -107,7 +112,6 @@ impl Journal {
             projection::prepare(&pool).await?;
             Ok(pool)
         });
-        let failed = |source| JournalError::Store { tried: "open", path: path.to_owned(), source: Arc::new(source) };
         let pool = pool.await.map_err(failed)?;
         Ok(Self { path: path.to_owned(), pool, writer: Arc::default(), watchers: broadcast::channel(4096).0 })
     }
@@ -412,6 +416,8 @@ async fn insert(on: &mut SqliteConnection, entries: &[Entry], texts: Vec<String>
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::cell::Stage;
 
@@ -443,6 +449,15 @@ mod tests {
         assert_eq!(before.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(again.runs().await.expect("runs"), [run(2), run(1)]);
         assert_eq!(again.verify().await.expect("a sound chain").entries, 4);
+    }
+
+    #[tokio::test]
+    async fn a_new_journal_is_its_owners_alone() {
+        let (folder, journal) = journal_with(1).await;
+        for entry in std::fs::read_dir(folder.path()).expect("a folder").flatten() {
+            assert_eq!(entry.metadata().expect("a file").permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        }
+        drop(journal);
     }
 
     #[tokio::test]

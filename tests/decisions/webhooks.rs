@@ -56,6 +56,27 @@ fn final_decisions_are_told_until_somebody_has_heard() {
 }
 
 #[test]
+fn a_yes_that_is_taken_back_is_told() {
+    let receiver = Receiver::new(&[]);
+    let lab = lab(POLICY, &hook("pipeline", &receiver, ""));
+    let (engineer, approver) = (lab.token("engineer"), lab.token("approver"));
+    let server = lab.serve(&[]);
+    run(&server, &engineer);
+    let pending = server.get(&format!("{DECISION}&wait=60s"), &engineer).json();
+    // As long as an approval is outstanding nothing is final.
+    receiver.nothing_for(Duration::ZERO);
+    let approved = approve(&server, &approver, &pending["revision"]);
+    assert_eq!(approved.status, 201, "{approved:?}");
+    let told = receiver.next().json();
+    assert_eq!((&told["type"], &told["data"]["status"]), (&json!("decision.final"), &json!("approved")), "{told}");
+    let revoke = format!("/api/v1/approvals/{}/revoke", approved.json()["id"].as_str().expect("an id"));
+    assert_eq!(server.post(&revoke, &approver, &[], &json!({ "reason": "second thoughts" })).json()["status"], "pending");
+    let told = receiver.next();
+    signed(&told);
+    assert_eq!((&told.json()["type"], &told.json()["data"]["status"]), (&json!("decision.reopened"), &json!("pending")), "{told:?}");
+}
+
+#[test]
 fn over_tls_only_who_is_certified_is_told() {
     let (own, foreign) = (Authority::new(), Authority::new());
     let good = Receiver::secure(&own, "127.0.0.1");

@@ -11,7 +11,7 @@ use super::error::{Exit, Failure};
 use super::print;
 use crate::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use crate::catalog::load::load;
-use crate::hypervisor::libvirt::lacking;
+use crate::hypervisor::libvirt::{lacking, overprivileged};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -65,6 +65,12 @@ pub async fn doctor(context: &Context, answer: &Answer) -> Result<Exit, Failure>
     }
     checked.extend(profiles(&context.folder));
     checked.push(room(&context.state.folder));
+    checked.extend(overprivileged().map(|mend| Checked {
+        what: "who runs QEMU".to_owned(),
+        sound: true,
+        found: format!("root, not its own user: {mend}"),
+        mend: None,
+    }));
     checked.extend(hypervisor(context).await);
     for one in &mut checked {
         one.mend = one.mend.take().filter(|_| !one.sound);

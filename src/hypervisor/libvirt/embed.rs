@@ -7,13 +7,14 @@
 //! Invariants: a root is locked before libvirt sees it; QEMU runs as the least user that can reach the lab's files; machines outlive
 //! the process, and the same root finds them again, so a root's alias never changes.
 
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::unistd::{Group, Uid, User};
+use nix::unistd::{Group, Uid, User, getgrouplist};
 
 use super::failure;
 use crate::hypervisor::{HypervisorError, HypervisorErrorKind};
@@ -22,6 +23,8 @@ use crate::id::Digest;
 /// Unix sockets have at most 107 bytes of path, and libvirt makes some of 81 bytes under the root
 /// (`/lib/qemu/channel/target/domain-12345-twenty-bytes-of-name/org.qemu.guest_agent.0`).
 const LONGEST_ROOT: usize = 26;
+/// KVM's device.
+pub const KVM: &str = "/dev/kvm";
 /// libvirt's own log is begun anew beyond this size.
 const LONGEST_LOG: u64 = 4 << 20;
 
@@ -128,9 +131,24 @@ fn configuration(root: &Path, runner: &Runner) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Root gives QEMU to the distribution's own user for it, when that one can reach the lab's files; else keeps it.
+/// Root gives QEMU to the distribution's own user for it, when that one can reach the lab's files and sees KVM as root does; else keeps
+/// it.
+///
+/// libvirt asks QEMU for what it can do with root's right to open files, and then looks whether QEMU's user may open `/dev/kvm`. Where
+/// that isn't the same, it takes its answer for outdated at once and asks again at every step, each time for seconds: nothing starts.
 pub fn runner(root: &Path) -> Runner {
-    least_of(&["libvirt-qemu", "qemu"], root)
+    let lesser = least_of(&["libvirt-qemu", "qemu"], root);
+    if lesser.is_kept_from_kvm() { least_of(&[], root) } else { lesser }
+}
+
+/// What keeps QEMU at root's rights, and how to mend it.
+pub fn overprivileged() -> Option<String> {
+    let lesser = Uid::effective().is_root().then(|| least_of(&["libvirt-qemu", "qemu"], Path::new("/")))?;
+    let told = |kept: &Runner| {
+        let group = Group::from_gid(kept.gid.into()).ok().flatten().map_or_else(|| kept.gid.to_string(), |group| group.name);
+        format!("root alone opens {KVM}, which udev gives to a group elsewhere: chgrp {group} {KVM} && chmod 660 {KVM}")
+    };
+    lesser.is_kept_from_kvm().then(|| told(&lesser))
 }
 
 /// The first of these users that exists, when it can reach `root` and this process may become it; else this process's own.
@@ -159,11 +177,24 @@ impl Runner {
         self.uid == 0 || (self.may(file, 0o4) && file.parent().is_none_or(|folder| self.reaches(folder)))
     }
 
+    /// Whether this process opens KVM's device, which this user may not.
+    fn is_kept_from_kvm(&self) -> bool {
+        let opens = OpenOptions::new().read(true).write(true).open(KVM).is_ok();
+        self.uid != 0 && opens && !(self.may(Path::new(KVM), 0o4) && self.may(Path::new(KVM), 0o2))
+    }
+
+    /// Whether it is of this group. libvirt gives QEMU all groups of its user.
+    fn is_of(&self, group: u32) -> bool {
+        let name = CString::new(self.name.as_str()).ok();
+        let all = name.and_then(|name| getgrouplist(&name, self.gid.into()).ok()).unwrap_or_default();
+        group == self.gid || all.iter().any(|gid| gid.as_raw() == group)
+    }
+
     fn may(&self, path: &Path, bit: u32) -> bool {
         fs::metadata(path).is_ok_and(|found| {
             let shift = if found.uid() == self.uid {
                 6
-            } else if found.gid() == self.gid {
+            } else if self.is_of(found.gid()) {
                 3
             } else {
                 0

@@ -1,14 +1,13 @@
-//! What the host offers: accelerator, UEFI code, free ports, versions.
+//! What the host offers: UEFI code, free ports, versions.
 
-use std::fs::{self, OpenOptions};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use virt::connect::Connect;
 use virt::error::Error;
 
+use super::accelerator::Accelerator;
 use super::domain::{Kind, Wire};
-use super::embed::Runner;
 use crate::catalog::hardware::{Firmware, Hardware};
 use crate::journal::HostReport;
 
@@ -29,56 +28,6 @@ const SECURE_UEFI: [(&str, &str); 3] = [
 const TPM: [&str; 2] = ["swtpm", "swtpm_setup"];
 /// Wires use these ports: below the range from which the kernel gives ports to whoever asks.
 const WIRES: std::ops::Range<u16> = 20_000..30_000;
-
-/// How guests' code is executed, and why so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accelerator {
-    pub kind: Kind,
-    pub reason: String,
-}
-
-/// Chooses the accelerator. KVM only where the CPU itself says that it can: a `/dev/kvm` without vmx or svm is some outer
-/// hypervisor's, and guests were seen to hang under one.
-pub fn accelerator(uri: &str, connection: &Connect, runner: Option<&Runner>) -> Accelerator {
-    if uri.starts_with("test:") {
-        return Accelerator { kind: Kind::Test, reason: "libvirt's in-process fake runs no guest at all".to_owned() };
-    }
-    if !is_local(uri) {
-        let kvm = connection.domain_capabilities(None, Some("x86_64"), None, Some("kvm"), 0);
-        return match kvm {
-            Ok(_) => Accelerator { kind: Kind::Kvm, reason: "the remote libvirt offers KVM".to_owned() },
-            Err(error) => Accelerator { kind: Kind::Qemu, reason: format!("the remote libvirt offers no KVM: {}", error.message()) },
-        };
-    }
-    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    local_accelerator(&cpu, &kvm_opens(runner))
-}
-
-/// `Err` says why `/dev/kvm` can't be opened by those who must.
-fn kvm_opens(runner: Option<&Runner>) -> Result<(), String> {
-    let device = Path::new("/dev/kvm");
-    OpenOptions::new().read(true).write(true).open(device).map_err(|error| error.to_string())?;
-    match runner {
-        Some(runner) if !runner.reads(device) => Err(format!("the user {}, who runs QEMU, may not", runner.name)),
-        _ => Ok(()),
-    }
-}
-
-fn local_accelerator(cpuinfo: &str, kvm: &Result<(), String>) -> Accelerator {
-    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-    let flag = flags.split_whitespace().find(|flag| matches!(*flag, "vmx" | "svm"));
-    match (flag, kvm) {
-        (Some(flag), Ok(())) => Accelerator { kind: Kind::Kvm, reason: format!("the CPU has {flag} and /dev/kvm opens") },
-        (Some(flag), Err(why)) => {
-            Accelerator { kind: Kind::Qemu, reason: format!("the CPU has {flag}, but /dev/kvm can't be opened: {why}") }
-        }
-        (None, Ok(())) => Accelerator {
-            kind: Kind::Qemu,
-            reason: "the CPU shows neither vmx nor svm, so the /dev/kvm that is present is not trusted".to_owned(),
-        },
-        (None, Err(_)) => Accelerator { kind: Kind::Qemu, reason: "the CPU shows neither vmx nor svm".to_owned() },
-    }
-}
 
 /// Whether the libvirt behind this address works as root: the one in this process as this user, a session's never.
 pub fn is_privileged(uri: &str) -> bool {
@@ -173,17 +122,6 @@ fn version(number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kvm_needs_the_cpu_and_the_device() {
-        let (able, unable) = ("processor: 0\nflags\t\t: fpu vmx sse\n", "flags\t\t: fpu vmx_like sse\n");
-        let refused = Err("Permission denied".to_owned());
-        assert_eq!(local_accelerator(able, &Ok(())).kind, Kind::Kvm);
-        assert_eq!(local_accelerator(able, &refused).kind, Kind::Qemu);
-        assert_eq!(local_accelerator(unable, &Ok(())).kind, Kind::Qemu);
-        assert!(local_accelerator(able, &refused).reason.contains("Permission denied"));
-        assert!(local_accelerator(unable, &Ok(())).reason.contains("not trusted"));
-    }
 
     #[test]
     fn addresses_tell_where_the_machines_are() {

@@ -36,6 +36,7 @@ use super::{
 use crate::catalog::hardware::Hardware;
 use crate::journal::HostReport;
 
+mod accelerator;
 pub mod domain;
 mod embed;
 mod error;
@@ -49,9 +50,9 @@ mod session;
 mod thaw;
 pub mod xml;
 
-pub use embed::quiet;
+use accelerator::Accelerator;
+pub use embed::{overprivileged, quiet};
 use error::{agent_refused, failure, file, refused};
-use facts::Accelerator;
 pub use facts::{Lack, lacking};
 use networks::PassNetwork;
 use session::Session;
@@ -111,7 +112,7 @@ impl Libvirt {
         };
         let (events, _) = broadcast::channel(EVENTS);
         let session = Session::open(&uri, embedded, &events).map_err(|error| refused(&format!("open {uri}"), &error))?;
-        let accelerator = facts::accelerator(&uri, &session.connection, runner.as_ref());
+        let accelerator = Accelerator::of(&uri, &session.connection, runner.as_ref());
         let session = Mutex::new(Arc::new(session));
         let machines = state.join("machines");
         Ok(Self {

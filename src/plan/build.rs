@@ -33,6 +33,18 @@ pub struct Request {
     pub suites: Vec<Name>,
 }
 
+impl Request {
+    /// Whether a build of this name is asked for.
+    pub fn wants_build(&self, name: &Name) -> bool {
+        self.builds.contains(name) || self.builds.is_empty() && self.environments.is_empty()
+    }
+
+    /// Whether an environment of this name is asked for.
+    pub fn wants_environment(&self, name: &Name) -> bool {
+        self.environments.contains(name) || self.builds.is_empty() && self.environments.is_empty()
+    }
+}
+
 /// A golden image as the store has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SealedImage {
@@ -100,17 +112,15 @@ pub fn plan_together(
         if !wanted(&request.customers, customer) {
             continue;
         }
-        let only_environments = request.builds.is_empty() && !request.environments.is_empty();
         for (name, build) in &entry.builds {
-            if wanted(&request.builds, name) && !only_environments {
+            if request.wants_build(name) {
                 had.add(&build.hardware, &build.suites);
                 let place = Place { catalog, request, images, hardware, customer, entry, name, build };
                 place.plan(&mut plan, &mut problems);
             }
         }
-        let only_builds = request.environments.is_empty() && !request.builds.is_empty();
         for (name, environment) in &entry.environments {
-            if wanted(&request.environments, name) && !only_builds {
+            if request.wants_environment(name) {
                 for member in environment.roles.values() {
                     let build = entry.builds.get(&member.build).map(|build| build.hardware.as_slice()).unwrap_or_default();
                     had.add(if member.hardware.is_empty() { build } else { &member.hardware }, &environment.suites);
@@ -133,7 +143,7 @@ pub fn plan_together(
     if !problems.is_empty() {
         return Err(problems);
     }
-    plan.lint = lint(&plan, request, images);
+    plan.lint = lint(&plan, request, catalog, images);
     Ok(plan)
 }
 

@@ -8,6 +8,7 @@ use crate::catalog::suite::{Case, Suite, SuiteKind};
 use crate::catalog::text::Size;
 use crate::catalog::{ImageEntry, SuiteEntry};
 use crate::plan::examples::{self, name, planned};
+use crate::plan::lint::PARTIAL;
 
 fn names(texts: &[&str]) -> Vec<Name> {
     texts.iter().map(|text| name(text)).collect()
@@ -148,8 +149,26 @@ fn lint_says_what_weakens_a_plan() {
     };
     let all = Request::default();
     assert!(codes(&all, "script", &sealed(None)).contains(&"no-second-boot".to_owned()));
-    let partial = Request { suites: names(&["suite"]), ..Request::default() };
-    assert!(codes(&partial, "script", &sealed(None)).contains(&"partial".to_owned()));
     let same = planned("deb").facts.packages[0].version.clone();
     assert!(codes(&all, "deb", &sealed(Some(&[("nginx", same.as_str())]))).contains(&"already-there".to_owned()));
+}
+
+#[test]
+fn what_was_not_asked_for_is_named() {
+    let mut catalog = catalog();
+    let entry = catalog.customers.get_mut(&name("acme")).expect("acme");
+    let web = entry.builds[&name("web")].clone();
+    entry.builds.insert(name("desktop"), web);
+    let partial = |request: Request| {
+        let lint = plan(&request, &catalog, &sealed(None), &planned("script")).expect("a plan").lint;
+        lint.into_iter().find(|lint| lint.code == PARTIAL).map(|lint| lint.message)
+    };
+    let builds = |builds: &[&str]| Request { builds: names(builds), ..Request::default() };
+    for whole in [Request::default(), builds(&["desktop", "web"]), Request { customers: names(&["acme"]), ..Request::default() }] {
+        assert_eq!(partial(whole), None, "all of it");
+    }
+    let one = partial(builds(&["web"])).expect("a word");
+    assert!(one.ends_with("not for build acme.desktop"), "{one}");
+    let less = partial(Request { suites: names(&["suite"]), hardware: names(&["bios"]), ..builds(&["web"]) }).expect("a word");
+    assert!(less.ends_with("not for build acme.desktop, the other hardware, the other suites"), "{less}");
 }

@@ -2,18 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::build::{Request, SealedImage};
+use super::build::{Request, SealedImage, wanted};
 use super::foreign;
 use super::{Lint, Plan, PlannedCell, PlannedPatch};
+use crate::catalog::Catalog;
 use crate::catalog::patch::{PatchKind, Reboot};
 use crate::id::Name;
 
+/// The code of a plan that tries less than its customers have, because no more was asked for.
+pub const PARTIAL: &str = "partial";
+/// Builds and environments that are named as left out.
+const TOLD: usize = 4;
+
 /// The weaknesses of a plan, in a fixed order.
-pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>) -> Vec<Lint> {
+pub fn lint(plan: &Plan, request: &Request, catalog: &Catalog, images: &BTreeMap<Name, SealedImage>) -> Vec<Lint> {
     let mut found = Vec::new();
     let mut say = |code: &str, message: String| found.push(Lint { code: code.to_owned(), message });
-    if !request.suites.is_empty() || !request.hardware.is_empty() || !request.levels.is_empty() {
-        say("partial", "only some suites, hardware or patch levels were asked for: the verdict speaks for no more than these".to_owned());
+    if let Some(message) = partial(request, catalog) {
+        say(PARTIAL, message);
     }
     for cell in &plan.cells {
         if cell.cases().next().is_none() {
@@ -42,6 +48,30 @@ pub fn lint(plan: &Plan, request: &Request, images: &BTreeMap<Name, SealedImage>
         }
     }
     found
+}
+
+/// What the customers that were chosen have and was not asked for.
+fn partial(request: &Request, catalog: &Catalog) -> Option<String> {
+    let chosen = catalog.customers.iter().filter(|(customer, _)| wanted(&request.customers, customer));
+    let without = chosen.flat_map(|(customer, entry)| {
+        let builds = entry.builds.keys().filter(|name| !request.wants_build(name)).map(move |name| format!("build {customer}.{name}"));
+        let environments = entry.environments.keys().filter(|name| !request.wants_environment(name));
+        builds.chain(environments.map(move |name| format!("environment {customer}.{name}")))
+    });
+    let kinds = [
+        ("the other hardware", request.hardware.is_empty()),
+        ("the other suites", request.suites.is_empty()),
+        ("the other patch levels", request.levels.is_empty()),
+    ];
+    let others = kinds.into_iter().filter(|(_, all)| !all).map(|(what, _)| what.to_owned());
+    let mut left: Vec<String> = without.collect();
+    if left.len() > TOLD {
+        let more = left.len() - TOLD;
+        left.truncate(TOLD);
+        left.push(format!("{more} more"));
+    }
+    left.extend(others);
+    (!left.is_empty()).then(|| format!("It speaks for no more than was asked for, so not for {}", left.join(", ")))
 }
 
 /// What of a patch weakens a plan.

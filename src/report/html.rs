@@ -16,7 +16,7 @@ use crate::journal::RunState;
 use crate::verdict::Verdict;
 
 use super::rollout::{Rollout, Safety, rollouts};
-use super::view::{CellView, confirmation, difference, place};
+use super::view::{CellView, confirmation, difference, heading_of, place};
 use super::{ReportError, Source, text};
 use cell::{CellPage, cell_page};
 use detail::{Budget, Detail};
@@ -91,8 +91,7 @@ struct Page {
     hardware: Vec<String>,
     rows: Vec<(String, Vec<Option<PlacePage>>)>,
     rollouts: Vec<(Sign, String, String, String)>,
-    faults: Vec<NewsPage>,
-    more_faults: usize,
+    faults: FaultsPage,
     notes: Vec<(String, Vec<(String, String)>)>,
     excluded: Vec<(String, String)>,
     lint: Vec<(String, String)>,
@@ -119,6 +118,14 @@ pub struct NewsPage {
     pub detail: Option<Detail>,
 }
 
+/// The faults that are listed, and how many are not.
+pub struct FaultsPage {
+    pub heading: &'static str,
+    pub lead: &'static str,
+    pub news: Vec<NewsPage>,
+    pub more: usize,
+}
+
 /// A cell's place in the matrix.
 pub struct PlacePage {
     pub cell: String,
@@ -142,7 +149,6 @@ fn page(source: &Source<'_>) -> Page {
     let cells = source.cells();
     let matrix = source.matrix();
     let (findings, more_findings) = findings(&cells, &budget);
-    let (faults, more_faults) = faults(&cells, &budget);
     let place = |at: usize| cells.get(at).map(place_page);
     Page {
         patch: source.title(),
@@ -156,8 +162,7 @@ fn page(source: &Source<'_>) -> Page {
         hardware: matrix.hardware,
         rows: matrix.rows.into_iter().map(|(build, places)| (build, places.into_iter().map(|at| at.and_then(place)).collect())).collect(),
         rollouts: rollouts(source).iter().map(rollout_row).collect(),
-        faults,
-        more_faults,
+        faults: faults(&cells, &budget),
         notes: source.notes().into_iter().take(SHOWN).collect(),
         excluded: plan.excluded.iter().map(|left| (text::one_line(&left.what, 120), text::one_line(&left.reason, 300))).collect(),
         lint: plan.lint.iter().map(|lint| (text::one_line(&lint.code, 60), text::one_line(&lint.message, 300))).collect(),
@@ -217,8 +222,9 @@ pub fn findings(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usiz
     (shown.collect(), all.len().saturating_sub(SHOWN))
 }
 
-/// The faults that are listed, and how many are not.
-pub fn faults(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize) {
+/// The faults of these cells.
+pub fn faults(cells: &[CellView<'_>], budget: &Budget) -> FaultsPage {
+    let (heading, lead) = heading_of(cells.iter().flat_map(|cell| cell.faults));
     let all: Vec<_> = cells.iter().flat_map(|cell| cell.told_faults().into_iter().map(move |fault| (cell, fault))).collect();
     let shown = all.iter().take(SHOWN).map(|(cell, fault)| {
         let place = place(fault.stage, fault.case.as_deref());
@@ -233,7 +239,7 @@ pub fn faults(cells: &[CellView<'_>], budget: &Budget) -> (Vec<NewsPage>, usize)
             detail: budget.detail(&fault.detail, DETAIL),
         }
     });
-    (shown.collect(), all.len().saturating_sub(SHOWN))
+    FaultsPage { heading, lead, news: shown.collect(), more: all.len().saturating_sub(SHOWN) }
 }
 
 /// What each profile declares to be different from production, as far as the page has room.

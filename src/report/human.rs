@@ -15,7 +15,7 @@ use super::baselines;
 use super::gate;
 use super::rollout::{Safety, rollouts};
 use super::text::{self, DiffLine};
-use super::view::{CellView, confirmation, difference, place};
+use super::view::{CellView, confirmation, difference, heading_of, place};
 
 /// Columns.
 const WIDTH: usize = 80;
@@ -183,7 +183,8 @@ fn faults(out: &mut Styled, source: &Source<'_>) {
     if cells.iter().all(|cell| cell.told_faults().is_empty()) {
         return;
     }
-    out.heading("Faults: the lab's own trouble");
+    let (heading, _) = heading_of(cells.iter().flat_map(|cell| cell.faults));
+    out.heading(heading);
     for cell in &cells {
         for fault in cell.told_faults() {
             let place = place(fault.stage, fault.case.as_deref());

@@ -185,7 +185,8 @@ fn run_properties(source: &Source<'_>) -> Vec<(String, String)> {
         ("plan.digest".to_owned(), run.plan_digest.to_string()),
         ("simulated".to_owned(), run.is_simulated().to_string()),
     ];
-    properties.extend(together.into_iter().chain(bundle));
+    let narrowed = source.narrowed().map(|narrowed| ("run.narrowed".to_owned(), narrowed));
+    properties.extend(together.into_iter().chain(bundle).chain(narrowed));
     properties
 }
 

@@ -10,7 +10,7 @@ use crate::verdict::Verdict;
 
 use super::baselines;
 use super::rollout::rollouts;
-use super::view::{confirmation, difference, place};
+use super::view::{confirmation, difference, heading_of, place};
 use super::{Source, text};
 
 /// Findings and faults that are told in full; of the rest only the number.
@@ -82,7 +82,8 @@ fn faults(out: &mut String, source: &Source<'_>) {
     if all.is_empty() {
         return;
     }
-    out.push_str("### Faults: the lab's own trouble\n\n");
+    let (heading, lead) = heading_of(cells.iter().flat_map(|cell| cell.faults));
+    let _ = writeln!(out, "### {heading}\n\n{lead}\n");
     for (cell, fault) in all.iter().take(SHOWN) {
         let place = place(fault.stage, fault.case.as_deref());
         let at = if place.is_empty() { String::new() } else { format!(", {}", code(&text::one_line(&place, 140))) };

@@ -73,6 +73,20 @@ fn a_run_on_the_simulator_says_so_in_every_form() {
 }
 
 #[test]
+fn a_pass_of_a_part_says_so_in_every_form() {
+    let mut story = fixture::passing();
+    let forms = [Format::Markdown, Format::Html, Format::Json, Format::Junit];
+    let told = |story: &Story| {
+        let told = forms.iter().map(|form| write(story, *form)).chain([story.tell(human::render).plain().replace('\n', " ")]);
+        told.filter(|text| text.contains("not for build acme.other")).count()
+    };
+    assert_eq!(told(&story), 0);
+    let message = "It speaks for no more than was asked for, so not for build acme.other".to_owned();
+    story.run.plan.lint.push(crate::plan::Lint { code: crate::plan::lint::PARTIAL.to_owned(), message });
+    assert_eq!(told(&story), forms.len() + 1);
+}
+
+#[test]
 fn a_plan_is_what_it_was() {
     let mut plan = fixture::passing().run.plan;
     plan.cells[2].suites[1].cases[0].destructive = true;

@@ -9,7 +9,7 @@ use crate::catalog::hardware::Difference;
 use crate::cell::Pass;
 use crate::id::{Digest, Name};
 use crate::journal::{CellRecord, PassRecord, RunState};
-use crate::plan::{PlannedCell, Subject};
+use crate::plan::{PlannedCell, Subject, lint};
 use crate::verdict::{CaseJudgement, CellJudgement, Comparison, Fault, Finding, Judgement, Verdict};
 
 use super::files::kept_files;
@@ -113,7 +113,17 @@ impl<'a> Source<'a> {
             let by = off.by.as_deref().map_or_else(String::new, |by| format!(" by {}", text::one_line(by, 80)));
             format!("The run was called off{by}: {}. ", text::one_line(&off.reason, 300).trim_end_matches('.'))
         });
-        format!("{simulated}{off}{}", self.verdict_reason())
+        let narrowed = match (self.verdict(), self.narrowed()) {
+            (Verdict::Pass, Some(narrowed)) => format!(" {narrowed}."),
+            _ => String::new(),
+        };
+        format!("{simulated}{off}{}{narrowed}", self.verdict_reason())
+    }
+
+    /// What was left out because it was not asked for, so that the verdict doesn't speak for it.
+    pub fn narrowed(&self) -> Option<String> {
+        let lint = self.run.plan.lint.iter().find(|lint| lint.code == lint::PARTIAL)?;
+        Some(text::one_line(&lint.message, 400))
     }
 
     /// The ids of the patches that were tested, in the order in which they were applied.
@@ -167,7 +177,17 @@ impl<'a> Source<'a> {
                 format!("{} {} ({}): {subject} to blame.{also}", text::count(findings, "finding"), on(failing), codes(&cells))
             }
             Verdict::Inconclusive if all == 0 => "Nothing was planned, so nothing can be said.".to_owned(),
-            Verdict::Inconclusive => format!("The lab could not judge the patch {}. That says nothing about the patch.", on(unjudged)),
+            Verdict::Inconclusive => match cells.iter().filter(|cell| cell.faults.iter().any(Fault::is_bad_news)).count() {
+                0 => format!("The lab could not judge the patch {}. That says nothing about the patch.", on(unjudged)),
+                unsettled => {
+                    let more = text::count(unjudged - unsettled, noun);
+                    let also = if unjudged == unsettled { String::new() } else { format!(" The lab could not judge {more} more.") };
+                    let on = on(unsettled);
+                    format!(
+                        "Something went wrong after the patch {on}, and not each time, or it could not be tried again: {subject} not cleared.{also}"
+                    )
+                }
+            },
         }
     }
 
@@ -350,6 +370,16 @@ impl<'a> CellView<'a> {
             *counts.entry(case.comparison).or_default() += 1;
             counts
         })
+    }
+}
+
+/// What a list of faults is headed by, and what is to be thought of them.
+pub fn heading_of<'f>(mut faults: impl Iterator<Item = &'f Fault>) -> (&'static str, &'static str) {
+    if faults.any(Fault::is_bad_news) {
+        let lead = "What is flaky or unconfirmed went wrong after the patch, which may be to blame; the rest says nothing about it.";
+        ("Faults: unsettled, or the lab's own trouble", lead)
+    } else {
+        ("Faults: the lab's own trouble", "They say nothing about the patch.")
     }
 }
 

@@ -5,7 +5,7 @@ use askama::Template;
 use crate::id::CellId;
 use crate::report::html::cell::{CellPage as Told, cell_page};
 use crate::report::html::detail::Budget;
-use crate::report::html::{self, NewsPage, ROOM};
+use crate::report::html::{self, FaultsPage, NewsPage, ROOM};
 use crate::report::view::CellView as Seen;
 use crate::report::{Source, text};
 use crate::verdict::Finding;
@@ -33,7 +33,7 @@ pub struct CellView {
     /// Whether the run was on the simulator.
     pub simulated: bool,
     pub findings: Vec<NewsPage>,
-    pub faults: Vec<NewsPage>,
+    pub faults: FaultsPage,
     pub notes: Vec<String>,
     pub told: Told,
     /// What to type, each with what it is for.
@@ -60,7 +60,7 @@ impl CellView {
             finished: cell.finished,
             simulated: run.is_simulated(),
             findings: html::findings(one, &budget).0,
-            faults: html::faults(one, &budget).0,
+            faults: html::faults(one, &budget),
             notes: cell.notes.iter().map(|note| text::one_line(note, 300)).collect(),
             told: cell_page(source, &cell, &budget),
             commands: commands(source, &cell),

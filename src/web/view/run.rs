@@ -5,7 +5,7 @@ use askama::Template;
 use crate::catalog::hardware::Difference;
 use crate::lab::scheduler::host::Waiting;
 use crate::report::html::detail::Budget;
-use crate::report::html::{self, NewsPage, PlacePage, ROOM, SHOWN, Sign};
+use crate::report::html::{self, FaultsPage, NewsPage, PlacePage, ROOM, SHOWN, Sign};
 use crate::report::{Source, text};
 
 use super::frame::Frame;
@@ -49,8 +49,7 @@ pub struct RunView {
     pub hardware: Vec<String>,
     pub rows: Vec<(String, Vec<Option<PlacePage>>)>,
     pub rollouts: Vec<(Sign, String, String, String)>,
-    pub faults: Vec<NewsPage>,
-    pub more_faults: usize,
+    pub faults: FaultsPage,
     pub time_line: TimeLine,
     pub notes: Vec<(String, Vec<(String, String)>)>,
     pub excluded: Vec<(String, String)>,
@@ -76,7 +75,6 @@ impl RunView {
         let cells = source.cells();
         let matrix = source.matrix();
         let (findings, more_findings) = html::findings(&cells, &budget);
-        let (faults, more_faults) = html::faults(&cells, &budget);
         let place = |at: usize| cells.get(at).map(html::place_page);
         let mut customers: Vec<_> = plan.cells.iter().map(|cell| cell.customer.to_string()).collect();
         customers.sort();
@@ -100,8 +98,7 @@ impl RunView {
             hardware: matrix.hardware,
             rows: matrix.rows.into_iter().map(|(build, row)| (build, row.into_iter().map(|at| at.and_then(place)).collect())).collect(),
             rollouts: crate::report::rollout::rollouts(source).iter().map(html::rollout_row).collect(),
-            faults,
-            more_faults,
+            faults: html::faults(&cells, &budget),
             time_line: time_line(run),
             notes: source.notes().into_iter().take(SHOWN).collect(),
             excluded: plan

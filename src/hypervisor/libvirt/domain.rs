@@ -42,6 +42,8 @@ pub struct Site {
     pub nics: Vec<SiteNic>,
     /// Whether this libvirt gives files to the user that QEMU runs as (its DAC driver). An unprivileged one has none.
     pub gives_files: bool,
+    /// Whether QEMU itself opens what its ports write to. libvirt's log daemon does so elsewhere, and opens a file for one port alone.
+    pub opens_files: bool,
 }
 
 /// A NIC's place on this host.
@@ -117,6 +119,8 @@ pub struct Domain {
     pub console: PathBuf,
     /// See [`Site::gives_files`].
     pub gives_files: bool,
+    /// See [`Site::opens_files`].
+    pub opens_files: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -198,6 +202,7 @@ pub fn domain(spec: &MachineSpec, site: &Site) -> Domain {
         smbios: hardware.smbios.clone(),
         console: console(&site.folder),
         gives_files: site.gives_files,
+        opens_files: site.opens_files,
     }
 }
 
@@ -312,9 +317,9 @@ impl Domain {
     fn devices(&self) -> Element {
         let controller = |kind, model| element("controller").with("type", kind).with("model", model);
         let scsi = (self.disk.bus == DiskBus::Scsi).then(|| controller("scsi", "virtio-scsi"));
-        // SeaBIOS talks on its debug port only; UEFI talks on the serial port.
+        // SeaBIOS talks on its debug port only, which is heard where the file can be shared; UEFI talks on the serial port.
         let debug_port = element("address").with("type", "isa").with("iobase", "0x402");
-        let firmware_log = (self.boot == Boot::Bios).then(|| self.to_console("isa-debug").holding([debug_port]));
+        let firmware_log = (self.boot == Boot::Bios && self.opens_files).then(|| self.to_console("isa-debug").holding([debug_port]));
         let channel = element("channel")
             .with("type", "unix")
             .holding([element("target").with("type", "virtio").with("name", "org.qemu.guest_agent.0")]);
@@ -334,7 +339,7 @@ impl Domain {
             ])
     }
 
-    /// A port whose output QEMU itself appends to the console's file.
+    /// A port whose output is appended to the console's file.
     fn to_console(&self, port: &'static str) -> Element {
         element("serial")
             .with("type", "file")

@@ -188,6 +188,7 @@ impl Libvirt {
                 uefi_code: uefi_code.unwrap_or_default(),
                 nics,
                 gives_files: facts::is_privileged(&inner.uri),
+                opens_files: embed::is_embedded(&inner.uri),
             };
             let folder = site.folder.clone();
             let machine = domain::domain(&spec, &site);

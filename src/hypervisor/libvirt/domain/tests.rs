@@ -29,6 +29,7 @@ fn site() -> Site {
         uefi_code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
         nics: vec![SiteNic { mac: Mac([0x52, 0x54, 0, 1, 2, 3]), at: Place::Wire(Wire { local: 20000, remote: 20001 }) }],
         gives_files: true,
+        opens_files: true,
     }
 }
 
@@ -157,4 +158,12 @@ fn an_unprivileged_libvirt_is_not_asked_about_owners() {
     let spec = spec(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
     let plain = domain(&spec, &Site { gives_files: false, ..site() }).to_xml().expect("written");
     assert!(!plain.contains("seclabel") && xml(&spec).contains("seclabel"));
+}
+
+#[test]
+fn a_log_daemon_is_given_each_file_once() {
+    let spec = spec(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
+    let elsewhere = domain(&spec, &Site { opens_files: false, ..site() }).to_xml().expect("written");
+    let ports = |xml: &str| xml.matches("console.log").count();
+    assert_eq!((ports(&xml(&spec)), ports(&elsewhere)), (2, 1));
 }

@@ -159,6 +159,9 @@ async fn prove(
         // A sender that is gone ends nothing, here and below.
         Ok(()) = told(&mut over) => return Ok(Work::Proof),
     };
+    if let Some(room) = lab.sites.known().await.get(&trial.host).and_then(|site| site.room) {
+        lab.hosts.found(&trial.host, room);
+    }
     let proved = match on {
         Err(why) => Err(why),
         Ok(on) => tokio::select! {

@@ -12,6 +12,7 @@ use super::baselines::Baselines;
 use super::clock::Clock;
 use super::desk::DeskError;
 use super::history::History;
+use super::scheduler::room::Room;
 use super::templates::Templates;
 use crate::guest::Guests;
 use crate::hypervisor::Hypervisor;
@@ -30,6 +31,8 @@ pub struct Site {
     pub baselines: Baselines,
     pub templates: Option<Arc<Templates>>,
     pub emulated: bool,
+    /// What it has for machines, where that is not measured here.
+    pub room: Option<Room>,
 }
 
 /// What opens hosts.

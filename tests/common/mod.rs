@@ -229,6 +229,7 @@ impl Opener for SimHosts {
             history: Arc::new(History::default()),
             templates: None,
             emulated: false,
+            room: None,
         })
     }
 }

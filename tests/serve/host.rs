@@ -270,3 +270,25 @@ fn of_two_hosts_one_is_out_and_the_other_is_paused_by_itself() {
     let left = lab.patchlab(&["gc"], None);
     assert_eq!(String::from_utf8_lossy(&left.stdout), "nothing is left over\n");
 }
+
+#[test]
+fn a_servers_cells_are_spread_over_its_hosts_each_as_large_as_it_says() {
+    const SWIFT: &str = "[pace]\nreal-time = true\nspeed = 50\n";
+    let lab = Lab::new().scenario(SWIFT);
+    let beta = lab.state.path().join("beta.toml");
+    std::fs::write(&beta, format!("{SWIFT}[host]\ncpus = 3\n")).expect("written");
+    let hosts = format!("[[host]]\nname = \"alpha\"\ncores = 1\n[[host]]\nname = \"beta\"\nuri = \"sim:{}\"\n", beta.display());
+    std::fs::write(lab.folder.join("patchlab.toml"), hosts).expect("written");
+    let token = lab.token("engineer");
+    let server = lab.serve(&[]);
+    let runs = [server.launch(&token), launch(&server, &token, "hardware", "virtio-uefi"), launch(&server, &token, "suites", "ssh")];
+    let host = until(&server, &token, "/api/v1/host", |host| host["hosts"][1]["capacity"]["cores"] == 3);
+    assert_eq!((&host["hosts"][0]["capacity"]["cores"], &host["capacity"]["cores"]), (&json!(1), &json!(4)));
+    let mut used = std::collections::BTreeSet::new();
+    for run in &runs {
+        let told = server.ended(run, &token);
+        assert_eq!(told["verdict"], "pass", "{told:#}");
+        used.extend(told["hosts"].as_array().expect("hosts").iter().map(|one| one["host"].to_string()));
+    }
+    assert!(used.contains("\"beta\""), "{used:?}");
+}

@@ -296,7 +296,7 @@ impl Desk {
     ) -> Result<Lab, DeskError> {
         let sites = self.sites(journal.clone())?;
         let (host, site) = sites.any().await?;
-        let Site { hypervisor, guests, clock, controller, history, baselines, templates, emulated } = site;
+        let Site { hypervisor, guests, clock, controller, history, baselines, templates, emulated, .. } = site;
         let placed = (sites.names.len() > 1).then(|| Arc::new(Placed { host, controller }));
         Ok(Lab {
             emulated,

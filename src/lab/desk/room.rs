@@ -25,26 +25,7 @@ impl Desk {
     /// What a host has for machines while none is at work there, with at most so many of them where somebody says so; `report` is what it
     /// says of itself, if it was asked. One that nobody knows anything of has no room.
     pub(super) fn room_of(&self, host: &settings::Host, report: Option<&HostReport>, workers: Option<u16>) -> Room {
-        self.room_with(host, report, workers, memory::available())
-    }
-
-    fn room_with(&self, host: &settings::Host, report: Option<&HostReport>, workers: Option<u16>, memory: u64) -> Room {
-        let simulated = self.workshop.is_simulated();
-        let own = std::thread::available_parallelism().map_or(1, usize::from);
-        let (processors, memory) = match report {
-            _ if host.is_own() => (u32::try_from(own).unwrap_or(u32::MAX), memory),
-            Some(report) => (report.cpus, report.memory),
-            None => (0, 0),
-        };
-        let known = host.is_own() || report.is_some();
-        let cores = workers.filter(|_| known).map(u32::from).or(host.cores).unwrap_or(processors).max(known.into());
-        let measured = |found: u64, left: u64| if simulated { u64::MAX } else { found.saturating_sub(left) };
-        Room {
-            cores,
-            boots: host.boots.unwrap_or(cores).clamp(known.into(), cores.max(known.into())),
-            memory: host.memory.map_or_else(|| measured(memory, MEMORY_LEFT), |size| size.0),
-            disk: host.disk.map_or_else(|| measured(free(&self.state.folder), DISK_LEFT), |size| size.0),
-        }
+        room_with(self.workshop.is_simulated(), &self.state.folder, host, report, workers, memory::available())
     }
 
     /// How many of a plan's machines the hosts bear at once, as far as is known of them.
@@ -83,10 +64,11 @@ impl Desk {
     pub(super) fn bear(&self, plan: &Plan) -> Result<(), DeskError> {
         let hosts = self.settled_hosts()?;
         // What is left out for a host elsewhere is known only once it was asked.
-        let all = |host: &settings::Host| match self.room_with(host, None, None, memory::total()) {
-            room if host.is_own() => room,
-            room => Room { memory: host.memory.map_or(u64::MAX, |_| room.memory), ..room },
-        };
+        let all =
+            |host: &settings::Host| match room_with(self.workshop.is_simulated(), &self.state.folder, host, None, None, memory::total()) {
+                room if host.is_own() => room,
+                room => Room { memory: host.memory.map_or(u64::MAX, |_| room.memory), ..room },
+            };
         let most: Vec<Room> = hosts.iter().map(all).collect();
         let disks = self.disks(plan)?;
         let never = |cell: &PlannedCell| {
@@ -130,6 +112,32 @@ impl Desk {
     /// Who paused all hosts, if somebody did.
     pub fn paused(&self) -> Result<Option<pause::Pause>, DeskError> {
         Ok(pause::read(&self.state.folder, None)?)
+    }
+}
+
+/// See [`Desk::room_of`]; `memory` is what this machine has of it.
+pub(super) fn room_with(
+    simulated: bool,
+    state: &Path,
+    host: &settings::Host,
+    report: Option<&HostReport>,
+    workers: Option<u16>,
+    memory: u64,
+) -> Room {
+    let own = std::thread::available_parallelism().map_or(1, usize::from);
+    let (processors, memory) = match report {
+        _ if host.is_own() => (u32::try_from(own).unwrap_or(u32::MAX), memory),
+        Some(report) => (report.cpus, report.memory),
+        None => (0, 0),
+    };
+    let known = host.is_own() || report.is_some();
+    let cores = workers.filter(|_| known).map(u32::from).or(host.cores).unwrap_or(processors).max(known.into());
+    let measured = |found: u64, left: u64| if simulated { u64::MAX } else { found.saturating_sub(left) };
+    Room {
+        cores,
+        boots: host.boots.unwrap_or(cores).clamp(known.into(), cores.max(known.into())),
+        memory: host.memory.map_or_else(|| measured(memory, MEMORY_LEFT), |size| size.0),
+        disk: host.disk.map_or_else(|| measured(free(state), DISK_LEFT), |size| size.0),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 
+use super::room::room_with;
 use super::{Desk, DeskError, Machines, REMEMBERED, Workshop};
 use crate::catalog::settings::{self, Host};
 use crate::id::Name;
@@ -56,7 +57,9 @@ impl Opener for Configured {
         }
         let templates = if hypervisor.freezes() { self.templates(name, &state)? } else { None };
         let (emulated, history) = (controller.host.accelerator == "tcg", Arc::new(history));
-        Ok(Site { hypervisor, guests, clock, controller, history, baselines, templates, emulated })
+        let simulated = self.workshop.is_simulated();
+        let room = (!host.is_own()).then(|| room_with(simulated, &self.state.folder, host, Some(&controller.host), None, 0));
+        Ok(Site { hypervisor, guests, clock, controller, history, baselines, templates, emulated, room })
     }
 }
 
@@ -116,7 +119,7 @@ impl Desk {
             rooms.push((host.name.clone(), self.room_of(&host, None, workers)));
         }
         let names: Vec<Name> = rooms.iter().map(|(name, _): &(Name, Room)| name.clone()).collect();
-        let hosts = Hosts::new(rooms, pause::read(&self.state.folder, None)?);
+        let hosts = Hosts::new(rooms, pause::read(&self.state.folder, None)?).bounded(workers);
         for name in names {
             if let Some(pause) = pause::read(&self.state.folder, Some(&name))? {
                 hosts.pause(Some(&name), Some(pause), crate::lab::clock::Clock::wall());
@@ -125,7 +128,7 @@ impl Desk {
         Ok(hosts)
     }
 
-    /// Measures what the hosts have for machines while none is at work there; one that was not opened stays as it is.
+    /// Measures what the hosts have for machines while none is at work there; one that was not opened stays as it is until it proves itself.
     pub async fn measure(&self, hosts: &Hosts, sites: &Sites, workers: Option<u16>) -> Result<(), DeskError> {
         let known = sites.known().await;
         for host in self.settled_hosts()? {

@@ -97,7 +97,9 @@ impl Why {
             Self::Each(hosts) => {
                 // Where it could start but for what others have, rather than where it could not.
                 let open = hosts.iter().find(|why| matches!(why, Self::Lacks { .. } | Self::Behind { .. }));
-                open.map_or("host", Self::kind)
+                let small =
+                    || hosts.iter().find(|why| matches!(why, Self::Small(_))).filter(|_| !hosts.iter().any(|why| *why == Self::Closed));
+                open.or_else(small).map_or("host", Self::kind)
             }
         }
     }
@@ -212,11 +214,13 @@ impl Line {
     }
 
     /// Which hosts can bear this with nothing else at work: those that have enough; where none has, those with enough memory and disk, where
-    /// it then takes all cores; else all, where it takes all there is.
+    /// it then takes all cores; else a host that is the only one, where it takes all there is. Of several, none: one that is larger may yet
+    /// be found to be.
     fn bears(&self, needs: Room) -> impl Fn(&Site) -> bool + Copy + use<> {
         let each = [needs, Room { cores: 0, boots: 0, ..needs }, Room::NONE];
         let has = |site: &Site, least: Room| site.capacity.cores > 0 && least.fits(site.capacity);
-        let least = each.into_iter().find(|least| self.sites.iter().any(|site| has(site, *least)));
+        let levels = if self.sites.len() == 1 { 3 } else { 2 };
+        let least = each.into_iter().take(levels).find(|least| self.sites.iter().any(|site| has(site, *least)));
         move |site| least.is_some_and(|least| has(site, least))
     }
 

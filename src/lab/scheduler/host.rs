@@ -36,6 +36,8 @@ struct Inner {
     begun: BTreeSet<RunId>,
     /// Told when a host is to prove itself.
     doubts: Arc<Notify>,
+    /// The most machines on each, where somebody bounds them.
+    most: Option<u32>,
 }
 
 /// One of them, in the order of the line.
@@ -162,9 +164,15 @@ impl Hosts {
         let hosts = names.into_iter().map(|name| Host { name, pause: None, out: out(), failed: 0 }).collect();
         let mut line = Line::new(rooms);
         line.pause(pause.is_some());
-        let mut inner = Inner { line, pause, hosts, runs: HashMap::new(), begun: BTreeSet::new(), doubts: Arc::default() };
+        let mut inner = Inner { line, pause, hosts, runs: HashMap::new(), begun: BTreeSet::new(), doubts: Arc::default(), most: None };
         inner.reopen();
         Self(Arc::new(Mutex::new(inner)))
+    }
+
+    /// With at most so many machines on each.
+    pub fn bounded(self, most: Option<u16>) -> Self {
+        self.inner().most = most.map(u32::from);
+        self
     }
 
     /// Where no cell is to start.
@@ -187,6 +195,12 @@ impl Hosts {
     /// Tells when a host is to prove itself from now on.
     pub fn doubts(&self) -> Arc<Notify> {
         self.inner().doubts.clone()
+    }
+
+    /// What a host elsewhere says that it has.
+    pub fn found(&self, host: &Name, Room { cores, boots, memory, disk }: Room) {
+        let most = self.inner().most.unwrap_or(u32::MAX);
+        self.resize(host, Room { cores: cores.min(most), boots: boots.min(most), memory, disk });
     }
 
     /// What they are used for, in numbers.

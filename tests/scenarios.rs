@@ -7,6 +7,8 @@ mod baselines;
 mod common;
 #[path = "scenarios/environments.rs"]
 mod environments;
+#[path = "scenarios/hosts.rs"]
+mod hosts;
 #[path = "scenarios/scheduling.rs"]
 mod scheduling;
 #[path = "scenarios/trends.rs"]

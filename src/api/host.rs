@@ -1,4 +1,4 @@
-//! The host that machines share: what is at work, what waits and why; pausing it.
+//! The hosts that machines share: what is at work, what waits and why; pausing them.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::MaybeJson;
-use super::problem::{BodyRefusals, Conflicts, Problem, Refusals};
+use super::problem::{BodyRefusals, Problem, Refusals};
 use super::schema::{NameText, RunText, TimeText};
 use super::{Caller, Role, Service};
 use crate::id::{CellId, Name, RunId};
 use crate::lab::pause::Pause;
 use crate::lab::scheduler::choice::Lane;
-use crate::lab::scheduler::host::{Standing, Waiting};
+use crate::lab::scheduler::host::{OneHost, Standing, Waiting};
 use crate::lab::scheduler::room::Room;
 use crate::report::text;
 
@@ -25,21 +25,37 @@ const MOST: usize = 200;
 const SHOWN: usize = 20;
 const LONGEST_REASON: usize = 300;
 
-/// How the host stands.
+/// How the hosts stand.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct HostReport {
-    /// What there is for machines.
+    /// What there is for machines, on all hosts together.
     pub capacity: RoomReport,
     /// What cells at work have taken of it.
     pub taken: RoomReport,
     /// Who lets no cell start, where somebody does.
     pub paused: Option<PauseReport>,
+    pub hosts: Vec<OneHostReport>,
     pub at_work: Vec<AtWork>,
     /// Cells that wait, in the order in which they are expected to start; the first 200.
     pub waiting: Vec<WaitingCell>,
     /// All of them.
     pub waiting_count: usize,
+}
+
+/// How one host stands.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct OneHostReport {
+    #[schema(value_type = NameText)]
+    pub name: Name,
+    pub capacity: RoomReport,
+    pub taken: RoomReport,
+    /// Who lets no cell start there, where somebody does.
+    pub paused: Option<PauseReport>,
+    /// Why it gets no work until it has proved itself; null where it has.
+    #[schema(required = true)]
+    pub out: Option<String>,
 }
 
 /// So much of a host.
@@ -76,6 +92,8 @@ pub struct AtWork {
     pub run: RunId,
     #[schema(value_type = String)]
     pub cell: CellId,
+    #[schema(value_type = NameText)]
+    pub host: Name,
     #[schema(value_type = TimeText)]
     pub since: Timestamp,
 }
@@ -96,7 +114,7 @@ pub struct WaitingCell {
     #[schema(value_type = TimeText)]
     pub since: Timestamp,
     /// `cores`, `boots`, `memory`, `disk`: there is too little of it. `kept-room`: room is kept for a cell that has waited longest.
-    /// `pause`: nothing starts. `nothing`: it is about to start.
+    /// `pause`: nothing starts. `host`: each host that could bear it is paused, has to prove itself or has failed it. `nothing`: it is about to start.
     pub waits_for: String,
     /// The same in words.
     pub why: String,
@@ -116,13 +134,26 @@ impl From<Waiting> for WaitingCell {
     }
 }
 
+impl From<Pause> for PauseReport {
+    fn from(Pause { by, since, reason }: Pause) -> Self {
+        Self { by, since, reason }
+    }
+}
+
+impl From<OneHost> for OneHostReport {
+    fn from(OneHost { name, capacity, taken, pause, out }: OneHost) -> Self {
+        Self { name, capacity: capacity.into(), taken: taken.into(), paused: pause.map(Into::into), out }
+    }
+}
+
 impl From<Standing> for HostReport {
-    fn from(Standing { capacity, taken, pause, at_work, waiting }: Standing) -> Self {
+    fn from(Standing { capacity, taken, pause, hosts, at_work, waiting }: Standing) -> Self {
         Self {
             capacity: capacity.into(),
             taken: taken.into(),
-            paused: pause.map(|Pause { by, since, reason }| PauseReport { by, since, reason }),
-            at_work: at_work.into_iter().map(|(run, cell, since)| AtWork { run, cell, since }).collect(),
+            paused: pause.map(Into::into),
+            hosts: hosts.into_iter().map(Into::into).collect(),
+            at_work: at_work.into_iter().map(|(run, cell, since, host)| AtWork { run, cell, host, since }).collect(),
             waiting_count: waiting.len(),
             waiting: waiting.into_iter().take(MOST).map(Into::into).collect(),
         }
@@ -131,7 +162,7 @@ impl From<Standing> for HostReport {
 
 /// A run's cells that wait.
 pub fn waiting(service: &Service, run: RunId) -> Vec<WaitingCell> {
-    service.queue.host.standing(Some(run), Timestamp::now()).waiting.into_iter().map(Into::into).collect()
+    service.queue.hosts.standing(Some(run), Timestamp::now()).waiting.into_iter().map(Into::into).collect()
 }
 
 /// Cells that wait and why, where there are any, at most 80 columns.
@@ -156,7 +187,7 @@ pub fn lines(waiting: &[WaitingCell]) -> String {
 }
 
 fn report(service: &Service) -> axum::Json<HostReport> {
-    axum::Json(service.queue.host.standing(None, Timestamp::now()).into())
+    axum::Json(service.queue.hosts.standing(None, Timestamp::now()).into())
 }
 
 /// What is at work on the host, and what waits and why.
@@ -172,12 +203,38 @@ pub async fn standing(State(service): State<Arc<Service>>, caller: Caller) -> Re
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PauseRequest {
+    /// Of which host; of all when left out.
+    #[schema(value_type = Option<NameText>)]
+    pub host: Option<Name>,
     /// Why; whoever waits is told.
     #[schema(max_length = 300)]
     pub reason: Option<String>,
 }
 
-/// Let no cell start any more.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeRequest {
+    /// The host; what was paused for all when left out.
+    #[schema(value_type = Option<NameText>)]
+    pub host: Option<Name>,
+}
+
+/// A host that somebody names must be there.
+fn known(service: &Service, host: Option<&Name>) -> Result<(), Problem> {
+    let Some(host) = host else { return Ok(()) };
+    let hosts = service.queue.hosts.in_use().hosts;
+    if hosts.iter().any(|one| one.name == *host) {
+        return Ok(());
+    }
+    let names = hosts.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
+    Err(Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "not-what-is-asked-for",
+        format!("host: there is no host {host}; there are {names}"),
+    ))
+}
+
+/// Let no cell start any more, on one host or on any.
 ///
 /// Those at work go on to their end; where none is left, the host is drained. It holds, also after a restart, until it is resumed.
 #[utoipa::path(post, path = "/api/v1/host/pause", tag = "operation", request_body(content = Option<PauseRequest>),
@@ -192,16 +249,22 @@ pub async fn pause(
         let detail = format!("reason: at most {LONGEST_REASON} characters");
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not-what-is-asked-for", detail));
     }
+    known(&service, request.host.as_ref())?;
     let pause = Pause { by: caller.name.to_string(), since: Timestamp::now(), reason: request.reason };
-    service.queue.pause(Some(pause))?;
+    service.queue.pause(request.host.as_ref(), Some(pause))?;
     Ok(report(&service))
 }
 
 /// Let cells start again.
-#[utoipa::path(post, path = "/api/v1/host/resume", tag = "operation",
-    responses((status = 200, description = "they start", body = HostReport), Conflicts))]
-pub async fn resume(State(service): State<Arc<Service>>, caller: Caller) -> Result<axum::Json<HostReport>, Problem> {
+#[utoipa::path(post, path = "/api/v1/host/resume", tag = "operation", request_body(content = Option<ResumeRequest>),
+    responses((status = 200, description = "they start", body = HostReport), BodyRefusals))]
+pub async fn resume(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    MaybeJson(request): MaybeJson<ResumeRequest>,
+) -> Result<axum::Json<HostReport>, Problem> {
     caller.require(Role::Engineer)?;
-    service.queue.pause(None)?;
+    known(&service, request.host.as_ref())?;
+    service.queue.pause(request.host.as_ref(), None)?;
     Ok(report(&service))
 }

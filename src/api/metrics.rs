@@ -20,6 +20,7 @@ use crate::cell::{Stage, StageOutcome};
 use crate::id::{CellId, RunId};
 use crate::journal::{Entry, Event};
 use crate::lab::desk::queue::Standing;
+use crate::lab::scheduler::host::OneHost;
 
 /// The two forms that Prometheus reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,11 @@ struct ByVerdict {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByHost {
+    host: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByStage {
     stage: &'static str,
     outcome: &'static str,
@@ -78,6 +84,10 @@ pub struct Metrics {
     taken: Gauge,
     waiting: Gauge,
     paused: Gauge,
+    host_taken: Family<ByHost, Gauge>,
+    host_slots: Family<ByHost, Gauge>,
+    host_out: Family<ByHost, Gauge>,
+    host_paused: Family<ByHost, Gauge>,
     trouble: Gauge,
     stages: Family<ByStage, Histogram>,
     requests: Family<ByRoute, Counter>,
@@ -104,6 +114,10 @@ impl Default for Metrics {
             taken: Gauge::default(),
             waiting: Gauge::default(),
             paused: Gauge::default(),
+            host_taken: Family::default(),
+            host_slots: Family::default(),
+            host_out: Family::default(),
+            host_paused: Family::default(),
             trouble: Gauge::default(),
             stages: Family::new_with_constructor(stages),
             requests: Family::default(),
@@ -125,6 +139,10 @@ impl Metrics {
         registry.register("machine_slots_taken", "Machines that cells at work have room for", self.taken.clone());
         registry.register("cells_waiting", "Cells that wait for room on the host", self.waiting.clone());
         registry.register("paused", "1 while no cell may start", self.paused.clone());
+        registry.register("host_machine_slots", "Machines that may be at work at once, by host", self.host_slots.clone());
+        registry.register("host_machine_slots_taken", "Machines that cells at work have room for, by host", self.host_taken.clone());
+        registry.register("host_out", "1 while a host gets no work until it has proved itself", self.host_out.clone());
+        registry.register("host_paused", "1 while no cell may start on a host", self.host_paused.clone());
         registry.register("trouble", "1 while the lab can't work", self.trouble.clone());
         registry.register_with_unit("stage", "How long stages took", Unit::Seconds, self.stages.clone());
         registry.register("http_requests", "Requests by route and status", self.requests.clone());
@@ -187,6 +205,13 @@ impl Metrics {
         self.taken.set(standing.in_use.cores.into());
         self.waiting.set(count(standing.cells_waiting));
         self.paused.set(standing.paused.into());
+        for OneHost { name, capacity, taken, pause, out } in &standing.hosts {
+            let host = ByHost { host: name.to_string() };
+            self.host_slots.get_or_create(&host).set(capacity.cores.into());
+            self.host_taken.get_or_create(&host).set(taken.cores.into());
+            self.host_out.get_or_create(&host).set(out.is_some().into());
+            self.host_paused.get_or_create(&host).set(pause.is_some().into());
+        }
         self.trouble.set(i64::from(standing.trouble.is_some()));
         let mut text = String::new();
         // Writing to a text does not fail.

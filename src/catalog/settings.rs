@@ -10,6 +10,7 @@ use super::schema::Kind;
 use super::source;
 use super::text::{Size, Span};
 use super::webhook::Webhook;
+use crate::id::{BadId, Name};
 
 /// The file, from the top of the lab.
 pub const FILE: &str = "patchlab.toml";
@@ -21,9 +22,9 @@ pub struct Settings {
     /// Which frozen machines are kept for later clones to go on from.
     #[serde(default)]
     pub templates: Templates,
-    /// How much of the host machines may take.
-    #[serde(default)]
-    pub host: Host,
+    /// What machines run on; one host, which `--hypervisor` names, when left out.
+    #[serde(default, rename = "host", skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<Host>,
     /// How many may speak to the server at once.
     #[serde(default)]
     pub server: Server,
@@ -50,24 +51,58 @@ impl Default for Templates {
     }
 }
 
-/// How much of the host machines may take together. A cell's machines are given theirs at once or wait.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+/// A host, and how much of it machines may take together. A cell's machines are given theirs on one host and at once, or wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Host {
+    /// What messages, reports and the journal call it.
+    pub name: Name,
+    /// Its libvirt, or `sim:SCENARIO` where `--hypervisor` is the simulator; what `--hypervisor` names when left out.
+    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
     /// Machines at work at once; as many as the host has processors when left out. An environment of more is run by itself.
     #[schemars(range(min = 1, max = 4096))]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cores: Option<u32>,
     /// Machines in their cell's first boot at once; as many as may be at work when left out.
     #[schemars(range(min = 1, max = 4096))]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boots: Option<u32>,
     /// What guests and emulators take of memory: each machine its profile's memory and 512MiB. What is free when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
     /// What overlays may grow to on the state folder's disk: each machine its image's whole disk. What is free when left out.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Size>,
+}
+
+/// The uri of libvirt's QEMU driver inside the process, of which there can be one; where its root is may follow.
+pub const EMBEDDED: &str = "qemu:///embed";
+
+/// Whether a uri is that of the libvirt inside this process.
+pub fn is_embedded(uri: &str) -> bool {
+    uri == EMBEDDED || uri.strip_prefix(EMBEDDED).is_some_and(|rest| rest.starts_with('?'))
+}
+
+impl Host {
+    /// Whether it is libvirt inside this process, or what `--hypervisor` names: the one whose machines are in the state folder itself.
+    pub fn is_own(&self) -> bool {
+        self.uri.as_deref().is_none_or(is_embedded)
+    }
+}
+
+impl Settings {
+    /// The hosts, of which there is always one.
+    ///
+    /// # Errors
+    /// Never but for a mistake in patchlab: when the one host's name is none.
+    pub fn hosts(&self) -> Result<Vec<Host>, BadId> {
+        if !self.hosts.is_empty() {
+            return Ok(self.hosts.clone());
+        }
+        Ok(vec![Host { name: "local".parse()?, uri: None, cores: None, boots: None, memory: None, disk: None }])
+    }
 }
 
 /// How many connections the server takes at once; it reads them at its start.

@@ -90,6 +90,7 @@ fn wrong_value(source: &Source, schema: &Value, at: &Tree, path: &str, rule: &Va
     let hint = match (at.text(), rule.get("type").and_then(Value::as_str)) {
         (Some(text), Some("string")) => did_you_mean(text, choice.iter().filter_map(Value::as_str)),
         (Some(_), Some("array")) => Some("put it in brackets".to_owned()),
+        (None, Some("array")) if !at.entries().is_empty() => Some(format!("write [[{path}]] in place of [{path}], once for each")),
         (Some(_), Some("integer" | "boolean")) => Some("write it without quotation marks".to_owned()),
         (None, Some("string")) if at.items().is_empty() && at.entries().is_empty() => Some("put it in quotation marks".to_owned()),
         _ => None,

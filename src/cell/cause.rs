@@ -110,6 +110,11 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// Whether it speaks against the host that the machine was on, and not against the machine.
+    pub const fn is_of_host(&self) -> bool {
+        matches!(self, Self::Hypervisor | Self::HostDiskFull | Self::EmulatorDied | Self::DiskError { .. })
+    }
+
     /// The stable code that reports carry.
     pub const fn code(&self) -> &'static str {
         match self {

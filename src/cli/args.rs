@@ -81,7 +81,7 @@ pub enum Verb {
     /// Pause, and wait until nothing is at work. Exit code 4 where something still is.
     Drain(Drain),
     /// Let cells start again.
-    Resume(Answer),
+    Resume(Resume),
     /// Write a run's report.
     Report(Report),
     /// Say whether a patch may go to a customer. The exit code is the decision's: 0 approved, 1 rejected or superseded, 3 inconclusive or
@@ -328,6 +328,9 @@ pub struct Cancel {
 
 #[derive(Debug, Args)]
 pub struct Pause {
+    /// One host; all when left out.
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<Name>,
     /// Why; whoever waits is told.
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
@@ -336,7 +339,19 @@ pub struct Pause {
 }
 
 #[derive(Debug, Args)]
+pub struct Resume {
+    /// One host; what was paused for all when left out.
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<Name>,
+    #[command(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Debug, Args)]
 pub struct Drain {
+    /// One host; all when left out.
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<Name>,
     /// Why; whoever waits is told.
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,

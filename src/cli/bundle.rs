@@ -57,7 +57,7 @@ pub async fn run(context: &Context, served: bool, verb: &Run) -> Result<Exit, Fa
         if interrupted.is_cancelled() {
             break;
         }
-        let state = one(context, &lab, (&joined, verb.workers), bundle, joined.plan(&patches)?).await?;
+        let state = one(context, &lab, &joined, bundle, joined.plan(&patches)?).await?;
         bundle = bundle.or(Some(state.run));
         let done = trials.done.len();
         trials.take(&state);
@@ -70,13 +70,7 @@ pub async fn run(context: &Context, served: bool, verb: &Run) -> Result<Exit, Fa
 }
 
 /// One trial, from its plan to its end: the unfinished run of it in this bundle, or a new one.
-async fn one(
-    context: &Context,
-    lab: &Lab,
-    (joined, workers): (&Joined, Option<u16>),
-    bundle: Option<RunId>,
-    plan: Plan,
-) -> Result<RunState, Failure> {
+async fn one(context: &Context, lab: &Lab, joined: &Joined, bundle: Option<RunId>, plan: Plan) -> Result<RunState, Failure> {
     let ids: Vec<_> = plan.patches().map(|patch| patch.manifest.id.as_str()).collect();
     let ids = ids.join(", ");
     let files = context.files(&plan, &joined.stored, &joined.catalog).await?;
@@ -94,7 +88,7 @@ async fn one(
         }
     };
     let state = context.take(lab, run).await?;
-    let machines = machines(context.at_once(workers, &state.plan)?, &state.plan);
+    let machines = machines(context.at_once(&lab.hosts, &state.plan)?, &state.plan);
     super::say(format_args!("trial {run} of {ids}: {}, {machines} at once", text::count(state.plan.cells.len(), "cell")));
     let display = Display::start(lab, run, state.plan.cells.len());
     let (_going, stopping) = watch::channel(false);

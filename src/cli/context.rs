@@ -1,14 +1,17 @@
 //! Puts the parts together: folders, stores, and the hypervisor that was asked for.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::args::Cli;
 use super::error::Failure;
+use crate::catalog::settings::{self, EMBEDDED};
 use crate::guest::agent::AgentGuests;
 use crate::hypervisor::libvirt::Libvirt;
 use crate::lab::clock::Clock;
@@ -16,9 +19,6 @@ pub use crate::lab::desk::Desk as Context;
 use crate::lab::desk::{DeskError, Machines, Workshop};
 use crate::lab::images::ImageError;
 use crate::lab::state::State;
-
-/// libvirt's QEMU driver inside this process, with its root below the state folder.
-pub const EMBEDDED: &str = "qemu:///embed";
 
 /// What the machines run on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,8 @@ pub enum Target {
 }
 
 impl Target {
-    pub fn of(cli: &Cli) -> Self {
-        match cli.hypervisor.as_deref() {
+    pub fn of(uri: Option<&str>) -> Self {
+        match uri {
             Some("sim") => Self::Sim(None),
             Some(text) => match text.strip_prefix("sim:") {
                 Some(scenario) => Self::Sim(Some(scenario.into())),
@@ -66,13 +66,46 @@ impl Target {
 /// Opens what was asked for. A process opens libvirt once; the simulator's world and its time begin anew each time.
 struct Parts {
     target: Target,
-    libvirt: Mutex<Option<Machines>>,
+    libvirt: Mutex<BTreeMap<String, Machines>>,
+}
+
+/// How long it may take to reach a libvirt that is not in this process.
+const REACH: Duration = Duration::from_secs(30);
+
+impl Parts {
+    /// What is at this uri, or what was asked for.
+    fn at(&self, uri: Option<&str>) -> Target {
+        uri.map_or_else(|| self.target.clone(), |uri| Target::of(Some(uri)))
+    }
+}
+
+/// Opens a libvirt that is not in this process, on a thread that may block.
+async fn reach(uri: &str, state: &State) -> Result<Libvirt, DeskError> {
+    let (at, state) = (uri.to_owned(), state.clone());
+    let opened = tokio::task::spawn_blocking(move || Libvirt::open(&at, &state.folder, &state.lab));
+    match tokio::time::timeout(REACH, opened).await {
+        Ok(opened) => Ok(opened.map_err(|ended| DeskError::Fault(format!("open {uri}: {ended}")))??),
+        Err(_) => Err(DeskError::Fault(format!(
+            "open {uri}: no answer within {} s; is its libvirt running, and is the way there open?",
+            REACH.as_secs()
+        ))),
+    }
 }
 
 #[async_trait]
 impl Workshop for Parts {
-    fn name(&self) -> String {
-        self.target.name()
+    fn name(&self, uri: Option<&str>) -> String {
+        self.at(uri).name()
+    }
+
+    fn admit(&self, uri: &str) -> Result<(), DeskError> {
+        match (self.target.is_sim(), Target::of(Some(uri)).is_sim()) {
+            (true, false) => Err(DeskError::Asked(format!(
+                "the host at {uri} is no simulator, and --hypervisor names one; give each [[host]] a uri such as sim:SCENARIO, or none"
+            ))),
+            (false, true) => Err(DeskError::Asked(format!("the host at {uri} is a simulator, which --hypervisor sim asks for"))),
+            _ => Ok(()),
+        }
     }
 
     fn is_simulated(&self) -> bool {
@@ -93,18 +126,28 @@ impl Workshop for Parts {
         }
     }
 
-    async fn open(&self, state: &State) -> Result<Machines, DeskError> {
-        match &self.target {
+    async fn open(&self, state: &State, uri: Option<&str>) -> Result<Machines, DeskError> {
+        match self.at(uri) {
             Target::Sim(scenario) => super::sim::open(scenario.as_deref(), state),
             Target::Libvirt(uri) => {
-                let mut open = self.libvirt.lock().await;
-                if let Some(machines) = &*open {
+                let uri = uri.as_deref().unwrap_or(EMBEDDED);
+                if let Some(machines) = self.libvirt.lock().await.get(uri) {
                     return Ok(machines.clone());
                 }
-                let uri = uri.as_deref().unwrap_or(EMBEDDED);
-                let libvirt = Arc::new(Libvirt::open(uri, &state.folder, &state.lab)?);
+                let libvirt = if settings::is_embedded(uri) { None } else { Some(reach(uri, state).await?) };
+                let mut open = self.libvirt.lock().await;
+                if let Some(machines) = open.get(uri) {
+                    return Ok(machines.clone());
+                }
+                // There is one of it: nobody else may open it meanwhile.
+                let libvirt = match libvirt {
+                    Some(libvirt) => libvirt,
+                    None => Libvirt::open(uri, &state.folder, &state.lab)?,
+                };
+                let libvirt = Arc::new(libvirt);
                 let guests = Arc::new(AgentGuests { hypervisor: libvirt.clone() });
-                Ok(open.insert(Machines { hypervisor: libvirt, guests, clock: Clock::wall() }).clone())
+                let machines = Machines { hypervisor: libvirt, guests, clock: Clock::wall() };
+                Ok(open.entry(uri.to_owned()).or_insert(machines).clone())
             }
         }
     }
@@ -114,7 +157,7 @@ pub fn open(cli: &Cli) -> Result<Context, Failure> {
     if !cli.lab.is_dir() {
         return Err(Failure::usage(format!("the lab's folder {} is not there; name it with --lab", cli.lab.display())));
     }
-    let workshop = Arc::new(Parts { target: Target::of(cli), libvirt: Mutex::new(None) });
+    let workshop = Arc::new(Parts { target: Target::of(cli.hypervisor.as_deref()), libvirt: Mutex::default() });
     Ok(Context::new(cli.lab.clone(), State::open(&cli.state_folder())?, workshop, |text| super::say(text)))
 }
 

@@ -12,6 +12,9 @@ use super::print;
 use crate::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use crate::catalog::load::load;
 use crate::hypervisor::libvirt::{lacking, overprivileged};
+use crate::id::Name;
+use crate::lab::pause;
+use crate::lab::sites::Sites;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -131,23 +134,45 @@ fn room(state: &Path) -> Checked {
     }
 }
 
-/// What the machines run on, and whether their first boots can serve later clones.
+/// What the machines run on, each host if there are several, and whether their first boots can serve later clones.
 async fn hypervisor(context: &Context) -> Vec<Checked> {
     let what = "hypervisor".to_owned();
     let _lock = match context.state.lock() {
         Ok(lock) => lock,
         Err(busy) => return vec![Checked { what, sound: true, found: format!("not looked at: {busy}"), mend: None }],
     };
-    let host = async {
-        let hypervisor = context.workshop.open(&context.state).await?.hypervisor;
-        let plain = Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
-        Ok::<_, Failure>((hypervisor.host().await?, hypervisor.unfreezable(&plain)))
+    let opened = async { Ok::<_, Failure>(context.sites(context.journal().await?)?) };
+    let sites = match opened.await {
+        Ok(sites) => sites,
+        Err(failure) => {
+            let mend = Some("put [[host]] in patchlab.toml, or --hypervisor, right".to_owned());
+            return vec![Checked { what, sound: false, found: failure.message, mend }];
+        }
     };
-    match host.await {
+    let mut checked = Vec::new();
+    for name in &sites.names {
+        let several = sites.names.len() > 1;
+        let (what, templates) =
+            if several { (format!("host {name}"), format!("templates on host {name}")) } else { (what.clone(), "templates".to_owned()) };
+        checked.extend(one_host(&sites, name, (what, templates)).await);
+        match pause::read(&context.state.folder, Some(name)) {
+            Ok(Some(pause)) if several => {
+                checked.push(Checked { what: format!("whether host {name} is paused"), sound: true, found: pause.told(), mend: None });
+            }
+            _ => {}
+        }
+    }
+    checked
+}
+
+async fn one_host(sites: &Sites, name: &Name, (what, templates): (String, String)) -> Vec<Checked> {
+    let plain = Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
+    let opened = sites.get(name).await.map_err(Failure::from);
+    match opened.map(|site| (site.controller.host, site.hypervisor.unfreezable(&plain))) {
         Ok((host, unfreezable)) => {
             let found = format!("{}: {}; QEMU {}, libvirt {}", host.accelerator, host.accelerator_reason, host.qemu, host.libvirt);
             let frozen = unfreezable.map_or("machines go on from a boot before".to_owned(), |why| format!("every machine boots: {why}"));
-            let templates = Checked { what: "templates".to_owned(), sound: true, found: frozen, mend: None };
+            let templates = Checked { what: templates, sound: true, found: frozen, mend: None };
             vec![Checked { what, sound: true, found, mend: None }, templates]
         }
         Err(failure) => {

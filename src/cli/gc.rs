@@ -8,18 +8,22 @@ use super::args::{Format, Gc};
 use super::context::{Context, image_failure};
 use super::error::{Exit, Failure};
 use super::print;
-use crate::lab::scheduler::host::Host;
+use crate::lab::scheduler::host::Hosts;
 use crate::lab::templates::{Limits, Templates};
 use crate::lab::{Lab, Settings, reaper};
 
 pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
     let _lock = context.state.lock()?;
-    let (lab, _cancel) = context.lab(Settings::default(), Host::none()).await?;
+    let (lab, _cancel) = context.lab(Settings::default(), Hosts::none()).await?;
     let orphans = reaper::orphans(&lab).await?;
     let stale = stale_images(context, &lab).await?;
     // Also where the lab wants none any more.
-    let templates = Templates::open(&context.state.folder, Limits::default()).map_err(Failure::lab)?;
-    let kept = templates.all().map_err(Failure::lab)?;
+    let folders = context.template_folders()?.into_iter();
+    let stores = folders.map(|folder| Templates::open(&folder, Limits::default())).collect::<Result<Vec<_>, _>>().map_err(Failure::lab)?;
+    let mut kept = Vec::new();
+    for store in &stores {
+        kept.extend(store.all().map_err(Failure::lab)?);
+    }
     match verb.answer.format {
         Format::Human => {
             if orphans.is_empty() && stale.is_empty() {
@@ -50,7 +54,10 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
             print(&format!("{:#}\n", serde_json::Value::from_iter(rows.chain(images).chain(kept))))?;
         }
     }
-    let mut gone = if verb.templates { Some(templates.clear().map_err(Failure::lab)?) } else { None };
+    let mut gone = verb.templates.then_some(0);
+    for store in stores.iter().filter(|_| verb.templates) {
+        gone = Some(gone.unwrap_or_default() + store.clear().map_err(Failure::lab)?);
+    }
     if verb.remove {
         let removed = reaper::reap(&lab).await?;
         // A build that is just sealing a disk has not named it yet.

@@ -55,12 +55,13 @@ pub fn main() -> u8 {
     };
     log();
     let opens = matches!(cli.verb, Verb::Run(_) | Verb::Serve(_) | Verb::Shell(_) | Verb::Release(_) | Verb::Gc(_) | Verb::Doctor(_));
-    if opens && !Target::of(&cli).is_sim() && cli.lab.is_dir() {
+    if opens && !Target::of(cli.hypervisor.as_deref()).is_sim() && cli.lab.is_dir() {
         crate::hypervisor::libvirt::quiet(&cli.state_folder());
     }
     // Images are made by real tools, which take real time; so do the server's clients, and who waits at the gate waits for others. The
     // server sees to the simulator's time itself.
-    let virtual_time = Target::of(&cli).is_virtual() && !matches!(cli.verb, Verb::Image(_) | Verb::Serve(_) | Verb::Gate(_));
+    let virtual_time =
+        Target::of(cli.hypervisor.as_deref()).is_virtual() && !matches!(cli.verb, Verb::Image(_) | Verb::Serve(_) | Verb::Gate(_));
     let runtime = match runtime(virtual_time) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -117,7 +118,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, Failure> {
         Verb::Cancel(verb) => remote::cancel(&context()?, verb),
         Verb::Pause(verb) => host::pause(&context()?, verb),
         Verb::Drain(verb) => host::drain(&context()?, verb),
-        Verb::Resume(answer) => host::resume(&context()?, answer),
+        Verb::Resume(verb) => host::resume(&context()?, verb),
         Verb::Token(verb) => token::token(&context()?, verb),
         Verb::Doctor(answer) => doctor::doctor(&context()?, answer).await,
         Verb::Image(verb) => image::image(&context()?, verb).await,

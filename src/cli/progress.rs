@@ -11,7 +11,7 @@ use crate::cell::{CaseObservation, CaseOutcome, Stage, StageOutcome, blame};
 use crate::id::{CellId, RunId};
 use crate::journal::{Entry, Event};
 use crate::lab::clock::Clock;
-use crate::lab::scheduler::host::{Host, Waiting};
+use crate::lab::scheduler::host::{Hosts, Waiting};
 use crate::lab::{Activity, Lab};
 
 /// The least time between two looks at what waits.
@@ -31,7 +31,7 @@ impl Display {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr());
         // Hidden also on a terminal that cannot move its cursor.
         let terminal = !bars.is_hidden();
-        let line = Some(Line { host: lab.host.clone(), run, clock: lab.clock, bar: None, looked: None, told: HashSet::new() });
+        let line = Some(Line { hosts: lab.hosts.clone(), run, clock: lab.clock, bar: None, looked: None, told: HashSet::new() });
         let mut painter = Painter { bars: bars.clone(), terminal, cells: HashMap::new(), ended: 0, planned: cells, line };
         let (mut entries, mut activities) = (lab.journal.watch(), lab.activity.subscribe());
         let task = tokio::spawn(async move {
@@ -83,7 +83,7 @@ struct Painter {
 
 /// The cells of the run that wait for room.
 struct Line {
-    host: Host,
+    hosts: Hosts,
     run: RunId,
     clock: Clock,
     bar: Option<ProgressBar>,
@@ -123,7 +123,7 @@ impl Painter {
     fn waiting(&mut self) {
         let Some(line) = self.line.as_mut().filter(|line| line.looked.is_none_or(|at| at.elapsed() >= LOOK)) else { return };
         line.looked = Some(Instant::now());
-        let waiting = line.host.standing(Some(line.run), line.clock.now()).waiting;
+        let waiting = line.hosts.standing(Some(line.run), line.clock.now()).waiting;
         let why = |one: &Waiting| crate::report::printable(&one.why);
         if self.terminal {
             let bars = &self.bars;

@@ -1,7 +1,5 @@
 //! `patchlab plan` and `patchlab run`.
 
-use std::sync::Arc;
-
 use tokio::sync::watch;
 
 use super::args::{Format, PlanVerb, Run, Selection};
@@ -16,10 +14,8 @@ use super::{bundle, output, print, remote, show};
 use crate::catalog::Catalog;
 use crate::cell::Cause;
 use crate::cell::identity::Start;
-use crate::hypervisor::Hypervisor;
 use crate::journal::{PassRecord, RunState};
 use crate::lab::desk::new_run;
-use crate::lab::scheduler::host::Host;
 use crate::lab::state::Lock;
 use crate::lab::{Lab, Settings};
 use crate::plan::{Plan, Request};
@@ -45,7 +41,7 @@ pub async fn show_plan(context: &Context, verb: &PlanVerb) -> Result<Exit, Failu
         several => bundle::join(context, several, &verb.selection)?.whole()?,
     };
     let journal = context.journal().await?;
-    let (estimate, baselines) = context.foresee(&journal, &plan, context.at_once(None, &plan)?).await?;
+    let (estimate, baselines) = context.foresee(&journal, &plan, context.at_once(&context.hosts(None)?, &plan)?).await?;
     match verb.answer.format {
         Format::Human => print(&plan_report::human(&plan, estimate, &baselines))?,
         Format::Json => print(&plan_report::json(&plan, estimate, &baselines).map_err(Failure::lab)?)?,
@@ -122,12 +118,12 @@ impl Engine {
             return Err(Failure::usage(format!("{}; `patchlab resume` lets cells start again", pause.told())));
         }
         let settings = Settings { keep_failed: verb.keep_failed, cold: verb.cold, fresh_baselines: verb.fresh_baselines };
-        let (lab, cancel) = context.lab(settings, Host::none()).await?;
+        let (lab, cancel) = context.lab(settings, context.hosts(verb.workers)?).await?;
         let lab = Lab { lanes: Context::lanes(catalog, plan), ..lab };
         context.clean_up(&lab).await?;
         // Not before: what was left over took room.
-        lab.host.resize(context.room(verb.workers)?);
-        let at_once = context.at_once(verb.workers, plan)?;
+        context.measure(&lab.hosts, &lab.sites, verb.workers).await?;
+        let at_once = context.at_once(&lab.hosts, plan)?;
         Ok(Self { lab, at_once, cancel, _lock: lock })
     }
 }
@@ -140,13 +136,19 @@ pub fn machines(at_once: usize, plan: &Plan) -> String {
 /// Has the person give the work up, at the first time in order and at the second at once.
 pub fn interruptible(lab: &Lab, cancel: watch::Sender<bool>) -> Interrupted {
     let first = "interrupted: removing the machines; once more leaves them behind";
-    interrupt::watch(cancel, first, left_behind(lab.hypervisor.clone()))
+    interrupt::watch(cancel, first, left_behind(lab.clone()))
 }
 
 /// What a controller that leaves at once says of its machines.
-async fn left_behind(hypervisor: Arc<dyn Hypervisor>) {
-    for one in hypervisor.owned().await.unwrap_or_default() {
-        super::say(format_args!("left behind: {} ({} MiB)", one.machine, one.bytes >> 20));
+async fn left_behind(lab: Lab) {
+    let mut hypervisors = vec![lab.hypervisor];
+    if lab.placed.is_some() {
+        hypervisors = lab.sites.known().await.into_values().map(|site| site.hypervisor).collect();
+    }
+    for hypervisor in hypervisors {
+        for one in hypervisor.owned().await.unwrap_or_default() {
+            super::say(format_args!("left behind: {} ({} MiB)", one.machine, one.bytes >> 20));
+        }
     }
     super::say("`patchlab gc --remove` removes what was left; the same command takes the run up where it was");
 }

@@ -15,7 +15,7 @@ use crate::catalog::image::Os;
 use crate::guest::{Guest, Job, JobState, JobStep, StepEnd, StepReport};
 use crate::journal::{PassRecord, RunState};
 use crate::lab::Settings;
-use crate::lab::scheduler::host::Host;
+use crate::lab::scheduler::host::Hosts;
 use crate::plan::PlannedCell;
 
 /// What of a command's output is shown.
@@ -28,7 +28,8 @@ pub async fn shell(context: &Context, verb: &Shell) -> Result<Exit, Failure> {
     let machine = choose(&state, verb.machine.as_deref())?;
     let os = os_of(&state, &machine);
     let _lock = context.state.lock()?;
-    let (lab, _cancel) = context.lab(Settings::default(), Host::none()).await?;
+    let (lab, _cancel) = context.lab(Settings::default(), Hosts::none()).await?;
+    let lab = context.lab_of(&lab, state.run, &machine).await?;
     let guest = lab.guests.connect(&machine, os);
     let lost = |error| Failure::lab(format!("{machine}: {error}"));
     guest.ping().await.map_err(lost)?;
@@ -130,7 +131,7 @@ pub async fn release(context: &Context, verb: &Release) -> Result<Exit, Failure>
         }
         None => {
             let _lock = context.state.lock()?;
-            let (lab, _cancel) = context.lab(Settings::default(), Host::none()).await?;
+            let (lab, _cancel) = context.lab(Settings::default(), Hosts::none()).await?;
             let run = context.run(&lab.journal, &verb.run).await?.run;
             (run, context.release(&lab, run, &user()).await?)
         }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::record::Record;
 use crate::cell::identity::Start;
 use crate::cell::{Anew, CaseAt, CaseObservation, Evidence, Pass, Point, Stage, StageOutcome};
-use crate::id::{CellId, Digest, RunId};
+use crate::id::{CellId, Digest, Name, RunId};
 use crate::plan::Plan;
 use crate::verdict::Verdict;
 use crate::verdict::trend::{Gauge, Past};
@@ -62,6 +62,9 @@ pub enum Event {
         pass: Pass,
         attempt: u32,
         machine: String,
+        /// Where, in a lab of several hosts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        placed: Option<Box<Placed>>,
     },
     /// The machine as libvirt made it: evidence of its effective XML.
     MachineDefined {
@@ -159,6 +162,14 @@ impl Controller {
     pub fn is_simulated(&self) -> bool {
         self.hypervisor == "sim" || self.hypervisor.starts_with("sim:")
     }
+}
+
+/// One of several hosts, and what it was when it was given a pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Placed {
+    pub host: Name,
+    pub controller: Controller,
 }
 
 /// The host that machines run on.

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::event::{Controller, Entry, Event};
+use super::event::{Controller, Entry, Event, Placed};
 use crate::cell::identity::Start;
 use crate::cell::{Anew, CaseObservation, Evidence, Pass, Point, Stage, StageOutcome, Trouble};
-use crate::id::{CellId, Digest, RunId};
+use crate::id::{CellId, Digest, Name, RunId};
 use crate::plan::Plan;
 use crate::verdict::Verdict;
 use crate::verdict::trend::{Gauge, Past};
@@ -69,6 +69,8 @@ pub struct PassRecord {
     pub attempt: u32,
     /// The pass's name in the hypervisor: of its machine, or with the role behind it where there are several.
     pub machine: String,
+    /// Where it was, in a lab of several hosts.
+    pub placed: Option<Box<Placed>>,
     /// Each machine's effective definition, by its name.
     pub xml: BTreeMap<String, String>,
     /// How each machine came to run, where the lab had a choice.
@@ -105,7 +107,41 @@ pub struct BadHistory {
 impl RunState {
     /// Whether any of its machines were the simulator's: what they did says nothing about real ones.
     pub fn is_simulated(&self) -> bool {
-        self.controllers.iter().any(Controller::is_simulated)
+        self.on().any(Controller::is_simulated)
+    }
+
+    /// All that its machines were made with: its controllers, and what these found on each host.
+    pub fn on(&self) -> impl Iterator<Item = &Controller> {
+        let passes = self.cells.values().flat_map(|cell| &cell.passes);
+        self.controllers.iter().chain(passes.filter_map(|pass| Some(&pass.placed.as_ref()?.controller)))
+    }
+
+    /// What a cell's machines were made with: the hosts that it was on, or where the lab had one that of every controller.
+    pub fn on_of<'a>(&'a self, cell: &'a CellRecord) -> impl Iterator<Item = &'a Controller> {
+        let placed = cell.passes.iter().filter_map(|pass| Some(&pass.placed.as_ref()?.controller));
+        let unplaced = cell.passes.is_empty() || cell.passes.iter().any(|pass| pass.placed.is_none());
+        placed.chain(self.controllers.iter().filter(move |_| unplaced))
+    }
+
+    /// In a lab of several hosts, those that its machines were on, each once for each thing that it was then.
+    pub fn placed(&self) -> Vec<&Placed> {
+        let mut all: Vec<&Placed> = Vec::new();
+        for placed in self.cells.values().flat_map(|cell| &cell.passes).filter_map(|pass| pass.placed.as_deref()) {
+            if !all.contains(&placed) {
+                all.push(placed);
+            }
+        }
+        all.sort_by(|a, b| a.host.cmp(&b.host));
+        all
+    }
+
+    /// The host that a pass with this machine was on, in a lab of several.
+    pub fn host_of(&self, machine: &str) -> Option<&Name> {
+        let passes = self.plan.cells.iter().flat_map(|cell| {
+            self.cells.get(&cell.id).into_iter().flat_map(move |record| record.passes.iter().map(move |pass| (cell, pass)))
+        });
+        let mut mine = passes.filter(|(cell, pass)| cell.objects(&pass.machine).iter().any(|one| one == machine));
+        mine.find_map(|(_, pass)| Some(&pass.placed.as_ref()?.host))
     }
 
     /// The state after these entries, which are those of one run in the journal's order. `None` for no entries.
@@ -195,10 +231,11 @@ impl CellRecord {
     /// When it speaks of a pass that was not begun or a stage that was not started.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), &'static str> {
         match &entry.event {
-            Event::PassStarted { pass, attempt, machine, .. } => self.passes.push(PassRecord {
+            Event::PassStarted { pass, attempt, machine, placed, .. } => self.passes.push(PassRecord {
                 pass: pass.clone(),
                 attempt: *attempt,
                 machine: machine.clone(),
+                placed: placed.clone(),
                 xml: BTreeMap::new(),
                 starts: BTreeMap::new(),
                 stages: Vec::new(),

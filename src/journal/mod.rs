@@ -10,7 +10,7 @@ mod standing;
 pub mod store;
 mod writer;
 
-pub use event::{Controller, Entry, Event, HostReport};
+pub use event::{Controller, Entry, Event, HostReport, Placed};
 pub use fold::{CalledOff, CellRecord, PassRecord, RunState, StageRecord};
 pub use projection::{Message, RunRow};
 pub use record::Record;

@@ -8,7 +8,7 @@ use super::clock::between;
 use crate::cell::identity::Start;
 use crate::cell::{Pass, Phase, Stage, StageOutcome};
 use crate::id::Digest;
-use crate::journal::{HostReport, RunState};
+use crate::journal::{CellRecord, HostReport, RunState};
 use crate::plan::{Plan, PlannedCell};
 use crate::verdict::baselines::Expected;
 use crate::verdict::rank;
@@ -50,20 +50,18 @@ impl History {
 
     /// Learns from a run. The newest comes first.
     pub fn learn(&mut self, run: &RunState) {
-        let on = |like: fn(&HostReport) -> &String| {
-            let fits = |wanted: &HostReport| run.controllers.iter().all(|controller| like(&controller.host) == like(wanted));
-            self.host.as_ref().is_none_or(fits)
+        let wanted = self.host.clone();
+        let on = |record: &CellRecord, like: fn(&HostReport) -> &String| {
+            let fits = |wanted: &HostReport| run.on_of(record).all(|controller| like(&controller.host) == like(wanted));
+            wanted.as_ref().is_none_or(fits)
         };
-        if !on(|host| &host.accelerator) {
-            return;
-        }
-        // A run that goes on speaks for itself.
-        if run.is_finished() && on(|host| &host.qemu) {
-            self.measure(run);
-        }
         for cell in &run.plan.cells {
-            let passes = run.cells.get(&cell.id).map(|record| record.passes.as_slice()).unwrap_or_default();
-            let mains = passes.iter().filter(|pass| pass.pass == Pass::Main);
+            let Some(record) = run.cells.get(&cell.id).filter(|record| on(record, |host| &host.accelerator)) else { continue };
+            // A run that goes on speaks for itself.
+            if run.is_finished() && on(record, |host| &host.qemu) {
+                self.measure(run, cell, record);
+            }
+            let mains = record.passes.iter().filter(|pass| pass.pass == Pass::Main);
             for (pass, stage) in mains.flat_map(|pass| pass.stages.iter().map(move |stage| (pass, stage))) {
                 let Some((ended, StageOutcome::Passed)) = &stage.ended else { continue };
                 let warm = stage.stage == Stage::Boot && pass.starts.values().any(|start| matches!(start, Start::Warm { .. }));
@@ -79,18 +77,16 @@ impl History {
         }
     }
 
-    fn measure(&mut self, run: &RunState) {
-        for cell in &run.plan.cells {
-            let (Some(record), [machine]) = (run.cells.get(&cell.id), cell.machines.as_slice()) else { continue };
-            for (of, phase, value) in trend::samples(cell, record) {
-                let samples = self.measured.entry((machine.image.sha256, machine.hardware.sha256, of)).or_default();
-                let side = match phase {
-                    Phase::Baseline => &mut samples.unpatched,
-                    Phase::Patched => samples.patched.entry(run.plan.tested()).or_default(),
-                };
-                if side.len() < rank::MOST {
-                    side.push(value);
-                }
+    fn measure(&mut self, run: &RunState, cell: &PlannedCell, record: &CellRecord) {
+        let [machine] = cell.machines.as_slice() else { return };
+        for (of, phase, value) in trend::samples(cell, record) {
+            let samples = self.measured.entry((machine.image.sha256, machine.hardware.sha256, of)).or_default();
+            let side = match phase {
+                Phase::Baseline => &mut samples.unpatched,
+                Phase::Patched => samples.patched.entry(run.plan.tested()).or_default(),
+            };
+            if side.len() < rank::MOST {
+                side.push(value);
             }
         }
     }

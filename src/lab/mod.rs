@@ -4,7 +4,7 @@
 //! asking [`crate::cell::next()`] what comes next and journaling before and after each effect; `session` watches one machine; `stages`
 //! are the effects and `observing` what they look at; `warm` brings machines up, on `templates` where it can; `foreign` runs suites that
 //! others have written, and `baselines` spares those that an earlier run has seen; `network`, `play`, `unwell`, `chronicle` and `timeline` are for machines among each other; `reaper` removes what
-//! a dead controller left; `gate` asks [`crate::verdict::gate`] and keeps the answer, and `policy` finds which policy
+//! a dead controller left; `sites` are the hosts, and `proof` is what each of several must give; `gate` asks [`crate::verdict::gate`] and keeps the answer, and `policy` finds which policy
 //! a run was judged against. Nothing here decides who is to blame or what a
 //! result means: that is `cell` and `verdict`.
 
@@ -28,10 +28,12 @@ pub mod pause;
 mod play;
 pub mod policy;
 pub mod prepared;
+pub mod proof;
 pub mod reaper;
 pub mod runner;
 pub mod scheduler;
 pub mod session;
+pub mod sites;
 pub mod stages;
 pub mod state;
 pub mod templates;
@@ -50,13 +52,14 @@ use crate::cell::Stage;
 use crate::guest::Guests;
 use crate::hypervisor::Hypervisor;
 use crate::id::{CellId, Digest, Name, RunId};
-use crate::journal::Journal;
+use crate::journal::{Journal, Placed};
 use baselines::Baselines;
 use clock::Clock;
 use evidence::EvidenceStore;
 use history::History;
 use scheduler::choice::Lane;
-use scheduler::host::Host;
+use scheduler::host::Hosts;
+use sites::Sites;
 use templates::Templates;
 
 /// The ports and stores that a run works with.
@@ -78,7 +81,11 @@ pub struct Lab {
     pub id: String,
     pub settings: Settings,
     /// Where its machines find room, and those of other runs.
-    pub host: Host,
+    pub hosts: Hosts,
+    /// What machines run on elsewhere.
+    pub sites: Arc<Sites>,
+    /// Which of several hosts hypervisor, guests, history, baselines and templates are of.
+    pub placed: Option<Arc<Placed>>,
     /// How soon each customer's policy wants an answer about the run's patch, where it says so.
     pub lanes: Arc<BTreeMap<Name, Lane>>,
     /// What is being done right now, for those who watch. Not journaled.

@@ -1,4 +1,4 @@
-//! Whether the host is paused: nothing new starts then. It stays so until somebody says otherwise, whichever process works meanwhile.
+//! Whether the hosts are paused, or one of them: nothing new starts there then. It stays so until somebody says otherwise, whichever process works meanwhile.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-const FILE: &str = "paused.json";
+use crate::id::Name;
 
 /// Who paused the host, when, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,19 +26,24 @@ impl Pause {
     }
 }
 
-/// The pause that is kept in a state folder. One that can't be read is one all the same.
+/// The file for all hosts, or for one.
+fn file(host: Option<&Name>) -> String {
+    host.map_or_else(|| "paused.json".to_owned(), |host| format!("paused-{host}.json"))
+}
+
+/// The pause that is kept in a state folder, of all hosts or of one. One that can't be read is one all the same.
 ///
 /// # Errors
 /// The disk's.
-pub fn read(state: &Path) -> io::Result<Option<Pause>> {
-    let path = state.join(FILE);
+pub fn read(state: &Path, host: Option<&Name>) -> io::Result<Option<Pause>> {
+    let path = state.join(file(host));
     match std::fs::read(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).unwrap_or_else(|bad| Pause {
             by: "somebody".to_owned(),
             since: Timestamp::UNIX_EPOCH,
-            reason: Some(format!("{} can't be read ({bad}); `patchlab resume` removes it", path.display())),
+            reason: Some(format!("{} can't be read ({bad}); `patchlab resume` removes it, of one host with --host", path.display())),
         }))),
     }
 }
@@ -47,8 +52,8 @@ pub fn read(state: &Path) -> io::Result<Option<Pause>> {
 ///
 /// # Errors
 /// The disk's.
-pub fn write(state: &Path, pause: Option<&Pause>) -> io::Result<()> {
-    let path = state.join(FILE);
+pub fn write(state: &Path, host: Option<&Name>, pause: Option<&Pause>) -> io::Result<()> {
+    let path = state.join(file(host));
     let Some(pause) = pause else {
         return match std::fs::remove_file(path) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -69,15 +74,17 @@ mod tests {
     #[test]
     fn a_pause_is_kept_until_it_is_taken_away_and_one_that_cannot_be_read_holds() {
         let folder = tempfile::tempdir().expect("a folder");
-        assert_eq!(read(folder.path()).expect("readable"), None);
+        assert_eq!(read(folder.path(), None).expect("readable"), None);
         let pause = Pause { by: "ann".to_owned(), since: Timestamp::UNIX_EPOCH, reason: Some("a new disk".to_owned()) };
-        write(folder.path(), Some(&pause)).expect("written");
-        assert_eq!(read(folder.path()).expect("readable"), Some(pause.clone()));
+        write(folder.path(), None, Some(&pause)).expect("written");
+        assert_eq!(read(folder.path(), None).expect("readable"), Some(pause.clone()));
+        let host: Name = "alpha".parse().expect("a name");
+        assert_eq!(read(folder.path(), Some(&host)).expect("readable"), None, "one host's is another");
         assert_eq!(pause.told(), "the host is paused by ann since 1970-01-01 00:00 UTC: a new disk");
-        std::fs::write(folder.path().join(FILE), "{").expect("written");
-        assert!(read(folder.path()).expect("readable").expect("a pause").told().contains("patchlab resume"));
-        write(folder.path(), None).expect("taken away");
-        write(folder.path(), None).expect("nothing to take away");
-        assert_eq!(read(folder.path()).expect("readable"), None);
+        std::fs::write(folder.path().join(file(None)), "{").expect("written");
+        assert!(read(folder.path(), None).expect("readable").expect("a pause").told().contains("patchlab resume"));
+        write(folder.path(), None, None).expect("taken away");
+        write(folder.path(), None, None).expect("nothing to take away");
+        assert_eq!(read(folder.path(), None).expect("readable"), None);
     }
 }

@@ -1,5 +1,7 @@
 //! Removes what nobody owns any more.
 //!
+//! Every host that answers is looked at; what is left on one that is away is removed when it is back and proves itself.
+//!
 //! Invariants: only what bears this lab's own tag is touched; what a person keeps stays until it is let go; the journal says why
 //! a stage ended before its machine is removed.
 
@@ -8,7 +10,7 @@ use std::collections::BTreeSet;
 use super::Lab;
 use super::chronicle::captures;
 use crate::cell::{Cause, Next, Stage, StageOutcome, Trouble, next};
-use crate::hypervisor::{HypervisorError, Owned};
+use crate::hypervisor::{HypervisorError, Owned, Tag};
 use crate::id::RunId;
 use crate::journal::{Event, JournalError, RunState};
 use thiserror::Error;
@@ -27,9 +29,47 @@ pub enum ReapError {
 /// # Errors
 /// When hypervisor or journal cannot be read.
 pub async fn orphans(lab: &Lab) -> Result<Vec<Owned>, ReapError> {
+    Ok(find(lab, |_| true).await?.into_iter().map(|(_, one)| one).collect())
+}
+
+/// What bears this lab's tag and is not kept, of the kind that is asked for, with the lab on its host. Where there are several hosts, those
+/// that do not answer are told of in the log and left alone.
+async fn find(lab: &Lab, wanted: impl Fn(&Owned) -> bool) -> Result<Vec<(Lab, Owned)>, ReapError> {
     let kept = kept(lab).await?;
-    let owned = lab.hypervisor.owned().await?;
-    Ok(owned.into_iter().filter(|one| !kept.contains(&one.machine)).collect())
+    let (labs, mut away) = lab.everywhere().await;
+    let (mut found, several) = (Vec::new(), labs.len() + away.len() > 1);
+    for on in labs {
+        match (on.hypervisor.owned().await, &on.placed) {
+            (Ok(owned), _) => {
+                let left = owned.into_iter().filter(|one| !kept.contains(&one.machine) && wanted(one));
+                found.extend(left.map(|one| (on.clone(), one)));
+            }
+            (Err(error), Some(placed)) if several => away.push((placed.host.clone(), error.to_string())),
+            (Err(error), _) => return Err(error.into()),
+        }
+    }
+    for (host, why) in away {
+        tracing::warn!(%host, why, "a host does not answer: what was left there stays until it is back");
+        lab.hosts.doubt(&host, &why, lab.clock.now());
+    }
+    Ok(found)
+}
+
+/// Removes what was found, and returns it.
+async fn remove(found: Vec<(Lab, Owned)>) -> Result<Vec<Owned>, ReapError> {
+    let mut removed = Vec::new();
+    for (on, one) in found {
+        tracing::info!(machine = one.machine, "removing what nobody owns");
+        match (on.hypervisor.destroy(&one.machine).await, &on.placed) {
+            (Ok(()), _) => removed.push(one),
+            (Err(error), None) => return Err(error.into()),
+            (Err(error), Some(placed)) => {
+                tracing::warn!(host = %placed.host, machine = one.machine, %error, "could not be removed; it is tried again when its host proves itself");
+                on.hosts.doubt(&placed.host, &error.to_string(), on.clock.now());
+            }
+        }
+    }
+    Ok(removed)
 }
 
 /// Machines that people keep and whose leases have not run out.
@@ -53,12 +93,7 @@ pub async fn kept(lab: &Lab) -> Result<BTreeSet<String>, JournalError> {
 /// # Errors
 /// When hypervisor or journal fail. What was removed until then stays removed.
 pub async fn reap(lab: &Lab) -> Result<Vec<Owned>, ReapError> {
-    let orphans = orphans(lab).await?;
-    for one in &orphans {
-        tracing::info!(machine = one.machine, "removing what nobody owns");
-        lab.hypervisor.destroy(&one.machine).await?;
-    }
-    Ok(orphans)
+    remove(find(lab, |_| true).await?).await
 }
 
 /// Removes the machines that cells of a run have left, and returns them. The run is not worked on any more.
@@ -66,14 +101,23 @@ pub async fn reap(lab: &Lab) -> Result<Vec<Owned>, ReapError> {
 /// # Errors
 /// As [`reap`].
 pub async fn reap_run(lab: &Lab, run: RunId) -> Result<Vec<Owned>, ReapError> {
-    let kept = kept(lab).await?;
-    let of_run = |one: &Owned| one.tag.as_ref().is_some_and(|tag| tag.run == run) && !kept.contains(&one.machine);
-    let left: Vec<_> = lab.hypervisor.owned().await?.into_iter().filter(of_run).collect();
-    for one in &left {
-        tracing::info!(machine = one.machine, "removing what its cell has left");
-        lab.hypervisor.destroy(&one.machine).await?;
+    remove(find(lab, |one| one.tag.as_ref().is_some_and(|tag| tag.run == run)).await?).await
+}
+
+/// Removes what is left on the host that this lab is on, but for that of cells that are at work on any, and for what is being made.
+///
+/// # Errors
+/// When the host or the journal fail.
+pub async fn reap_idle(lab: &Lab) -> Result<(), ReapError> {
+    let (kept, at_work) = (kept(lab).await?, lab.hosts.at_work());
+    let idle = |tag: &Tag| !at_work.contains(&(tag.run, tag.cell.clone()));
+    for one in lab.hypervisor.owned().await? {
+        if !kept.contains(&one.machine) && one.tag.as_ref().is_some_and(idle) {
+            tracing::info!(machine = one.machine, "removing what nobody owns");
+            lab.hypervisor.destroy(&one.machine).await?;
+        }
     }
-    Ok(left)
+    Ok(())
 }
 
 /// Ends what an earlier controller had under way in a run: the open stage as a fault, its machine, its pass.
@@ -99,15 +143,25 @@ pub async fn take_over(lab: &Lab, state: &RunState) -> Result<(), ReapError> {
             append(lab, state.run, Event::StageEnded { cell: cell.id.clone(), stage, outcome: StageOutcome::Failed { trouble } }).await?;
             append(lab, state.run, Event::StageStarted { cell: cell.id.clone(), stage: Stage::Teardown }).await?;
         }
+        let on = match &pass.placed {
+            // What is on a host that is away is removed when it is back.
+            Some(placed) => lab.on(&placed.host).await.ok(),
+            None => Some(lab.clone()),
+        };
         // What can't be kept of it holds nothing up.
-        if let Ok(wire) = lab.hypervisor.wire(&machine).await
+        if let Some(on) = &on
+            && let Ok(wire) = on.hypervisor.wire(&machine).await
             && let Ok(evidence) = captures(&lab.evidence, &wire, None).await
             && !evidence.is_empty()
         {
             append(lab, state.run, Event::EvidenceKept { cell: cell.id.clone(), case: None, evidence }).await?;
         }
-        for machine in cell.objects(&machine) {
-            lab.hypervisor.destroy(&machine).await?;
+        for (on, machine) in on.iter().flat_map(|on| cell.objects(&machine).into_iter().map(move |machine| (on, machine))) {
+            match (on.hypervisor.destroy(&machine).await, &on.placed) {
+                (Ok(()), _) => {}
+                (Err(error), None) => return Err(error.into()),
+                (Err(error), Some(placed)) => lab.hosts.doubt(&placed.host, &error.to_string(), lab.clock.now()),
+            }
         }
         if cut.is_some() {
             let outcome = StageOutcome::Passed;

@@ -41,6 +41,14 @@ impl From<JournalError> for Stop {
     }
 }
 
+/// What became of a cell.
+pub enum Done {
+    /// It has ended, or was given up, and means this.
+    Judged(Verdict),
+    /// Its host is in doubt: it goes on elsewhere, from what has happened so far.
+    Elsewhere(Box<CellRecord>),
+}
+
 /// Takes one cell through its life.
 pub struct CellRunner {
     pub(super) lab: Lab,
@@ -55,6 +63,8 @@ pub struct CellRunner {
     pub(super) pass: Option<PassState>,
     /// Its room on the host.
     lease: Lease,
+    /// Whether a pass was begun here.
+    begun: bool,
 }
 
 /// What lives only as long as a pass.
@@ -88,24 +98,26 @@ impl CellRunner {
         record: CellRecord,
         lease: Lease,
     ) -> Self {
-        Self { lab, run, plan, cell, place, files, record, pass: None, lease }
+        Self { lab, run, plan, cell, place, files, record, pass: None, lease, begun: false }
     }
 
-    /// Runs the cell to its end, and says what it means.
+    /// Runs the cell to its end, or until its host is in doubt, and says what it means.
     ///
     /// # Errors
     /// Only when the journal cannot be written.
-    pub async fn run(mut self) -> Result<Verdict, JournalError> {
-        self.go().await?;
-        Ok(judge_cell(&self.cell, &self.record).verdict)
+    pub async fn run(mut self) -> Result<Done, JournalError> {
+        let ended = self.go().await?;
+        Ok(if ended { Done::Judged(judge_cell(&self.cell, &self.record).verdict) } else { Done::Elsewhere(Box::new(self.record)) })
     }
 
-    async fn go(&mut self) -> Result<(), JournalError> {
+    /// Whether it has come to its end here.
+    async fn go(&mut self) -> Result<bool, JournalError> {
         let whole = self.record.passes.is_empty();
         loop {
             match next(&self.cell, &self.record) {
                 // What is cancelled stays unended: a later controller may take it up.
-                Next::Begin { .. } if *self.lab.cancelled.borrow() => return Ok(()),
+                Next::Begin { .. } if *self.lab.cancelled.borrow() => return Ok(true),
+                Next::Begin { .. } if self.is_in_doubt() => return Ok(false),
                 Next::Begin { pass, attempt } => self.begin(pass, attempt).await?,
                 Next::Run(stage) => self.stage(stage).await?,
                 Next::EndPass => {
@@ -115,13 +127,34 @@ impl CellRunner {
                     self.pass = None;
                 }
                 Next::End => {
+                    let doubted = self.is_in_doubt();
                     self.append(Event::CellEnded { cell: self.cell.id.clone() }).await?;
+                    if let Some(placed) = self.lab.placed.as_ref().filter(|_| self.begun && !doubted) {
+                        self.lab.hosts.did_well(&placed.host);
+                    }
                     if whole {
                         self.lab.baselines.learn_cell(self.run, &self.cell, &self.record);
                     }
-                    return Ok(());
+                    return Ok(true);
                 }
             }
+        }
+    }
+
+    /// Whether the last pass here was spoilt in a way that speaks against one of several hosts, which then has to prove itself.
+    fn is_in_doubt(&self) -> bool {
+        let (Some(placed), Some(last)) = (&self.lab.placed, self.record.passes.last()) else { return false };
+        let here = last.placed.as_ref().is_some_and(|on| on.host == placed.host);
+        match last.troubles().find(|(_, trouble)| trouble.cause.is_of_host()).filter(|_| here && self.begun) {
+            Some((stage, trouble)) => {
+                self.lab.hosts.doubt(
+                    &placed.host,
+                    &format!("{} failed at {stage}: {}", self.cell.id, trouble.message),
+                    self.lab.clock.now(),
+                );
+                true
+            }
+            None => false,
         }
     }
 
@@ -139,7 +172,9 @@ impl CellRunner {
         let run = &run[run.len() - 8..];
         let machine = format!("patchlab-{lab}-{run}-{}-{}", self.place, self.record.passes.len());
         tracing::info!(run = %self.run, cell = %self.cell.id, %pass, attempt, machine, "pass started");
-        let event = Event::PassStarted { cell: self.cell.id.clone(), pass: pass.clone(), attempt, machine: machine.clone() };
+        let placed = self.lab.placed.as_deref().cloned().map(Box::new);
+        self.begun = true;
+        let event = Event::PassStarted { cell: self.cell.id.clone(), pass: pass.clone(), attempt, machine: machine.clone(), placed };
         let work = work(&self.cell, &self.record, &pass);
         self.append(event).await?;
         self.pass = Some(PassState { pass, work, name: machine, machines: Vec::new(), read: BTreeMap::new() });

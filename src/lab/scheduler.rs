@@ -1,6 +1,6 @@
-//! Runs a plan's cells as the host has room for them, and ends the run.
+//! Runs a plan's cells as the hosts have room for them, has hosts prove themselves, and ends the run.
 //!
-//! `choice` says which of the cells of all runs start, `host` tells the runs, `room` is what they share.
+//! `choice` says which of the cells of all runs start, `host` keeps the hosts and tells the runs, `room` is what they share.
 
 pub mod choice;
 pub mod host;
@@ -9,15 +9,18 @@ pub mod room;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use self::choice::{Ask, Lane};
+use self::host::Trial;
 use self::room::Room;
-use super::runner::CellRunner;
-use super::{Lab, RunFiles};
-use crate::id::RunId;
+use super::clock::between;
+use super::runner::{CellRunner, Done};
+use super::{Lab, RunFiles, proof};
+use crate::id::{Name, RunId};
 use crate::journal::{CellRecord, Event, Journal, JournalError, RunState};
-use crate::plan::PlannedCell;
+use crate::plan::{Plan, PlannedCell};
 use crate::verdict::Verdict;
 use crate::verdict::judge::{judge, judge_cell, overall};
 
@@ -51,35 +54,75 @@ pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdi
         expected: lab.history.cell(cell),
         since: state.planned,
         needs: Room::of(cell, &files.disks),
+        not_on: None,
     };
-    let mut waiting = vec![true; open.len()];
-    let mut queued = lab.host.queue(open.iter().map(ask).collect(), lab.clock);
+    // How each stands that has not ended, unless somebody works on it.
+    let mut waiting: Vec<Option<CellRecord>> = open.iter().map(|(_, cell)| Some(record(cell).clone())).collect();
+    let mut left = open.len();
+    let mut queued = lab.hosts.queue(open.iter().map(ask).collect(), lab.clock);
     let mut cancelled = lab.cancelled.clone();
-    let mut workers: JoinSet<Result<Verdict, JournalError>> = JoinSet::new();
+    let doubts = lab.hosts.doubts();
+    let over = watch::channel(false).0;
+    let mut workers: JoinSet<Result<Work, JournalError>> = JoinSet::new();
     let worked = async {
-        loop {
-            let (place, cell, lease) = tokio::select! {
+        while left > 0 {
+            // Before it is asked: nothing that is told meanwhile is missed.
+            let doubted = doubts.notified();
+            let (trial, next) = lab.hosts.to_prove(lab.clock.now());
+            if let Some(trial) = trial {
+                workers.spawn(prove(lab.clone(), run, plan.clone(), files.clone(), (trial, over.subscribe())));
+                continue;
+            }
+            let rest = next.map(|next| between(lab.clock.now(), next));
+            let (at, lease) = tokio::select! {
                 // A sender that is gone can cancel nothing.
                 Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => break,
                 Some(ended) = workers.join_next() => {
-                    verdicts.add(outcome(ended)?);
+                    match outcome(ended)? {
+                        Work::Proof => {}
+                        Work::Cell(_, _, Done::Judged(verdict)) => {
+                            left -= 1;
+                            verdicts.add(verdict);
+                        }
+                        Work::Cell(at, host, Done::Elsewhere(so_far)) => {
+                            let (Some(cell), Some(waits)) = (open.get(at), waiting.get_mut(at)) else { continue };
+                            *waits = Some(*so_far);
+                            queued.again(at, ask(cell), &host);
+                        }
+                    }
                     continue;
                 }
-                start = queued.next() => {
-                    let Some((at, lease)) = start else { break };
-                    let (Some(&(place, cell)), Some(waits)) = (open.get(at), waiting.get_mut(at)) else { continue };
-                    *waits = false;
-                    (place, cell, lease)
-                }
+                Some(start) = queued.next() => start,
+                () = doubted => continue,
+                () = tokio::time::sleep(rest.unwrap_or_default()), if rest.is_some() => continue,
             };
-            let runner = CellRunner::new(lab.clone(), run, plan.clone(), (place, cell.clone()), files.clone(), record(cell).clone(), lease);
-            workers.spawn(runner.run());
+            let (Some(&(place, cell)), Some(so_far)) = (open.get(at), waiting.get_mut(at).and_then(Option::take)) else { continue };
+            let (lab, plan, files, cell) = (lab.clone(), plan.clone(), files.clone(), cell.clone());
+            workers.spawn(async move {
+                let host = lease.host.clone();
+                match lab.on(&host).await {
+                    Ok(lab) => {
+                        let runner = CellRunner::new(lab, run, plan, (place, cell), files, so_far, lease);
+                        Ok(Work::Cell(at, host, runner.run().await?))
+                    }
+                    Err(why) => {
+                        lab.hosts.doubt(&host, &why, lab.clock.now());
+                        Ok(Work::Cell(at, host, Done::Elsewhere(Box::new(so_far))))
+                    }
+                }
+            });
         }
         drop(queued);
-        let left = open.iter().zip(&waiting).filter(|(_, waits)| **waits);
-        left.for_each(|((_, cell), _)| verdicts.add(judge_cell(cell, record(cell)).verdict));
+        over.send_replace(true);
+        let unended = |at: usize, so_far: &CellRecord| open.get(at).map(|(_, cell)| judge_cell(cell, so_far).verdict);
+        let waited = waiting.iter().enumerate().filter_map(|(at, so_far)| unended(at, so_far.as_ref()?));
+        waited.for_each(|verdict| verdicts.add(verdict));
         while let Some(ended) = workers.join_next().await {
-            verdicts.add(outcome(ended)?);
+            match outcome(ended)? {
+                Work::Proof => {}
+                Work::Cell(at, _, Done::Elsewhere(so_far)) => unended(at, &so_far).into_iter().for_each(|verdict| verdicts.add(verdict)),
+                Work::Cell(_, _, Done::Judged(verdict)) => verdicts.add(verdict),
+            }
         }
         Ok(())
     };
@@ -89,6 +132,49 @@ pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdi
         workers.shutdown().await;
     }
     worked.map(|()| verdicts.0.unwrap_or(Verdict::Inconclusive))
+}
+
+/// What a worker did.
+enum Work {
+    /// A host's proof.
+    Proof,
+    /// A cell, by its place among those that had not ended, on a host.
+    Cell(usize, Name, Done),
+}
+
+async fn told(over: &mut watch::Receiver<bool>) -> Result<(), watch::error::RecvError> {
+    over.wait_for(|over| *over).await.map(drop)
+}
+
+/// Makes a host's proof, unless the run is over meanwhile.
+async fn prove(
+    lab: Lab,
+    run: RunId,
+    plan: Arc<Plan>,
+    files: Arc<RunFiles>,
+    (trial, mut over): (Trial, watch::Receiver<bool>),
+) -> Result<Work, JournalError> {
+    let on = tokio::select! {
+        on = lab.on(&trial.host) => on,
+        // A sender that is gone ends nothing, here and below.
+        Ok(()) = told(&mut over) => return Ok(Work::Proof),
+    };
+    if let Some(room) = lab.sites.known().await.get(&trial.host).and_then(|site| site.room) {
+        lab.hosts.found(&trial.host, room);
+    }
+    let proved = match on {
+        Err(why) => Err(why),
+        Ok(on) => tokio::select! {
+            proved = proof::prove(&on, run, &plan, &files) => proved,
+            Ok(()) = told(&mut over) => {
+                proof::undo(&on, run).await;
+                return Ok(Work::Proof);
+            }
+        },
+    };
+    tracing::info!(host = %trial.host, ?proved, "a host's proof");
+    trial.tell(proved, lab.clock);
+    Ok(Work::Proof)
 }
 
 /// What the cells that were judged so far mean together; nothing yet where there was none.
@@ -111,7 +197,7 @@ impl FromIterator<Verdict> for Tally {
 }
 
 /// What became of a worker; its panic goes on here.
-fn outcome(ended: Result<Result<Verdict, JournalError>, JoinError>) -> Result<Verdict, JournalError> {
+fn outcome(ended: Result<Result<Work, JournalError>, JoinError>) -> Result<Work, JournalError> {
     ended.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
 }
 

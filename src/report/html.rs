@@ -12,7 +12,7 @@ pub mod detail;
 use askama::Template;
 
 use crate::catalog::hardware::Difference;
-use crate::journal::RunState;
+use crate::journal::{Placed, RunState};
 use crate::verdict::Verdict;
 
 use super::rollout::{Rollout, Safety, rollouts};
@@ -266,7 +266,12 @@ pub fn place_page(cell: &CellView<'_>) -> PlacePage {
 pub fn tools(run: &RunState) -> Vec<(&'static str, String)> {
     let Some(controller) = run.controllers.last() else { return Vec::new() };
     let host = &controller.host;
-    vec![
+    let on = |placed: &&Placed| {
+        let Placed { host, controller } = placed;
+        format!("{host} ({}, {}, QEMU {})", controller.hypervisor, controller.host.accelerator, controller.host.qemu)
+    };
+    let placed = run.placed().iter().map(on).collect::<Vec<_>>().join("; ");
+    let mut tools = vec![
         ("patchlab", controller.patchlab.clone()),
         ("Hypervisor", text::one_line(&controller.hypervisor, 200)),
         ("QEMU", text::one_line(&host.qemu, 80)),
@@ -275,5 +280,9 @@ pub fn tools(run: &RunState) -> Vec<(&'static str, String)> {
         ("Host kernel", text::one_line(&host.kernel, 80)),
         ("Host", format!("{}, {} memory", text::count(host.cpus as usize, "processor"), text::size(host.memory))),
         ("Controllers", run.controllers.len().to_string()),
-    ]
+    ];
+    if !placed.is_empty() {
+        tools.push(("Hosts of its machines", text::one_line(&placed, 600)));
+    }
+    tools
 }

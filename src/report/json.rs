@@ -9,7 +9,7 @@ use crate::cell::cause::Evidence;
 use crate::cell::identity::Start;
 use crate::cell::{Anew, CaseOutcome, Origin, Stage, StageOutcome};
 use crate::id::{CellId, Digest, Name, RunId};
-use crate::journal::{CalledOff, Controller};
+use crate::journal::{CalledOff, Controller, Placed};
 use crate::plan::{Exclusion, Lint, PlannedMachine, PlannedPatch, Subject};
 use crate::verdict::{Comparison, Verdict};
 
@@ -44,6 +44,9 @@ struct RunReport<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     called_off: Option<&'a CalledOff>,
     controllers: &'a [Controller],
+    /// In a lab of several hosts, those that the run's machines were on, each as it was then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hosts: Vec<&'a Placed>,
     /// Whether any of its machines were the simulator's: the verdict then says nothing about real ones.
     simulated: bool,
     kept: &'a [String],
@@ -137,6 +140,9 @@ struct StageReport<'a> {
     outcome: Option<&'static str>,
     pass: String,
     machine: &'a str,
+    /// Where it was, in a lab of several hosts; what each of these was is in `hosts` of the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a Name>,
     /// Of a boot: how each machine came up, where there was a choice.
     #[serde(skip_serializing_if = "Option::is_none")]
     starts: Option<&'a BTreeMap<String, Start>>,
@@ -235,6 +241,7 @@ pub fn render(source: &Source<'_>) -> Result<String, ReportError> {
         ended: run.ended.map(|(at, _)| at.to_string()),
         called_off: run.called_off.as_ref(),
         controllers: &run.controllers,
+        hosts: run.placed(),
         simulated: run.is_simulated(),
         kept: &run.kept,
         cells: source.cells().iter().map(cell_report).collect(),
@@ -332,6 +339,7 @@ fn stages<'a>(cell: &CellView<'a>) -> Vec<StageReport<'a>> {
                 outcome,
                 pass: pass.pass.to_string(),
                 machine: &pass.machine,
+                host: pass.placed.as_ref().map(|placed| &placed.host),
                 code,
                 message,
             }

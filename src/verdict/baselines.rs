@@ -83,10 +83,11 @@ pub struct Known {
 impl Known {
     /// Learns from a run, in whichever order.
     pub fn learn(&mut self, run: &RunState) {
-        let mut hosts = run.controllers.iter().map(host);
-        let Some(host) = hosts.next().filter(|first| hosts.all(|other| other == *first)) else { return };
         for cell in &run.plan.cells {
-            if let Some(record) = run.cells.get(&cell.id) {
+            let Some(record) = run.cells.get(&cell.id) else { continue };
+            let mut hosts = run.on_of(record).map(host);
+            // A cell that was on two hosts is no witness for either.
+            if let Some(host) = hosts.next().filter(|first| hosts.all(|other| other == *first)) {
                 self.learn_cell(run.run, cell, record, host);
             }
         }

@@ -47,6 +47,7 @@ fn pass(kind: Pass, from: i64, outcome: CaseOutcome) -> PassRecord {
         pass: kind,
         attempt: 1,
         machine: "m".to_owned(),
+        placed: None,
         xml: Default::default(),
         starts: Default::default(),
         stages: vec![stage(Stage::Baseline), stage(Stage::Suites), stage(Stage::Teardown)],

@@ -391,6 +391,7 @@ mod tests {
             pass,
             attempt: 1,
             machine: "m".to_owned(),
+            placed: None,
             xml: Default::default(),
             starts: Default::default(),
             stages: vec![StageRecord {

@@ -21,8 +21,9 @@ use crate::api::decisions::Row;
 use crate::catalog::policy::Role;
 use crate::id::{Digest, Name};
 use crate::journal::projection::RunFilter;
-use crate::journal::{HostReport, RunRow};
+use crate::journal::{Controller, RunRow};
 use crate::lab::memory;
+use crate::lab::scheduler::host::OneHost;
 use crate::report::text;
 use crate::verdict::gate::Status;
 
@@ -223,11 +224,11 @@ pub async fn lab(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Respon
     let mut rows = web.rows(&RunFilter::OPEN, None, RUNS).await?;
     rows.reverse();
     let (under_way, queued): (Vec<_>, Vec<_>) = rows.iter().partition(|row| standing.running.contains(&row.run));
-    let hosts = host(&web, standing.capacity.cores, standing.in_use.cores).await?;
-    let now_waiting = web.service.queue.host.standing(None, now);
+    let now_waiting = web.service.queue.hosts.standing(None, now);
+    let hosts = hosts(&web, &now_waiting.hosts).await?;
     Ok(show(&LabPage {
         frame: visitor.frame(&web, Section::Lab, "Lab").await?,
-        hosts: hosts.into_iter().collect(),
+        hosts,
         trouble: standing.trouble.as_deref().map(|trouble| text::one_line(trouble, 400)),
         paused: now_waiting.pause.map(|pause| text::one_line(&pause.told(), 400)),
         more_waiting: now_waiting.waiting.len().saturating_sub(WAITING),
@@ -239,21 +240,34 @@ pub async fn lab(State(web): State<Arc<Web>>, visitor: Visitor) -> Result<Respon
     }))
 }
 
-/// The host, as the last controller found it. Nobody has looked at it before the first run.
-async fn host(web: &Web, slots: u32, taken: u32) -> Result<Option<HostCard>, Trouble> {
-    let mut last: Option<HostReport> = None;
+/// The hosts, each as the last controller or pass found it. Nobody has looked at one before its first run.
+async fn hosts(web: &Web, hosts: &[OneHost]) -> Result<Vec<HostCard>, Trouble> {
+    let mut found: BTreeMap<Name, Controller> = BTreeMap::new();
     for row in web.rows(&RunFilter::ALL, None, 5).await? {
-        let state = web.service.journal.state(row.run).await?;
-        last = state.and_then(|state| state.controllers.last().map(|controller| controller.host.clone()));
-        if last.is_some() {
-            break;
+        let Some(state) = web.service.journal.state(row.run).await? else { continue };
+        let placed = state.cells.values().flat_map(|cell| &cell.passes).filter_map(|pass| pass.placed.as_deref());
+        for placed in placed {
+            found.entry(placed.host.clone()).or_insert_with(|| placed.controller.clone());
+        }
+        if let ([only], Some(last)) = (hosts, state.controllers.last()) {
+            found.entry(only.name.clone()).or_insert_with(|| last.clone());
         }
     }
-    let Some(host) = last else { return Ok(None) };
-    let mut gauges = vec![Gauge::of("Memory", memory::available().min(host.memory), host.memory)];
-    if let Ok(disk) = nix::sys::statvfs::statvfs(&web.service.desk.state.folder) {
-        let unit = disk.fragment_size();
-        gauges.push(Gauge::of("Disk", disk.blocks_available().saturating_mul(unit), disk.blocks().saturating_mul(unit)));
-    }
-    Ok(Some(HostCard::of(&web.service.desk.workshop.name(), &host, (taken, slots), gauges)))
+    let several = hosts.len() > 1;
+    let card = |host: &OneHost| {
+        let Some(Controller { hypervisor, host: report, .. }) = found.get(&host.name) else {
+            return several.then(|| HostCard::unseen(host));
+        };
+        let mut gauges = Vec::new();
+        if !several {
+            gauges.push(Gauge::of("Memory", memory::available().min(report.memory), report.memory));
+            if let Ok(disk) = nix::sys::statvfs::statvfs(&web.service.desk.state.folder) {
+                let unit = disk.fragment_size();
+                gauges.push(Gauge::of("Disk", disk.blocks_available().saturating_mul(unit), disk.blocks().saturating_mul(unit)));
+            }
+        }
+        let name = if several { format!("{}: {hypervisor}", host.name) } else { hypervisor.clone() };
+        Some(HostCard { notice: HostCard::notice(host), ..HostCard::of(&name, report, (host.taken.cores, host.capacity.cores), gauges) })
+    };
+    Ok(hosts.iter().filter_map(card).collect())
 }

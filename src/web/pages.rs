@@ -90,7 +90,7 @@ pub async fn run_part(State(web): State<Arc<Web>>, _visitor: Visitor, RunPath(ru
 
 async fn run_view(web: &Web, run: RunId) -> Result<RunView, Trouble> {
     let view = web.told(web.state(run).await?, RunView::of).await?;
-    Ok(view.with(&web.service.queue.host.standing(Some(run), Timestamp::now()).waiting))
+    Ok(view.with(&web.service.queue.hosts.standing(Some(run), Timestamp::now()).waiting))
 }
 
 /// `/runs/{run}/cells/{cell}`
@@ -277,7 +277,7 @@ pub async fn launch(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(quer
                 let planned = stored.and_then(|stored| desk.plan_by(catalog, stored, &wanted).map_err(|error| error.to_string()));
                 match planned {
                     Ok(planned) => {
-                        let time = history.plan(&planned.plan.cells, &[], desk.at_once(None, &planned.plan)?);
+                        let time = history.plan(&planned.plan.cells, &[], desk.at_once(&desk.hosts(None)?, &planned.plan)?);
                         view.preview = Some(Preview::of(&planned.plan, &wanted, time.as_secs().div_ceil(60), keep, key));
                     }
                     Err(told) => view.problems = told.lines().map(report::printable).collect(),

@@ -13,20 +13,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use fleet::Fleet;
 use jiff::Timestamp;
 use patchlab::catalog::patch::PatchKind;
 use patchlab::guest::sim::SimGuests;
 use patchlab::hypervisor::Hypervisor;
 use patchlab::hypervisor::sim::{Scenario, SimHypervisor, World};
-use patchlab::id::RunId;
+use patchlab::id::{Name, RunId};
 use patchlab::journal::{Controller, Event, Journal};
 use patchlab::lab::baselines::Baselines;
 use patchlab::lab::clock::Clock;
+use patchlab::lab::desk::DeskError;
 use patchlab::lab::evidence::EvidenceStore;
 use patchlab::lab::history::History;
-use patchlab::lab::scheduler::host::Host;
+use patchlab::lab::scheduler::host::Hosts;
 use patchlab::lab::scheduler::room::Room;
+use patchlab::lab::sites::{Opener, Site, Sites};
 use patchlab::lab::{Lab, RunFiles, Settings, scheduler};
 use patchlab::plan::{Request, plan};
 use patchlab::verdict::Verdict;
@@ -101,6 +104,16 @@ impl Told {
     }
 }
 
+/// One line of machines, as large as the hosts together: nothing is opened.
+struct NoOther;
+
+#[async_trait]
+impl Opener for NoOther {
+    async fn open(&self, host: &Name) -> Result<Site, DeskError> {
+        Err(DeskError::Fault(format!("there is no host {host}")))
+    }
+}
+
 fn told(state: &Path, fleet: Fleet) -> Told {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
     runtime.block_on(tell(state, fleet))
@@ -117,6 +130,7 @@ async fn tell(state: &Path, fleet: Fleet) -> Told {
     let hypervisor = Arc::new(SimHypervisor::new(world.clone(), "lab-00000001"));
     let host = hypervisor.host().await.expect("a simulated host");
     let controller = Controller { patchlab: "bench".to_owned(), hypervisor: "sim".to_owned(), host };
+    let farm: Name = "farm".parse().expect("a name");
     let lab = Lab {
         hypervisor: hypervisor.clone(),
         guests: Arc::new(SimGuests::new(world)),
@@ -129,7 +143,9 @@ async fn tell(state: &Path, fleet: Fleet) -> Told {
         emulated: false,
         id: "lab-00000001".to_owned(),
         settings: Settings::default(),
-        host: Host::new(Room::cores(HOSTS as u32 * MACHINES as u32), None),
+        hosts: Hosts::new(vec![(farm.clone(), Room::cores(HOSTS as u32 * MACHINES as u32))], None),
+        sites: Arc::new(Sites::new(vec![farm], Box::new(NoOther))),
+        placed: None,
         lanes: Arc::default(),
         activity: broadcast::channel(16).0,
         cancelled,

@@ -68,3 +68,44 @@ fn no_address_may_have_all_connections() {
         assert!(lab.load().catalog.is_none(), "{lines}: nothing is done with it");
     }
 }
+
+#[test]
+fn hosts_are_told_apart_and_each_has_bounds_of_its_own() {
+    let lab = Lab::good();
+    let names = || -> Vec<String> {
+        read(lab.path()).expect("no mistake").hosts().expect("hosts").iter().map(|host| host.name.to_string()).collect()
+    };
+    assert_eq!(names(), ["local"], "a lab that says nothing has one");
+    lab.write(
+        FILE,
+        "[[host]]\nname = \"alpha\"\ncores = 2\n[[host]]\nname = \"beta\"\nuri = \"qemu+ssh://beta/system\"\nmemory = \"8GiB\"\n",
+    );
+    assert_eq!(names(), ["alpha", "beta"]);
+    assert_eq!(lab.brief(), Vec::<String>::new());
+    for (hosts, place, told) in [
+        ("[host]\ncores = 2\n", "1 [host]", "write [[host]] in place of [host]"),
+        ("[[host]]\ncores = 2\n", "1 [host[0].name]", "lacks the key \"name\""),
+        ("[[host]]\nname = \"Alpha\"\n", "2 [host[0].name]", "lower-case"),
+        ("[[host]]\nname = \"a\"\nlabels = [\"big\"]\n", "3 [host[0].labels]", "unknown key"),
+        ("[[host]]\nname = \"a\"\n[[host]]\nname = \"a\"\nuri = \"qemu:///system\"\n", "4 [host[1].name]", "another host has this name"),
+        ("[[host]]\nname = \"a\"\n[[host]]\nname = \"b\"\n", "3 [host[1].uri]", "a process has one libvirt of its own"),
+        (
+            "[[host]]\nname = \"a\"\nuri = \"qemu:///embed?root=/x\"\n[[host]]\nname = \"b\"\nuri = \"qemu:///embed\"\n",
+            "6 [host[1].uri]",
+            "a process has one libvirt of its own",
+        ),
+        (
+            "[[host]]\nname = \"a\"\nuri = \"qemu:///system\"\n[[host]]\nname = \"b\"\nuri = \"qemu:///system\"\n",
+            "6 [host[1].uri]",
+            "another host has this uri",
+        ),
+        ("[[host]]\nname = \"a\"\n[[host]]\nname = \"b\"\nuri = \"x\"\ncores = 1\nboots = 2\n", "7 [host[1].boots]", "at most cores"),
+        ("[[host]]\nname = \"a\"\nmemory = \"1MiB\"\n", "3 [host[0].memory]", "640MiB to 64TiB"),
+    ] {
+        lab.write(FILE, hosts);
+        let (brief, said) = (lab.brief(), lab.said());
+        assert!(brief.len() == 1 && brief[0].starts_with(&format!("{FILE}:{place}")), "{hosts}: {brief:?}");
+        assert!(said.contains(told), "{hosts}: no {told:?} in {said}");
+        assert!(lab.load().catalog.is_none(), "{hosts}: nothing is done with it");
+    }
+}

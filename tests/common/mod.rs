@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use jiff::Timestamp;
 use patchlab::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
@@ -16,13 +18,15 @@ use patchlab::hypervisor::Hypervisor;
 use patchlab::hypervisor::sim::{Scenario, SimHypervisor, World};
 use patchlab::id::{CellId, Digest, Name, RunId};
 use patchlab::journal::projection::RunFilter;
-use patchlab::journal::{Controller, Event, Journal, RunState};
+use patchlab::journal::{Controller, Event, Journal, Placed, RunState};
 use patchlab::lab::baselines::Baselines;
 use patchlab::lab::clock::Clock;
+use patchlab::lab::desk::DeskError;
 use patchlab::lab::evidence::EvidenceStore;
 use patchlab::lab::history::History;
-use patchlab::lab::scheduler::host::Host;
+use patchlab::lab::scheduler::host::Hosts;
 use patchlab::lab::scheduler::room::Room;
+use patchlab::lab::sites::{Opener, Site, Sites};
 use patchlab::lab::templates::{Limits, Templates};
 use patchlab::lab::{Lab, RunFiles, Settings, reaper, scheduler};
 use patchlab::plan::{
@@ -162,6 +166,16 @@ fn environment_plan(patch: PlannedPatch) -> Plan {
     Plan { cells: ["client", "server", "all"].map(cell).to_vec(), ..single }
 }
 
+/// A lab of one host, which is open, asks nobody for it.
+struct Nowhere;
+
+#[async_trait::async_trait]
+impl Opener for Nowhere {
+    async fn open(&self, host: &Name) -> Result<Site, DeskError> {
+        Err(DeskError::asked(format!("{host} is not asked for")))
+    }
+}
+
 /// A run to be told.
 pub struct Story {
     pub plan: Plan,
@@ -172,6 +186,52 @@ pub struct Story {
     cold: bool,
     fresh_baselines: bool,
     room: Room,
+    hosts: Vec<SimHost>,
+}
+
+/// One of several hosts.
+#[derive(Clone)]
+pub struct SimHost {
+    pub name: &'static str,
+    pub scenario: String,
+    pub room: Room,
+    /// How often it can't be reached before it can.
+    pub away: u32,
+}
+
+impl SimHost {
+    pub fn new(name: &'static str, scenario: &str) -> Self {
+        Self { name, scenario: scenario.to_owned(), room: Room::cores(2), away: 0 }
+    }
+}
+
+/// Opens simulated hosts, each of which has a world of its own.
+struct SimHosts {
+    worlds: Vec<(Name, Arc<World>, AtomicU32)>,
+    clock: Clock,
+}
+
+#[async_trait::async_trait]
+impl Opener for SimHosts {
+    async fn open(&self, host: &Name) -> Result<Site, DeskError> {
+        let (_, world, away) = self.worlds.iter().find(|(name, ..)| name == host).expect("a host");
+        if away.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Err(DeskError::Fault("no route to it".to_owned()));
+        }
+        let hypervisor = Arc::new(SimHypervisor::new(world.clone(), "lab-00000001"));
+        let controller = Controller { patchlab: "test".to_owned(), hypervisor: format!("sim:{host}"), host: hypervisor.host().await? };
+        Ok(Site {
+            hypervisor,
+            guests: Arc::new(SimGuests::new(world.clone())),
+            clock: self.clock,
+            baselines: Baselines::new(&controller),
+            controller,
+            history: Arc::new(History::default()),
+            templates: None,
+            emulated: false,
+            room: None,
+        })
+    }
 }
 
 /// A lab in which runs are told one after the other, each in a world of its own.
@@ -226,6 +286,7 @@ impl Story {
             cold: false,
             fresh_baselines: false,
             room: Room::cores(1),
+            hosts: Vec::new(),
         }
     }
 
@@ -277,6 +338,21 @@ impl Story {
         self
     }
 
+    /// On several hosts.
+    pub fn hosts(mut self, hosts: &[SimHost]) -> Self {
+        self.hosts = hosts.to_vec();
+        self
+    }
+
+    /// With so many cells that differ in their hardware's name alone.
+    pub fn cells(self, count: usize) -> Self {
+        self.with(|plan| {
+            let first = plan.cells[0].clone();
+            let id = |number| CellId::new(&name("acme"), &name("web"), &name(&format!("machine-{number}")));
+            plan.cells = (0..count).map(|number| PlannedCell { id: id(number), ..first.clone() }).collect();
+        })
+    }
+
     /// With a plan that is another.
     pub fn with(mut self, change: impl FnOnce(&mut Plan)) -> Self {
         change(&mut self.plan);
@@ -299,11 +375,25 @@ impl Story {
         for row in journal.page(&RunFilter::ALL, None, u32::MAX).await.expect("a journal") {
             baselines.learn(&journal.state(row.run).await.expect("a journal").expect("a run"));
         }
+        let clock = Clock::starting_at(now);
+        let mut hosts = vec![(name("local"), self.room)];
+        let mut sites = Sites::new(vec![name("local")], Box::new(Nowhere));
+        let mut worlds = Vec::new();
+        if !self.hosts.is_empty() {
+            let world =
+                |host: &SimHost| World::new(Scenario::parse(&host.scenario).unwrap_or_else(|bad| panic!("{bad}: {}", host.scenario)));
+            hosts = self.hosts.iter().map(|host| (name(host.name), host.room)).collect();
+            let opener =
+                SimHosts { worlds: self.hosts.iter().map(|host| (name(host.name), world(host), host.away.into())).collect(), clock };
+            worlds = opener.worlds.iter().map(|(_, world, _)| world.clone()).collect();
+            sites = Sites::new(hosts.iter().map(|(name, _)| name.clone()).collect(), Box::new(opener));
+        }
+        let placed = self.hosts.first().map(|host| Arc::new(Placed { host: name(host.name), controller: taken.clone() }));
         let lab = Lab {
             hypervisor: hypervisor.clone(),
             guests: Arc::new(SimGuests::new(world)),
             journal: journal.clone(),
-            clock: Clock::starting_at(now),
+            clock,
             evidence: EvidenceStore::open(state).expect("a store"),
             history: Arc::new(History::default()),
             baselines,
@@ -311,7 +401,9 @@ impl Story {
             emulated: self.emulated,
             id: "lab-00000001".to_owned(),
             settings: Settings { cold: self.cold, fresh_baselines: self.fresh_baselines, ..Settings::default() },
-            host: Host::new(self.room, None),
+            hosts: Hosts::new(hosts, None),
+            sites: Arc::new(sites),
+            placed,
             lanes: Arc::default(),
             activity: broadcast::channel(16).0,
             cancelled,
@@ -332,6 +424,9 @@ impl Story {
             let _ = reaper::take_over(&lab, &state).await;
             let state = lab.journal.state(run).await.expect("a journal").expect("a run");
             scheduler::work(&lab, &state, files()).await.expect("a journal that can be written");
+            if lab.placed.is_some() {
+                reaper::reap_run(&lab, run).await.expect("a journal that can be read");
+            }
         };
         if let Some(entries) = self.dies_after {
             let mut watch = journal.watch();
@@ -345,7 +440,11 @@ impl Story {
             controller().await;
         }
         let state = journal.state(run).await.expect("a journal").expect("a run");
-        let left = hypervisor.owned().await.unwrap_or_default().into_iter().map(|one| one.machine).collect();
+        let mut left: Vec<String> = hypervisor.owned().await.unwrap_or_default().into_iter().map(|one| one.machine).collect();
+        for world in worlds {
+            let owned = SimHypervisor::new(world, "lab-00000001").owned().await.expect("every host is back");
+            left.extend(owned.into_iter().map(|one| one.machine));
+        }
         journal.verify().await.expect("a sound chain");
         assert_eq!(state.ended.map(|(_, verdict)| verdict), Some(judge(&state).verdict), "the run ended with what its journal means");
         let entries = journal.entries(run).await.expect("entries");

@@ -18,7 +18,7 @@ struct Nothing;
 
 #[async_trait]
 impl Workshop for Nothing {
-    fn name(&self) -> String {
+    fn name(&self, _: Option<&str>) -> String {
         "sim".to_owned()
     }
 
@@ -26,7 +26,11 @@ impl Workshop for Nothing {
         true
     }
 
-    async fn open(&self, _: &State) -> Result<Machines, DeskError> {
+    fn admit(&self, _: &str) -> Result<(), DeskError> {
+        Ok(())
+    }
+
+    async fn open(&self, _: &State, _: Option<&str>) -> Result<Machines, DeskError> {
         Err(DeskError::Fault("there is no machine here".to_owned()))
     }
 }

@@ -181,18 +181,18 @@ fn what_the_host_can_never_bear_is_refused_with_the_numbers() {
         let answer = lab.patchlab(&["plan", "good-motd", "--customer", "acme"], None);
         (answer.status.code(), String::from_utf8_lossy(&answer.stderr).into_owned())
     };
-    set("[host]\nmemory = \"1GiB\"\n");
+    set("[[host]]\nname = \"here\"\nmemory = \"1GiB\"\n");
     let (code, told) = plan();
     assert_eq!(code, Some(2), "{told}");
     assert!(
         told.contains("acme.web@virtio-bios can't run on this host: its machine needs 1.3 GiB of memory at once, and there are 1.0 GiB"),
         "{told}"
     );
-    assert!(told.contains("[host] in patchlab.toml"), "{told}");
-    set("[host]\nmemory = \"2GiB\"\ncores = 2\nboots = 1\ndisk = \"20GiB\"\n");
+    assert!(told.contains("[[host]] in patchlab.toml"), "{told}");
+    set("[[host]]\nname = \"here\"\nmemory = \"2GiB\"\ncores = 2\nboots = 1\ndisk = \"20GiB\"\n");
     assert_eq!(plan().0, Some(0));
     for (bad, told) in [("memory = \"1MiB\"", "640MiB to 64TiB"), ("cores = 1\nboots = 2", "at most cores, which are 1")] {
-        set(&format!("[host]\n{bad}\n"));
+        set(&format!("[[host]]\nname = \"here\"\n{bad}\n"));
         let checked = lab.patchlab(&["check"], None);
         let all = String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
         assert!(checked.status.code() == Some(2) && all.contains(told), "{all}");
@@ -215,4 +215,80 @@ fn the_lane_with_the_shorter_deadline_is_first_whenever_it_was_asked_for() {
     let host = until(&server, &token, "/api/v1/host", |host| host["waiting-count"] == 2);
     let told: Vec<_> = host["waiting"].as_array().expect("cells").iter().map(|one| (&one["run"], &one["deadline-seconds"])).collect();
     assert_eq!(told, [(&json!(urgent), &json!(4 * 3600)), (&json!(second), &Value::Null)]);
+}
+
+#[test]
+fn of_two_hosts_one_is_out_and_the_other_is_paused_by_itself() {
+    const SWIFT: &str = "[pace]\nreal-time = true\nspeed = 100\n";
+    let lab = Lab::with_policy("title = \"Acme\"\n").scenario(SWIFT);
+    let beta = lab.state.path().join("beta.toml");
+    std::fs::write(&beta, format!("{SWIFT}[[fault]]\non = 'start'\ndoes = {{ refuse = 'refused' }}\n")).expect("written");
+    let hosts = format!("[[host]]\nname = \"alpha\"\n[[host]]\nname = \"beta\"\nuri = \"sim:{}\"\n", beta.display());
+    std::fs::write(lab.folder.join("patchlab.toml"), hosts).expect("written");
+    let token = lab.token("engineer");
+    let server = lab.serve(&[]);
+    let run = server.launch(&token);
+    let told = server.ended(&run, &token);
+    assert_eq!(told["verdict"], "pass", "{told:#}");
+    let stages = told["cells"][0]["stages"].as_array().expect("stages");
+    assert!(!stages.is_empty() && stages.iter().all(|stage| stage["host"] == "alpha"), "{stages:?}");
+    assert_eq!((&told["hosts"][0]["host"], &told["hosts"][1]), (&json!("alpha"), &Value::Null));
+    let page = server.get(&format!("/api/v1/runs/{run}/report.html"), &token).text;
+    assert!(page.contains("main, host alpha") && page.contains("Hosts of its machines"), "{page}");
+
+    let said = |arguments: &[&str]| {
+        let answer = server.lab().patchlab(arguments, Some(&token));
+        (answer.status.code(), String::from_utf8_lossy(&answer.stdout).into_owned() + &String::from_utf8_lossy(&answer.stderr))
+    };
+    assert_eq!(said(&["drain", "--host", "alpha", "--reason", "a new disk"]), (Some(0), "drained; 0 cells at work\n".to_owned()));
+    let (code, told) = said(&["pause", "--host", "gamma"]);
+    assert!(code != Some(0) && told.contains("there are alpha, beta"), "{told}");
+    let second = launch(&server, &token, "hardware", "virtio-uefi");
+    let told =
+        until(&server, &token, &report(&second), |told| told["waiting"][0]["why"].as_str().is_some_and(|why| why.contains("known-good")));
+    let why = told["waiting"][0]["why"].as_str().expect("words");
+    assert!(
+        why.starts_with("alpha: the host is paused by engineer since ") && why.contains(": a new disk; beta: the host is out: "),
+        "{why}"
+    );
+    assert_eq!(told["waiting"][0]["waits-for"], "host");
+    let host = server.get("/api/v1/host", &token).json();
+    assert_eq!((&host["paused"], &host["hosts"][0]["paused"]["reason"]), (&Value::Null, &json!("a new disk")));
+    assert!(host["hosts"][1]["out"].as_str().is_some_and(|out| out.starts_with("a known-good machine of image ")), "{host:#}");
+    let metrics = server.get("/metrics", &token).text;
+    for line in
+        ["patchlab_host_out{host=\"beta\"} 1\n", "patchlab_host_out{host=\"alpha\"} 0\n", "patchlab_host_paused{host=\"alpha\"} 1\n"]
+    {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    assert_eq!(said(&["resume", "--host", "alpha"]).0, Some(0));
+    assert_eq!(server.ended(&second, &token)["verdict"], "pass");
+
+    // A lab on one host of the two finds the other's pause and state as they were.
+    let (lab, well, _) = server.end(Signal::SIGTERM);
+    assert!(well && is_there(&lab, "hosts/beta") && !is_there(&lab, "paused-alpha.json"));
+    let left = lab.patchlab(&["gc"], None);
+    assert_eq!(String::from_utf8_lossy(&left.stdout), "nothing is left over\n");
+}
+
+#[test]
+fn a_servers_cells_are_spread_over_its_hosts_each_as_large_as_it_says() {
+    const SWIFT: &str = "[pace]\nreal-time = true\nspeed = 50\n";
+    let lab = Lab::with_policy("title = \"Acme\"\n").scenario(SWIFT);
+    let beta = lab.state.path().join("beta.toml");
+    std::fs::write(&beta, format!("{SWIFT}[host]\ncpus = 3\n")).expect("written");
+    let hosts = format!("[[host]]\nname = \"alpha\"\ncores = 1\n[[host]]\nname = \"beta\"\nuri = \"sim:{}\"\n", beta.display());
+    std::fs::write(lab.folder.join("patchlab.toml"), hosts).expect("written");
+    let token = lab.token("engineer");
+    let server = lab.serve(&[]);
+    let runs = [server.launch(&token), launch(&server, &token, "hardware", "virtio-uefi"), launch(&server, &token, "suites", "ssh")];
+    let host = until(&server, &token, "/api/v1/host", |host| host["hosts"][1]["capacity"]["cores"] == 3);
+    assert_eq!((&host["hosts"][0]["capacity"]["cores"], &host["capacity"]["cores"]), (&json!(1), &json!(4)));
+    let mut used = std::collections::BTreeSet::new();
+    for run in &runs {
+        let told = server.ended(run, &token);
+        assert_eq!(told["verdict"], "pass", "{told:#}");
+        used.extend(told["hosts"].as_array().expect("hosts").iter().map(|one| one["host"].to_string()));
+    }
+    assert!(used.contains("\"beta\""), "{used:?}");
 }

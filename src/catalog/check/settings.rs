@@ -1,11 +1,12 @@
-//! Checks of what `patchlab.toml` says of templates, of the host and of the server.
+//! Checks of what `patchlab.toml` says of templates, of the hosts and of the server.
 
 use std::time::Duration;
 
 use crate::catalog::diagnostic::Diagnostic;
-use crate::catalog::settings::Server;
+use crate::catalog::settings::{EMBEDDED, Server, is_embedded};
 use crate::catalog::source::Source;
 use crate::catalog::text::{Size, Span};
+use crate::catalog::tree::Tree;
 
 const SIZE: (Size, Size, &str) = (Size::mib(64), Size::mib(16 << 20), "64MiB to 16TiB");
 const AGE: (Duration, Duration, &str) = (Duration::from_secs(60), Duration::from_secs(365 * 24 * 3600), "1m to 365d");
@@ -16,17 +17,39 @@ const MOST: i64 = 16384;
 
 pub(super) fn check(source: &Source, diagnostics: &mut Vec<Diagnostic>) {
     templates(source, diagnostics);
-    host(source, diagnostics);
+    hosts(source, diagnostics);
     server(source, diagnostics);
 }
 
+/// Hosts that can't be told apart, and what each has for machines.
+fn hosts(source: &Source, diagnostics: &mut Vec<Diagnostic>) {
+    let Some(hosts) = source.tree.get("host").map(Tree::items) else { return };
+    // One that says nothing is the one that --hypervisor names, which is the one inside this process where that says nothing.
+    let uri = |host: &Tree| host.get("uri").and_then(Tree::text).unwrap_or(EMBEDDED).to_owned();
+    for (at, host) in hosts.iter().enumerate() {
+        let before = hosts.get(..at).unwrap_or_default();
+        if let Some(name) = host.get("name").filter(|name| before.iter().any(|other| other.get("name").and_then(Tree::text) == name.text()))
+        {
+            let problem = source.error(name, format!("host[{at}].name"), "another host has this name");
+            diagnostics.push(problem.found(name.describe()).hint("the journal knows hosts by their names: give it another"));
+        }
+        let (mine, item) = (uri(host), host.get("uri").unwrap_or(host));
+        if before.iter().any(|other| uri(other) == mine || (is_embedded(&uri(other)) && is_embedded(&mine))) {
+            let own = is_embedded(&mine);
+            let problem = if own { "a process has one libvirt of its own, and another host is it" } else { "another host has this uri" };
+            let problem = source.error(item, format!("host[{at}].uri"), problem);
+            diagnostics.push(problem.found(mine).expected("the uri of another libvirt").hint("one host may leave uri out"));
+        }
+        bounds(source, (at, host), diagnostics);
+    }
+}
+
 /// What no machine fits into, or says nothing.
-fn host(source: &Source, diagnostics: &mut Vec<Diagnostic>) {
-    let Some(host) = source.tree.get("host") else { return };
+fn bounds(source: &Source, (at, host): (usize, &Tree), diagnostics: &mut Vec<Diagnostic>) {
     for (key, (least, most, expected)) in [("memory", MEMORY), ("disk", DISK)] {
         let Some(item) = host.get(key) else { continue };
         if item.text().and_then(|text| text.parse::<Size>().ok()).is_some_and(|size| !(least..=most).contains(&size)) {
-            let problem = source.error(item, format!("host.{key}"), "a size that no machine fits into, or that no host has");
+            let problem = source.error(item, format!("host[{at}].{key}"), "a size that no machine fits into, or that no host has");
             diagnostics.push(problem.found(item.describe()).expected(expected).hint("left out, it is what is free"));
         }
     }
@@ -34,7 +57,7 @@ fn host(source: &Source, diagnostics: &mut Vec<Diagnostic>) {
     if let (Some((_, cores)), Some((item, boots))) = (number("cores"), number("boots"))
         && boots > cores
     {
-        let problem = source.error(item, "host.boots", "more machines that boot than machines at work");
+        let problem = source.error(item, format!("host[{at}].boots"), "more machines that boot than machines at work");
         diagnostics.push(problem.found(boots.to_string()).expected(format!("at most cores, which are {cores}")));
     }
 }

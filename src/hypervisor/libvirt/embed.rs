@@ -77,11 +77,6 @@ pub struct Runner {
     pub gid: u32,
 }
 
-/// Whether this address means the driver inside the process.
-pub fn is_embedded(uri: &str) -> bool {
-    uri == "qemu:///embed" || uri.starts_with("qemu:///embed?")
-}
-
 /// Locks and prepares the root that `uri` names, or `<state>/libvirt`.
 pub fn set_up(uri: &str, state: &Path) -> Result<Embedded, HypervisorError> {
     let root = root_of(uri, state).map_err(|error| cannot("find the folder of the embedded libvirt", &error))?;
@@ -319,7 +314,6 @@ mod tests {
         let again = root_of("qemu:///embed", folder.path()).expect("a root");
         assert_eq!(again.as_os_str(), folder.path().canonicalize().expect("real").join("libvirt").as_os_str());
         assert_eq!(percent_decoded("%zz%4"), "%zz%4");
-        assert!(is_embedded("qemu:///embed?root=/x") && is_embedded("qemu:///embed") && !is_embedded("qemu:///system"));
     }
 
     #[test]

@@ -34,6 +34,7 @@ use super::{
     WireReport,
 };
 use crate::catalog::hardware::Hardware;
+use crate::catalog::settings::is_embedded;
 use crate::journal::HostReport;
 
 mod accelerator;
@@ -104,7 +105,7 @@ impl Libvirt {
             return Err(failure(HypervisorErrorKind::Refused, tried, &found, "use another --state folder"));
         }
         events::ensure_loop().map_err(|found| failure(HypervisorErrorKind::Refused, tried, &found, "`patchlab doctor` checks libvirt"))?;
-        let (uri, runner, embedded) = if embed::is_embedded(uri) {
+        let (uri, runner, embedded) = if is_embedded(uri) {
             let embedded = embed::set_up(uri, &state)?;
             (embedded.uri.clone(), Some(embedded.runner.clone()), Some(Arc::new(embedded)))
         } else {
@@ -188,7 +189,7 @@ impl Libvirt {
                 uefi_code: uefi_code.unwrap_or_default(),
                 nics,
                 gives_files: facts::is_privileged(&inner.uri),
-                opens_files: embed::is_embedded(&inner.uri),
+                opens_files: is_embedded(&inner.uri),
             };
             let folder = site.folder.clone();
             let machine = domain::domain(&spec, &site);

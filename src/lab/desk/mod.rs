@@ -8,12 +8,13 @@ mod bundle;
 mod error;
 pub mod queue;
 mod room;
+mod sites;
 mod work;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,9 +31,9 @@ use super::gate::{Gate, GateError, Question};
 use super::history::History;
 use super::images;
 use super::patches::{PatchStore, StoredPatch};
-use super::scheduler::host::Host;
+use super::scheduler::host::Hosts;
+use super::sites::Site;
 use super::state::State;
-use super::templates::{Limits, Templates};
 use super::{Lab, Settings, prepared};
 use crate::catalog::suite::SuiteKind;
 use crate::catalog::{Catalog, load::load, settings};
@@ -40,7 +41,7 @@ use crate::guest::Guests;
 use crate::hypervisor::Hypervisor;
 use crate::id::{Digest, Name, RunId};
 use crate::journal::projection::RunFilter;
-use crate::journal::{Controller, Journal, RunState};
+use crate::journal::{Controller, Journal, Placed, RunState};
 use crate::plan::{NoPlan, Plan, PlannedPatch, PreparedSuite, Request, SealedImage, plan, unknown};
 use crate::verdict::baselines::Expected;
 
@@ -50,15 +51,19 @@ const REMEMBERED: u32 = 50;
 /// What opens the machines: who puts the parts together knows the adapters, the desk does not.
 #[async_trait]
 pub trait Workshop: Send + Sync {
-    /// As the journal keeps it.
-    fn name(&self) -> String;
+    /// What machines run on at this uri, or where there is none on what was asked for, as the journal keeps it.
+    fn name(&self, uri: Option<&str>) -> String;
+
+    /// # Errors
+    /// When a host at this uri can't be among those that machines run on here.
+    fn admit(&self, uri: &str) -> Result<(), DeskError>;
 
     /// Whether machines are only pretended, and have no files.
     fn is_simulated(&self) -> bool;
 
     /// # Errors
     /// When the hypervisor can't be opened.
-    async fn open(&self, state: &State) -> Result<Machines, DeskError>;
+    async fn open(&self, state: &State, uri: Option<&str>) -> Result<Machines, DeskError>;
 
     /// Does work with machines where their time goes by, which need not be the caller's.
     async fn perform(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
@@ -84,7 +89,7 @@ pub struct Desk {
     tell: fn(&str),
     /// What was wrong with the catalog when it was read last: a server reads it again and again.
     told: Mutex<Vec<String>>,
-    shared: Mutex<Weak<Templates>>,
+    shared: sites::Shared,
 }
 
 /// A plan and what it was made from.
@@ -106,7 +111,7 @@ pub fn is_folder(patch: &str) -> bool {
 
 impl Desk {
     pub fn new(folder: PathBuf, state: State, workshop: Arc<dyn Workshop>, tell: fn(&str)) -> Self {
-        Self { folder, state, workshop, tell, told: Mutex::default(), shared: Mutex::default() }
+        Self { folder, state, workshop, tell, told: Mutex::default(), shared: sites::Shared::default() }
     }
 
     /// The catalog; what is wrong with it is told, once for as long as it stays so.
@@ -159,23 +164,6 @@ impl Desk {
 
     pub fn patches(&self) -> Result<PatchStore, DeskError> {
         Ok(PatchStore::open(&self.state.folder)?)
-    }
-
-    /// Frozen machines to begin on; `None` where the lab wants none.
-    pub fn templates(&self) -> Result<Option<Templates>, DeskError> {
-        let limits = Limits::from(&settings::read(&self.folder)?.templates);
-        Ok((limits.count > 0).then(|| Templates::open(&self.state.folder, limits)).transpose()?)
-    }
-
-    /// The same for all runs that are worked on at once.
-    fn shared_templates(&self) -> Result<Option<Arc<Templates>>, DeskError> {
-        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(templates) = shared.upgrade() {
-            return Ok(Some(templates));
-        }
-        let templates = self.templates()?.map(Arc::new);
-        *shared = templates.as_ref().map_or_else(Weak::new, Arc::downgrade);
-        Ok(templates)
     }
 
     /// The candidate that PATCH names: a folder (which is added to the store), an id or a digest.
@@ -277,7 +265,9 @@ impl Desk {
         let runs = self.runs(journal).await?;
         let mut history = History::default();
         runs.iter().for_each(|run| history.learn(run));
-        let like = |controller: &&Controller| self.controller(controller.host.clone()) == **controller;
+        let uris: Vec<_> = self.settled_hosts()?.into_iter().map(|host| host.uri).collect();
+        let like =
+            |known: &&Controller| uris.iter().any(|uri| sites::controller(&*self.workshop, uri.as_deref(), known.host.clone()) == **known);
         let newest = runs.iter().find_map(|run| run.controllers.last().filter(like));
         let expected = newest.map_or_else(Vec::new, |controller| {
             let baselines = Baselines::new(controller);
@@ -289,9 +279,9 @@ impl Desk {
     }
 
     /// Everything that working with machines needs, with a journal of its own. The caller holds the state lock.
-    pub async fn lab(&self, settings: Settings, host: Host) -> Result<(Lab, watch::Sender<bool>), DeskError> {
+    pub async fn lab(&self, settings: Settings, hosts: Hosts) -> Result<(Lab, watch::Sender<bool>), DeskError> {
         let (cancel, cancelled) = watch::channel(false);
-        let lab = self.lab_with(self.journal().await?, settings, host, broadcast::channel(1024).0, cancelled).await?;
+        let lab = self.lab_with(self.journal().await?, settings, hosts, broadcast::channel(1024).0, cancelled).await?;
         Ok((lab, cancel))
     }
 
@@ -300,36 +290,29 @@ impl Desk {
         &self,
         journal: Journal,
         settings: Settings,
-        place: Host,
+        hosts: Hosts,
         activity: broadcast::Sender<super::Activity>,
         cancelled: watch::Receiver<bool>,
     ) -> Result<Lab, DeskError> {
-        let Machines { hypervisor, guests, clock } = self.workshop.open(&self.state).await?;
-        let controller = self.controller(hypervisor.host().await?);
-        let baselines = Baselines::new(&controller);
-        let host = controller.host;
-        let accelerator = host.accelerator.clone();
-        let templates = if hypervisor.freezes() { self.shared_templates()? } else { None };
-        let mut history = History::of(host);
-        for row in journal.page(&RunFilter::default(), None, REMEMBERED).await? {
-            if let Some(state) = journal.state(row.run).await? {
-                history.learn(&state);
-                baselines.learn(&state);
-            }
-        }
+        let sites = self.sites(journal.clone())?;
+        let (host, site) = sites.any().await?;
+        let Site { hypervisor, guests, clock, controller, history, baselines, templates, emulated, .. } = site;
+        let placed = (sites.names.len() > 1).then(|| Arc::new(Placed { host, controller }));
         Ok(Lab {
-            emulated: accelerator == "tcg",
+            emulated,
             hypervisor,
             guests,
             journal,
             clock,
             evidence: self.evidence()?,
-            history: Arc::new(history),
+            history,
             baselines,
             templates,
             id: self.state.lab.clone(),
             settings,
-            host: place,
+            hosts,
+            sites: Arc::new(sites),
+            placed,
             lanes: Arc::default(),
             activity,
             cancelled,

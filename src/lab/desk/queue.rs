@@ -18,13 +18,13 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::{Desk, DeskError};
-use crate::id::RunId;
+use crate::id::{Name, RunId};
 use crate::journal::projection::RunFilter;
 use crate::journal::{Event, Journal, JournalError, RunState};
 use crate::lab::clock::Clock;
 use crate::lab::pause::{self, Pause};
 use crate::lab::scheduler::choice::Lane;
-use crate::lab::scheduler::host::Host;
+use crate::lab::scheduler::host::{Hosts, OneHost};
 use crate::lab::scheduler::room::Room;
 use crate::lab::{Activity, Lab, Settings, reaper, scheduler};
 
@@ -75,6 +75,7 @@ pub struct Standing {
     pub cells_waiting: usize,
     /// No cell may start.
     pub paused: bool,
+    pub hosts: Vec<OneHost>,
     /// Why the lab can't work at the moment.
     pub trouble: Option<String>,
 }
@@ -94,7 +95,7 @@ pub enum CallOff {
 pub struct Queue {
     pub desk: Arc<Desk>,
     pub journal: Journal,
-    pub host: Host,
+    pub hosts: Hosts,
     /// Machines at once; as many as the host bears where nothing is said.
     workers: Option<u16>,
     inner: Mutex<Inner>,
@@ -151,9 +152,9 @@ impl Queue {
         }
         let inner = Mutex::new(Inner { waiting, wishes, ..Inner::default() });
         let (stopping, activity) = (watch::channel(false).0, broadcast::channel(1024).0);
-        let host = Host::new(desk.room(workers)?, desk.paused()?);
+        let hosts = desk.hosts(workers)?;
         let (releasing, sharing) = (tokio::sync::Mutex::default(), RwLock::default());
-        Ok(Self { desk, journal, host, workers, inner, wake: Notify::new(), releasing, sharing, stopping, activity })
+        Ok(Self { desk, journal, hosts, workers, inner, wake: Notify::new(), releasing, sharing, stopping, activity })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -178,7 +179,7 @@ impl Queue {
     }
 
     pub fn standing(&self) -> Standing {
-        let use_of = self.host.in_use();
+        let use_of = self.hosts.in_use();
         let inner = self.inner();
         let taken: BTreeSet<RunId> = inner.taken.keys().copied().collect();
         Standing {
@@ -188,19 +189,20 @@ impl Queue {
             in_use: use_of.taken,
             cells_waiting: use_of.waiting,
             paused: use_of.paused,
+            hosts: use_of.hosts,
             taken,
             trouble: inner.trouble.clone(),
         }
     }
 
-    /// Lets no cell start from now on, or lets them start again; also after a restart.
+    /// Lets no cell start from now on, or lets them start again, on one host or on all; also after a restart.
     ///
     /// # Errors
     /// When the state folder can't be written to.
-    pub fn pause(&self, pause: Option<Pause>) -> Result<(), DeskError> {
-        pause::write(&self.desk.state.folder, pause.as_ref())?;
-        tracing::info!(?pause, "whether cells start");
-        self.host.pause(pause, Clock::wall());
+    pub fn pause(&self, host: Option<&Name>, pause: Option<Pause>) -> Result<(), DeskError> {
+        pause::write(&self.desk.state.folder, host, pause.as_ref())?;
+        tracing::info!(?host, ?pause, "whether cells start");
+        self.hosts.pause(host, pause, Clock::wall());
         Ok(())
     }
 
@@ -339,7 +341,7 @@ impl Queue {
         inner.taken.remove(&run);
         inner.wishes.remove(&run);
         inner.tries.remove(&run);
-        self.host.forget(run);
+        self.hosts.forget(run);
     }
 
     fn troubled(&self, error: &DeskError) {
@@ -392,7 +394,7 @@ impl Queue {
     }
 
     async fn lab(&self, settings: Settings, cancelled: watch::Receiver<bool>) -> Result<Lab, DeskError> {
-        self.desk.lab_with(self.journal.clone(), settings, self.host.clone(), self.activity.clone(), cancelled).await
+        self.desk.lab_with(self.journal.clone(), settings, self.hosts.clone(), self.activity.clone(), cancelled).await
     }
 
     async fn clean_up(&self) -> Result<(), DeskError> {
@@ -425,7 +427,7 @@ impl Queue {
         reaper::take_over(&lab, state).await?;
         let files = self.desk.files(&state.plan, &patches, &catalog).await?;
         let state = self.desk.take(&lab, state.run).await?;
-        self.host.resize(self.desk.room(self.workers)?);
+        self.desk.measure(&self.hosts, &lab.sites, self.workers).await?;
         self.desk.work(&lab, &state, files, &self.stopping.subscribe()).await?;
         drop(sharing);
         if let Ok(_alone) = self.sharing.try_write() {

@@ -1,4 +1,4 @@
-//! How much of the host there is for machines, and which plans it can never bear.
+//! How much of the hosts there is for machines, and which plans it can never bear.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::{Desk, DeskError};
 use crate::catalog::{Catalog, settings};
 use crate::id::{Digest, Name};
+use crate::journal::HostReport;
 use crate::lab::scheduler::choice::Lane;
+use crate::lab::scheduler::host::Hosts;
 use crate::lab::scheduler::room::{Lack, Room};
 use crate::lab::{memory, pause};
 use crate::plan::{Plan, PlannedCell};
@@ -20,38 +22,28 @@ const DISK_LEFT: u64 = 1 << 30;
 const NAMED: usize = 5;
 
 impl Desk {
-    /// What there is for machines while none is at work, with at most so many of them where somebody says so.
-    pub fn room(&self, workers: Option<u16>) -> Result<Room, DeskError> {
-        self.room_with(workers, memory::available())
+    /// What a host has for machines while none is at work there, with at most so many of them where somebody says so; `report` is what it
+    /// says of itself, if it was asked. One that nobody knows anything of has no room.
+    pub(super) fn room_of(&self, host: &settings::Host, report: Option<&HostReport>, workers: Option<u16>) -> Room {
+        room_with(self.workshop.is_simulated(), &self.state.folder, host, report, workers, memory::available())
     }
 
-    fn room_with(&self, workers: Option<u16>, memory: u64) -> Result<Room, DeskError> {
-        let host = settings::read(&self.folder)?.host;
-        let simulated = self.workshop.is_simulated();
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let cores = workers.map(u32::from).or(host.cores).unwrap_or_else(|| u32::try_from(processors).unwrap_or(u32::MAX)).max(1);
-        let measured = |found: u64, left: u64| if simulated { u64::MAX } else { found.saturating_sub(left) };
-        Ok(Room {
-            cores,
-            boots: host.boots.unwrap_or(cores).clamp(1, cores),
-            memory: host.memory.map_or_else(|| measured(memory, MEMORY_LEFT), |size| size.0),
-            disk: host.disk.map_or_else(|| measured(free(&self.state.folder), DISK_LEFT), |size| size.0),
-        })
-    }
-
-    /// How many of a plan's machines the host bears at once.
-    pub fn at_once(&self, workers: Option<u16>, plan: &Plan) -> Result<usize, DeskError> {
-        let room = self.room(workers)?;
+    /// How many of a plan's machines the hosts bear at once, as far as is known of them.
+    pub fn at_once(&self, hosts: &Hosts, plan: &Plan) -> Result<usize, DeskError> {
         let disks = self.disks(plan)?;
-        let fits = |cell: &PlannedCell| {
-            let needs = Room::of(cell, &disks);
-            let machines = cell.machines.len().max(1) as u64;
-            let bear = |all: u64, needs: u64| all.saturating_mul(machines).checked_div(needs).unwrap_or(u64::MAX);
-            bear(room.memory, needs.memory).min(bear(room.disk, needs.disk)).max(machines)
+        let on = |room: Room| {
+            let fits = |cell: &PlannedCell| {
+                let needs = Room::of(cell, &disks);
+                let machines = cell.machines.len().max(1) as u64;
+                let bear = |all: u64, needs: u64| all.saturating_mul(machines).checked_div(needs).unwrap_or(u64::MAX);
+                bear(room.memory, needs.memory).min(bear(room.disk, needs.disk)).max(machines)
+            };
+            let least = plan.cells.iter().map(fits).min().unwrap_or(1);
+            usize::try_from(least.min(room.cores.into())).unwrap_or(usize::MAX)
         };
-        let least = plan.cells.iter().map(fits).min().unwrap_or(1);
         let machines = plan.machines().count().max(1);
-        Ok(usize::try_from(least.min(room.cores.into())).unwrap_or(usize::MAX).clamp(1, machines))
+        let all = hosts.in_use().hosts.iter().map(|host| on(host.capacity)).fold(0, usize::saturating_add);
+        Ok(all.clamp(1, machines))
     }
 
     /// How large the images' disks are for their guests. Simulated ones have none.
@@ -70,12 +62,20 @@ impl Desk {
 
     /// Refuses a plan with cells that would wait for ever, because the host has too little for them even with nothing else at work.
     pub(super) fn bear(&self, plan: &Plan) -> Result<(), DeskError> {
-        let most = self.room_with(None, memory::total())?;
+        let hosts = self.settled_hosts()?;
+        // What is left out for a host elsewhere is known only once it was asked.
+        let all =
+            |host: &settings::Host| match room_with(self.workshop.is_simulated(), &self.state.folder, host, None, None, memory::total()) {
+                room if host.is_own() => room,
+                room => Room { memory: host.memory.map_or(u64::MAX, |_| room.memory), ..room },
+            };
+        let most: Vec<Room> = hosts.iter().map(all).collect();
         let disks = self.disks(plan)?;
         let never = |cell: &PlannedCell| {
             let needs = Room { cores: 0, boots: 0, ..Room::of(cell, &disks) };
-            let lacks = needs.lacks(most, most);
-            (!lacks.is_empty()).then(|| refusal(cell, &lacks))
+            let each: Vec<_> = most.iter().map(|most| needs.lacks(*most, *most)).collect();
+            let bears = each.iter().any(Vec::is_empty);
+            (!bears).then(|| refusal(cell, each.len(), &each.into_iter().min_by_key(Vec::len).unwrap_or_default()))
         };
         let mut refused: Vec<String> = plan.cells.iter().filter_map(never).collect();
         if refused.is_empty() {
@@ -85,7 +85,7 @@ impl Desk {
             refused.truncate(NAMED);
             refused.push(format!("and {more} more"));
         }
-        refused.push("leave them out (--build, --environment, --hardware), or give machines more: [host] in patchlab.toml".to_owned());
+        refused.push("leave them out (--build, --environment, --hardware), or give machines more: [[host]] in patchlab.toml".to_owned());
         Err(DeskError::Asked(refused.join("\n")))
     }
 
@@ -109,17 +109,44 @@ impl Desk {
         catalog.map_or(Lane::WHENEVER, |catalog| Self::lanes(&catalog, plan).values().min().copied().unwrap_or(Lane::WHENEVER))
     }
 
-    /// Who paused the host, if somebody did.
+    /// Who paused all hosts, if somebody did.
     pub fn paused(&self) -> Result<Option<pause::Pause>, DeskError> {
-        Ok(pause::read(&self.state.folder)?)
+        Ok(pause::read(&self.state.folder, None)?)
     }
 }
 
-fn refusal(cell: &PlannedCell, lacks: &[Lack]) -> String {
+/// See [`Desk::room_of`]; `memory` is what this machine has of it.
+pub(super) fn room_with(
+    simulated: bool,
+    state: &Path,
+    host: &settings::Host,
+    report: Option<&HostReport>,
+    workers: Option<u16>,
+    memory: u64,
+) -> Room {
+    let own = std::thread::available_parallelism().map_or(1, usize::from);
+    let (processors, memory) = match report {
+        _ if host.is_own() => (u32::try_from(own).unwrap_or(u32::MAX), memory),
+        Some(report) => (report.cpus, report.memory),
+        None => (0, 0),
+    };
+    let known = host.is_own() || report.is_some();
+    let cores = workers.filter(|_| known).map(u32::from).or(host.cores).unwrap_or(processors).max(known.into());
+    let measured = |found: u64, left: u64| if simulated { u64::MAX } else { found.saturating_sub(left) };
+    Room {
+        cores,
+        boots: host.boots.unwrap_or(cores).clamp(known.into(), cores.max(known.into())),
+        memory: host.memory.map_or_else(|| measured(memory, MEMORY_LEFT), |size| size.0),
+        disk: host.disk.map_or_else(|| measured(free(state), DISK_LEFT), |size| size.0),
+    }
+}
+
+fn refusal(cell: &PlannedCell, hosts: usize, lacks: &[Lack]) -> String {
+    let host = if hosts == 1 { "this host".to_owned() } else { format!("any of the {hosts} hosts") };
     let lacks = lacks.iter().map(Lack::never).collect::<Vec<_>>().join(" and ");
     let machines = cell.machines.len();
     let machines = if machines == 1 { "its machine needs".to_owned() } else { format!("its {machines} machines need") };
-    format!("{} can't run on this host: {machines} {lacks}", cell.id)
+    format!("{} can't run on {host}: {machines} {lacks}", cell.id)
 }
 
 /// Bytes that are free on the disk of a folder; 0 where nobody says.

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::{Desk, DeskError};
+use super::{Desk, DeskError, sites};
 use crate::catalog::Catalog;
 use crate::id::RunId;
 use crate::journal::projection::RunFilter;
-use crate::journal::{Controller, Event, HostReport, Journal, JournalError, RunState};
+use crate::journal::{Event, Journal, JournalError, RunState};
 use crate::lab::gate::Gate;
 use crate::lab::media::{self, Sources};
 use crate::lab::patches::StoredPatch;
@@ -77,7 +77,7 @@ impl Desk {
     /// Removes files that nothing needs once no machine is left but kept ones. The caller holds the state lock, and no run is worked on.
     pub async fn sweep(&self, lab: &Lab) -> Result<(), DeskError> {
         lab.evidence.sweep()?;
-        if let Some(templates) = &lab.templates {
+        for templates in lab.sites.known().await.into_values().filter_map(|site| site.templates) {
             templates.sweep()?;
         }
         if reaper::kept(lab).await?.is_empty() {
@@ -97,20 +97,27 @@ impl Desk {
     pub async fn release(&self, lab: &Lab, run: RunId, by: &str) -> Result<Vec<String>, DeskError> {
         let kept = lab.journal.state(run).await?.map(|state| state.kept).unwrap_or_default();
         for machine in &kept {
-            lab.hypervisor.destroy(machine).await?;
+            self.lab_of(lab, run, machine).await?.hypervisor.destroy(machine).await?;
             let event = Event::MachineReleased { machine: machine.clone(), by: Some(by.to_owned()) };
             lab.journal.append(run, lab.clock.now(), event).await?;
         }
         Ok(kept)
     }
 
+    /// The lab on the host that a run's machine is on.
+    pub async fn lab_of(&self, lab: &Lab, run: RunId, machine: &str) -> Result<Lab, DeskError> {
+        let state = lab.journal.state(run).await?;
+        match state.as_ref().and_then(|state| state.host_of(machine)) {
+            None => Ok(lab.clone()),
+            Some(host) => lab.on(host).await.map_err(|why| DeskError::Fault(format!("{machine} is on host {host}: {why}"))),
+        }
+    }
+
     /// The newest ended run of this very plan with a verdict that speaks for or against the patch, if no newer one leaves that in doubt.
     pub async fn earlier(&self, journal: &Journal, plan: &Plan) -> Result<Option<RunState>, DeskError> {
         // Another patchlab may check more, and another hypervisor give other machines.
-        let alike = |state: &RunState| {
-            let mut controllers = state.controllers.iter();
-            controllers.all(|one| one.patchlab == env!("CARGO_PKG_VERSION") && one.hypervisor == self.workshop.name())
-        };
+        let names: Vec<_> = self.settled_hosts()?.iter().map(|host| self.workshop.name(host.uri.as_deref())).collect();
+        let alike = |state: &RunState| state.on().all(|one| one.patchlab == env!("CARGO_PKG_VERSION") && names.contains(&one.hypervisor));
         let filter = RunFilter { plan: Some(plan.digest()), ended: Some(true), ..RunFilter::ALL };
         for row in journal.page(&filter, None, u32::MAX).await? {
             let Some(state) = journal.state(row.run).await?.filter(|state| state.is_finished() && alike(state)) else { continue };
@@ -152,20 +159,23 @@ impl Desk {
         Ok(())
     }
 
-    /// This process, as the journal knows it.
-    pub(super) fn controller(&self, host: HostReport) -> Controller {
-        Controller { patchlab: env!("CARGO_PKG_VERSION").to_owned(), hypervisor: self.workshop.name(), host }
-    }
-
     /// Takes a run as its controller.
     pub async fn take(&self, lab: &Lab, run: RunId) -> Result<RunState, DeskError> {
-        let host = lab.hypervisor.host().await?;
-        (self.tell)(&format!("machines run on {}: {}", host.accelerator, host.accelerator_reason));
-        let controller = self.controller(host);
+        let controller = match &lab.placed {
+            Some(placed) => placed.controller.clone(),
+            None => {
+                let uri = self.settled_hosts()?.into_iter().next().and_then(|host| host.uri);
+                sites::controller(&*self.workshop, uri.as_deref(), lab.hypervisor.host().await?)
+            }
+        };
+        let host = &controller.host;
+        let at = lab.placed.as_ref().map_or_else(String::new, |placed| format!(" at {}, and elsewhere as found there", placed.host));
+        (self.tell)(&format!("machines run on {}{at}: {}", host.accelerator, host.accelerator_reason));
         lab.journal.append(run, Timestamp::max(lab.clock.now(), Timestamp::UNIX_EPOCH), Event::RunTaken { controller }).await?;
         let gone = || DeskError::Fault(format!("run {run} is not in the journal"));
         let mut state = lab.journal.state(run).await?.ok_or_else(gone)?;
-        let past = lab.history.past(&state.plan);
+        // What was measured on one host says nothing of another.
+        let past = if lab.placed.is_some() { Vec::new() } else { lab.history.past(&state.plan) };
         // A controller that takes a run up goes by what the first one drew.
         if state.past.is_empty() && !past.is_empty() {
             let drawn = lab.journal.append(run, lab.clock.now(), Event::HistoryDrawn { past }).await?;

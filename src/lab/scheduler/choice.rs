@@ -1,15 +1,16 @@
-//! Which of the cells that wait start now, and why the others wait.
+//! Which of the cells that wait start now, on which host, and why the others wait.
 //!
-//! A cell starts with room for all of its machines or not at all. Lanes come in the order of how soon their policies want an answer; in a
-//! lane comes the customer who has had least of the host; of a customer's cells the longest comes first. Where one does not fit, the next
-//! one that does goes ahead.
+//! A cell starts on a host with room for all of its machines or not at all; of several such hosts on the one with the most free cores.
+//! Lanes come in the order of how soon their policies want an answer; in a lane comes the customer who has had least of the hosts; of a
+//! customer's cells the longest comes first. Where one does not fit, the next one that does goes ahead.
 //!
-//! So that nothing starves, one start in [`TURN`] belongs to the cell that was asked for first, once it has waited for [`AGED`]. Where it
-//! does not fit, its room is kept: others start only in what is left beside it, so it starts when those at work have ended. A cell
-//! therefore starts after at most [`TURN`] starts for each cell that was asked for before it, whatever comes in after it.
+//! So that nothing starves, one start in [`TURN`] belongs to the cell that was asked for first, of those that an open host can bear, once
+//! it has waited for [`AGED`]. Where it does not fit, its room is kept on one host: others start only in what is left beside it, so it
+//! starts when those at work there have ended. A cell therefore starts after at most [`TURN`] starts for each cell that was asked for
+//! before it, whatever comes in after it.
 //!
-//! Invariants: pure, without clock or lock; no more is taken than there is; once [`Line::start`] gives nothing, no cell that waits fits
-//! but into room that is kept.
+//! Invariants: pure, without clock or lock; no more is taken of a host than it has; once [`Line::start`] gives nothing, no cell that
+//! waits fits but into room that is kept.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,7 +48,18 @@ pub struct Ask {
     /// Since when it waits.
     pub since: Timestamp,
     pub needs: Room,
+    /// The host that has failed it, if one did: it goes there again only where no other open one can bear it.
+    pub not_on: Option<usize>,
 }
+
+impl Ask {
+    fn kind(&self) -> Kind {
+        (self.needs, self.not_on)
+    }
+}
+
+/// What decides where a cell fits: see [`Ask`].
+type Kind = (Room, Option<usize>);
 
 /// A cell's number, given when it asks.
 pub type Ticket = u64;
@@ -57,12 +69,20 @@ pub type Ticket = u64;
 pub enum Why {
     /// Nothing starts.
     Paused,
+    /// Nothing starts on this host.
+    Closed,
+    /// This host has failed it, and another can bear it.
+    Failed,
+    /// What this host has too little of even with nothing else at work; another host has enough.
+    Small(Vec<Lack>),
     /// What it needs and there is too little of. `kept`: its turn has come, and what is let go is kept for it.
     Lacks { lacks: Vec<Lack>, kept: bool },
     /// It would fit, but room is kept for this cell of this run, which waits since then.
     Behind { run: RunId, cell: CellId, since: Timestamp },
     /// Nothing keeps it.
     Next,
+    /// Of several hosts, in their order, why it does not start on each.
+    Each(Vec<Self>),
 }
 
 impl Why {
@@ -70,18 +90,39 @@ impl Why {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Paused => "pause",
+            Self::Closed | Self::Failed => "host",
             Self::Lacks { kept: true, .. } | Self::Behind { .. } => "kept-room",
-            Self::Lacks { lacks, .. } => lacks.first().map_or("nothing", |lack| lack.what.as_str()),
+            Self::Lacks { lacks, .. } | Self::Small(lacks) => lacks.first().map_or("nothing", |lack| lack.what.as_str()),
             Self::Next => "nothing",
+            Self::Each(hosts) => {
+                // Where it could start but for what others have, rather than where it could not.
+                let open = hosts.iter().find(|why| matches!(why, Self::Lacks { .. } | Self::Behind { .. }));
+                let small = || hosts.iter().find(|why| matches!(why, Self::Small(_))).filter(|_| !hosts.contains(&Self::Closed));
+                open.or_else(small).map_or("host", Self::kind)
+            }
         }
+    }
+}
+
+/// A host, as far as room goes.
+#[derive(Clone, Debug)]
+struct Site {
+    capacity: Room,
+    taken: Room,
+    /// Whether cells start there.
+    open: bool,
+}
+
+impl Site {
+    fn free(&self) -> Room {
+        self.capacity.less(self.taken)
     }
 }
 
 /// Those who wait and those at work.
 #[derive(Clone, Debug)]
 pub struct Line {
-    capacity: Room,
-    taken: Room,
+    sites: Vec<Site>,
     paused: bool,
     cells: BTreeMap<Ticket, Place>,
     accounts: BTreeMap<Name, Account>,
@@ -95,8 +136,8 @@ pub struct Line {
 #[derive(Clone, Debug)]
 struct Place {
     ask: Ask,
-    /// Since when it is at work, and on what.
-    at_work: Option<(Timestamp, Room)>,
+    /// Since when it is at work, on what of which host.
+    at_work: Option<(Timestamp, Room, usize)>,
 }
 
 /// What a customer has had, and who waits of its cells.
@@ -106,7 +147,7 @@ struct Account {
     had: u64,
     /// Cells that wait or are at work.
     cells: usize,
-    waiting: BTreeMap<Lane, BTreeMap<Room, BTreeSet<Rank>>>,
+    waiting: BTreeMap<Lane, BTreeMap<Kind, BTreeSet<Rank>>>,
 }
 
 /// The longest first, then the one that waits longest.
@@ -117,10 +158,10 @@ fn work(cores: u32, took: Duration) -> u64 {
 }
 
 impl Line {
-    pub fn new(capacity: Room) -> Self {
+    /// Hosts that have this for machines.
+    pub fn new(hosts: Vec<Room>) -> Self {
         Self {
-            capacity,
-            taken: Room::NONE,
+            sites: hosts.into_iter().map(|capacity| Site { capacity, taken: Room::NONE, open: true }).collect(),
             paused: false,
             cells: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -130,22 +171,22 @@ impl Line {
         }
     }
 
-    pub fn capacity(&self) -> Room {
-        self.capacity
+    /// What a host has and what is taken of it.
+    pub fn room(&self, host: usize) -> (Room, Room) {
+        self.sites.get(host).map_or((Room::NONE, Room::NONE), |site| (site.capacity, site.taken))
     }
 
-    pub fn taken(&self) -> Room {
-        self.taken
+    /// What a host has, found anew. While cells are at work there it stays as it is: what they have taken could not be told from the rest.
+    pub fn resize(&mut self, host: usize, capacity: Room) {
+        if let Some(site) = self.sites.get_mut(host).filter(|site| site.taken == Room::NONE) {
+            site.capacity = capacity;
+        }
     }
 
-    pub fn free(&self) -> Room {
-        self.capacity.less(self.taken)
-    }
-
-    /// What there is, found anew. While cells are at work it stays as it is: what they have taken could not be told from the rest.
-    pub fn resize(&mut self, capacity: Room) {
-        if self.taken == Room::NONE {
-            self.capacity = capacity;
+    /// Lets cells start on a host, or lets them no more.
+    pub fn open(&mut self, host: usize, open: bool) {
+        if let Some(site) = self.sites.get_mut(host) {
+            site.open = open;
         }
     }
 
@@ -165,34 +206,66 @@ impl Line {
         }
         account.cells += 1;
         let lane = account.waiting.entry(ask.lane).or_default();
-        lane.entry(ask.needs).or_default().insert((Reverse(ask.expected), ask.since, ticket));
+        lane.entry(ask.kind()).or_default().insert((Reverse(ask.expected), ask.since, ticket));
         self.oldest.insert((ask.since, Reverse(ask.expected), ticket));
         self.cells.insert(ticket, Place { ask, at_work: None });
         ticket
     }
 
-    /// What a cell takes. One that needs more than there is takes all.
-    fn takes(&self, needs: Room) -> Room {
-        needs.least(self.capacity)
+    /// Which hosts can bear this with nothing else at work: those that have enough; where none has, those with enough memory and disk, where
+    /// it then takes all cores; else a host that is the only one, where it takes all there is. Of several, none: one that is larger may yet
+    /// be found to be.
+    fn bears(&self, needs: Room) -> impl Fn(&Site) -> bool + Copy + use<> {
+        let each = [needs, Room { cores: 0, boots: 0, ..needs }, Room::NONE];
+        let has = |site: &Site, least: Room| site.capacity.cores > 0 && least.fits(site.capacity);
+        let levels = if self.sites.len() == 1 { 3 } else { 2 };
+        let least = each.into_iter().take(levels).find(|least| self.sites.iter().any(|site| has(site, *least)));
+        move |site| least.is_some_and(|least| has(site, least))
+    }
+
+    /// The open hosts that can bear this.
+    fn open_to(&self, (needs, not_on): Kind) -> impl Iterator<Item = (usize, &Site)> {
+        let bears = self.bears(needs);
+        let open = move |(_, site): &(usize, &Site)| site.open && bears(site);
+        let other = not_on.filter(|_| self.sites.iter().enumerate().filter(open).any(|(host, _)| Some(host) != not_on));
+        self.sites.iter().enumerate().filter(open).filter(move |(host, _)| Some(*host) != other)
+    }
+
+    /// The host where this fits now, if none of the room is touched that is kept on one of them.
+    fn place(&self, kind: Kind, kept: Option<(usize, Room)>) -> Option<usize> {
+        let free = |(host, site): (usize, &Site)| site.free().less(kept.filter(|(at, _)| *at == host).map_or(Room::NONE, |(_, room)| room));
+        let fitting = self.open_to(kind).filter(|(host, site)| kind.0.least(site.capacity).fits(free((*host, site))));
+        fitting.max_by_key(|(host, site)| (free((*host, site)).cores, Reverse(*host))).map(|(host, _)| host)
+    }
+
+    /// Where room is kept for this until it fits, and how much: always on the same host, so that it does come to fit.
+    fn keep(&self, kind: Kind) -> Option<(usize, Room)> {
+        let largest = self.open_to(kind).max_by_key(|(host, site)| (site.capacity.cores, Reverse(*host)));
+        largest.map(|(host, site)| (host, kind.0.least(site.capacity)))
+    }
+
+    /// The one that has waited longest, of those that an open host can bear.
+    fn first(&self) -> Option<(Ticket, &Ask)> {
+        let asks = self.oldest.iter().filter_map(|(.., ticket)| Some((*ticket, &self.cells.get(ticket)?.ask)));
+        let mut asks = asks.filter(|(_, ask)| self.keep(ask.kind()).is_some());
+        asks.next()
     }
 
     /// Whose turn it is, for having waited longest.
     fn turn(&self, now: Timestamp) -> Option<(Ticket, &Ask)> {
-        let (since, _, ticket) = self.oldest.first()?;
-        let due = self.passed + 1 >= TURN && between(*since, now) >= AGED;
-        Some((*ticket, &self.cells.get(ticket)?.ask)).filter(|_| due)
+        self.first().filter(|(_, ask)| self.passed + 1 >= TURN && between(ask.since, now) >= AGED)
     }
 
-    fn pick(&self, now: Timestamp) -> Option<Ticket> {
-        let mut free = self.free();
+    /// Who starts next, and where.
+    fn pick(&self, now: Timestamp) -> Option<(Ticket, usize)> {
+        let mut kept = None;
         if let Some((ticket, ask)) = self.turn(now) {
-            let takes = self.takes(ask.needs);
-            if takes.fits(free) {
-                return Some(ticket);
+            if let Some(host) = self.place(ask.kind(), None) {
+                return Some((ticket, host));
             }
-            free = free.less(takes);
+            kept = self.keep(ask.kind());
         }
-        if free.cores == 0 {
+        if self.sites.iter().all(|site| !site.open || site.free().cores == 0) {
             return None;
         }
         let mut best: Option<(Lane, u64, Rank)> = None;
@@ -201,7 +274,7 @@ impl Line {
                 if best.is_some_and(|(other, had, _)| (other, had) < (*lane, account.had)) {
                     break;
                 }
-                let fitting = kinds.iter().filter(|(needs, _)| self.takes(**needs).fits(free));
+                let fitting = kinds.iter().filter(|(kind, _)| self.place(**kind, kept).is_some());
                 if let Some(rank) = fitting.filter_map(|(_, cells)| cells.first()).min() {
                     let found = (*lane, account.had, *rank);
                     best = Some(best.map_or(found, |best| best.min(found)));
@@ -209,26 +282,27 @@ impl Line {
                 }
             }
         }
-        best.map(|(_, _, (_, _, ticket))| ticket)
+        let (.., ticket) = best?.2;
+        Some((ticket, self.place(self.cells.get(&ticket)?.ask.kind(), kept)?))
     }
 
-    /// The next cell that starts, with its room taken. To be asked until it gives nothing.
-    pub fn start(&mut self, now: Timestamp) -> Option<Ticket> {
+    /// The next cell that starts and its host, with its room taken. To be asked until it gives nothing.
+    pub fn start(&mut self, now: Timestamp) -> Option<(Ticket, usize)> {
         if self.paused {
             return None;
         }
-        let ticket = self.pick(now)?;
-        let is_oldest = self.oldest.first().is_some_and(|(_, _, oldest)| *oldest == ticket);
-        self.passed = if is_oldest { 0 } else { self.passed.saturating_add(1) };
+        let (ticket, host) = self.pick(now)?;
+        let is_first = self.first().is_some_and(|(first, _)| first == ticket);
+        self.passed = if is_first { 0 } else { self.passed.saturating_add(1) };
         self.leave(ticket);
-        let place = self.cells.get_mut(&ticket)?;
-        let takes = place.ask.needs.least(self.capacity);
-        place.at_work = Some((now, takes));
-        self.taken = self.taken.plus(takes);
+        let (place, site) = (self.cells.get_mut(&ticket)?, self.sites.get_mut(host)?);
+        let takes = place.ask.needs.least(site.capacity);
+        place.at_work = Some((now, takes, host));
+        site.taken = site.taken.plus(takes);
         if let Some(account) = self.accounts.get_mut(&place.ask.customer) {
             account.had = account.had.saturating_add(work(takes.cores, place.ask.expected));
         }
-        Some(ticket)
+        Some((ticket, host))
     }
 
     /// Takes a cell out of those who wait.
@@ -237,10 +311,10 @@ impl Line {
         self.oldest.remove(&(ask.since, Reverse(ask.expected), ticket));
         let Some(account) = self.accounts.get_mut(&ask.customer) else { return };
         let Some(kinds) = account.waiting.get_mut(&ask.lane) else { return };
-        if let Some(cells) = kinds.get_mut(&ask.needs) {
+        if let Some(cells) = kinds.get_mut(&ask.kind()) {
             cells.remove(&(Reverse(ask.expected), ask.since, ticket));
             if cells.is_empty() {
-                kinds.remove(&ask.needs);
+                kinds.remove(&ask.kind());
             }
         }
         if kinds.is_empty() {
@@ -250,8 +324,11 @@ impl Line {
 
     /// A cell at work has booted its machines.
     pub fn booted(&mut self, ticket: Ticket) {
-        let Some((_, takes)) = self.cells.get_mut(&ticket).and_then(|place| place.at_work.as_mut()) else { return };
-        self.taken.boots -= std::mem::take(&mut takes.boots).min(self.taken.boots);
+        let Some((_, takes, host)) = self.cells.get_mut(&ticket).and_then(|place| place.at_work.as_mut()) else { return };
+        let boots = std::mem::take(&mut takes.boots);
+        if let Some(site) = self.sites.get_mut(*host) {
+            site.taken.boots = site.taken.boots.saturating_sub(boots);
+        }
     }
 
     /// A cell waits no more, or its work is done.
@@ -260,8 +337,10 @@ impl Line {
         let Some(Place { ask, at_work }) = self.cells.remove(&ticket) else { return };
         let Some(account) = self.accounts.get_mut(&ask.customer) else { return };
         account.cells = account.cells.saturating_sub(1);
-        if let Some((started, takes)) = at_work {
-            self.taken = self.taken.less(takes);
+        if let Some((started, takes, host)) = at_work {
+            if let Some(site) = self.sites.get_mut(host) {
+                site.taken = site.taken.less(takes);
+            }
             // What it has really had.
             let expected = work(takes.cores, ask.expected);
             account.had = account.had.saturating_sub(expected).saturating_add(work(takes.cores, between(started, now)));
@@ -281,9 +360,9 @@ impl Line {
         self.oldest.len()
     }
 
-    /// Those at work, and since when.
-    pub fn at_work(&self) -> impl Iterator<Item = (&Ask, Timestamp)> {
-        self.cells.values().filter_map(|place| Some((&place.ask, place.at_work?.0)))
+    /// Those at work, since when, and on which host.
+    pub fn at_work(&self) -> impl Iterator<Item = (&Ask, Timestamp, usize)> {
+        self.cells.values().filter_map(|place| place.at_work.map(|(since, _, host)| (&place.ask, since, host)))
     }
 
     /// Why a cell waits.
@@ -291,12 +370,30 @@ impl Line {
         if self.paused {
             return Why::Paused;
         }
-        let turn = self.turn(now);
-        let lacks = self.takes(ask.needs).lacks(self.free(), self.capacity);
-        match turn {
-            _ if !lacks.is_empty() => Why::Lacks { lacks, kept: turn.is_some_and(|(oldest, _)| oldest == ticket) },
-            Some((oldest, first)) if oldest != ticket => Why::Behind { run: first.run, cell: first.cell.clone(), since: first.since },
-            _ => Why::Next,
+        let (bears, turn) = (self.bears(ask.needs), self.turn(now));
+        let kept = turn.and_then(|(_, first)| self.keep(first.kind())).map(|(host, _)| host);
+        let on = |(host, site): (usize, &Site)| {
+            if !bears(site) {
+                return Why::Small(ask.needs.lacks(site.capacity, site.capacity));
+            }
+            if !site.open {
+                return Why::Closed;
+            }
+            if ask.not_on == Some(host) && !self.open_to(ask.kind()).any(|(open, _)| open == host) {
+                return Why::Failed;
+            }
+            let lacks = ask.needs.least(site.capacity).lacks(site.free(), site.capacity);
+            match turn.filter(|_| kept == Some(host)) {
+                turn if !lacks.is_empty() => Why::Lacks { lacks, kept: turn.is_some_and(|(first, _)| first == ticket) },
+                Some((first, ask)) if first != ticket => Why::Behind { run: ask.run, cell: ask.cell.clone(), since: ask.since },
+                _ => Why::Next,
+            }
+        };
+        let mut each: Vec<_> = self.sites.iter().enumerate().map(on).collect();
+        match each.as_slice() {
+            [_] => each.remove(0),
+            several if several.contains(&Why::Next) => Why::Next,
+            _ => Why::Each(each),
         }
     }
 
@@ -304,12 +401,15 @@ impl Line {
     pub fn waiting(&self, now: Timestamp) -> Vec<(&Ask, Why)> {
         let mut later = self.clone();
         later.paused = false;
+        later.sites.iter_mut().for_each(|site| site.open = true);
         let mut order = Vec::with_capacity(self.oldest.len());
         loop {
-            later.taken = Room::NONE;
-            let Some(ticket) = later.start(now) else { break };
+            later.sites.iter_mut().for_each(|site| site.taken = Room::NONE);
+            let Some((ticket, _)) = later.start(now) else { break };
             order.push(ticket);
         }
+        // Those that no host has anything for.
+        order.extend(later.oldest.iter().map(|(.., ticket)| *ticket));
         let told = |ticket| self.cells.get(&ticket).map(|Place { ask, .. }| (ask, self.why(ticket, ask, now)));
         order.into_iter().filter_map(told).collect()
     }

@@ -27,6 +27,7 @@ fn ask(customer: &str, expected: u64, since: u64) -> Ask {
         expected: Duration::from_secs(expected),
         since: at(since),
         needs: one(1),
+        not_on: None,
     }
 }
 
@@ -34,9 +35,13 @@ fn hours(hours: u64) -> Lane {
     Lane(Duration::from_secs(hours * 3600))
 }
 
+fn begin(line: &mut Line, now: u64) -> Option<Ticket> {
+    line.start(at(now)).map(|(ticket, _)| ticket)
+}
+
 /// All that start now, by customer and seconds.
 fn started(line: &mut Line, now: u64) -> Vec<String> {
-    let tickets: Vec<_> = std::iter::from_fn(|| line.start(at(now))).collect();
+    let tickets: Vec<_> = std::iter::from_fn(|| begin(line, now)).collect();
     tickets.into_iter().map(|ticket| line.cells[&ticket].ask.cell.to_string()).collect()
 }
 
@@ -46,7 +51,7 @@ fn cells(asks: &[(&str, u64)]) -> Vec<String> {
 
 #[test]
 fn of_one_customer_the_longest_is_first() {
-    let mut line = Line::new(Room::cores(3));
+    let mut line = Line::new(vec![Room::cores(3)]);
     for expected in [10, 300, 20, 100] {
         line.ask(ask("acme", expected, 0));
     }
@@ -55,7 +60,7 @@ fn of_one_customer_the_longest_is_first() {
 
 #[test]
 fn a_more_urgent_lane_is_first_whoever_has_had_most() {
-    let mut line = Line::new(Room::cores(1));
+    let mut line = Line::new(vec![Room::cores(1)]);
     let next = |line: &mut Line, expected: &[(&str, u64)]| {
         assert_eq!(started(line, 10), cells(expected));
         let at_work: Vec<_> = line.cells.iter().filter(|(_, place)| place.at_work.is_some()).map(|(ticket, _)| *ticket).collect();
@@ -73,7 +78,7 @@ fn a_more_urgent_lane_is_first_whoever_has_had_most() {
 
 #[test]
 fn what_does_not_fit_lets_others_pass_until_its_turn_and_then_room_is_kept() {
-    let mut line = Line::new(Room { cores: 4, boots: 4, memory: 4 * GIB, disk: 0 });
+    let mut line = Line::new(vec![Room { cores: 4, boots: 4, memory: 4 * GIB, disk: 0 }]);
     let large = Ask { needs: Room { cores: 2, boots: 2, memory: 4 * GIB, disk: 0 }, ..ask("acme", 100, 0) };
     let first = line.ask(ask("acme", 500, 0));
     assert_eq!(started(&mut line, 0).len(), 1);
@@ -99,42 +104,120 @@ fn what_does_not_fit_lets_others_pass_until_its_turn_and_then_room_is_kept() {
 
 #[test]
 fn boots_are_let_go_when_they_are_over_and_the_rest_at_the_end() {
-    let mut line = Line::new(Room { boots: 1, ..Room::cores(3) });
+    let mut line = Line::new(vec![Room { boots: 1, ..Room::cores(3) }]);
     let (one, two) = (line.ask(ask("acme", 20, 0)), line.ask(ask("acme", 10, 0)));
-    assert_eq!(line.start(at(0)), Some(one));
-    assert_eq!(line.start(at(0)), None);
+    assert_eq!(begin(&mut line, 0), Some(one));
+    assert_eq!(begin(&mut line, 0), None);
     line.booted(one);
     line.booted(one);
-    assert_eq!(line.start(at(0)), Some(two));
+    assert_eq!(begin(&mut line, 0), Some(two));
     line.end(one, at(5));
     line.end(two, at(5));
-    assert_eq!((line.taken(), line.is_waiting(one)), (Room::NONE, false));
+    assert_eq!((line.room(0).1, line.is_waiting(one)), (Room::NONE, false));
 }
 
 #[test]
 fn a_pause_lets_nothing_start_and_takes_nothing_away() {
-    let mut line = Line::new(Room::cores(1));
+    let mut line = Line::new(vec![Room::cores(1)]);
     let (one, two) = (line.ask(ask("acme", 20, 0)), line.ask(ask("acme", 10, 0)));
-    assert_eq!(line.start(at(0)), Some(one));
+    assert_eq!(begin(&mut line, 0), Some(one));
     line.pause(true);
     line.end(one, at(5));
-    assert_eq!(line.start(at(5)), None);
+    assert_eq!(begin(&mut line, 5), None);
     let (ask, why) = (line.cells[&two].ask.clone(), Why::Paused);
     assert_eq!(line.waiting(at(5)), [(&ask, why)]);
     line.pause(false);
-    assert_eq!(line.start(at(5)), Some(two));
+    assert_eq!(begin(&mut line, 5), Some(two));
 }
 
 #[test]
 fn room_is_found_anew_only_while_nobody_is_at_work() {
-    let mut line = Line::new(Room::cores(1));
+    let mut line = Line::new(vec![Room::cores(1)]);
     let one = line.ask(Ask { needs: Room { cores: 3, ..one(1) }, ..ask("acme", 20, 0) });
-    assert_eq!(line.start(at(0)), Some(one), "an environment of more machines than there are cores runs by itself");
-    line.resize(Room::cores(8));
-    assert_eq!(line.capacity(), Room::cores(1));
+    assert_eq!(begin(&mut line, 0), Some(one), "an environment of more machines than there are cores runs by itself");
+    line.resize(0, Room::cores(8));
+    assert_eq!(line.room(0).0, Room::cores(1));
     line.end(one, at(0));
-    line.resize(Room::cores(8));
-    assert_eq!(line.free(), Room::cores(8));
+    line.resize(0, Room::cores(8));
+    assert_eq!(line.room(0), (Room::cores(8), Room::NONE));
+}
+
+#[test]
+fn a_cell_starts_where_most_cores_are_free_and_never_in_parts_of_two_hosts() {
+    let mut line = Line::new(vec![Room::cores(2), Room::cores(3)]);
+    let pair = Ask { needs: Room { cores: 2, boots: 2, memory: 0, disk: 0 }, ..ask("acme", 50, 0) };
+    let tickets: Vec<_> = [ask("acme", 90, 0), ask("acme", 80, 0), pair.clone(), ask("acme", 10, 0)].map(|ask| line.ask(ask)).into();
+    let hosts: Vec<_> = std::iter::from_fn(|| line.start(at(0))).collect();
+    // Ties go by order; the pair waits for no host's last cores.
+    assert_eq!(hosts, [(tickets[0], 1), (tickets[1], 0), (tickets[2], 1), (tickets[3], 0)]);
+    let late = line.ask(pair);
+    line.end(tickets[1], at(5));
+    line.end(tickets[0], at(5));
+    assert_eq!(line.start(at(5)), None, "there are two free, on two hosts");
+    let why = line.why(late, &line.cells[&late].ask, at(5));
+    let Why::Each(each) = &why else { panic!("{why:?}") };
+    assert!(each.iter().all(|why| matches!(why, Why::Lacks { lacks, .. } if lacks.len() == 1)), "{each:?}");
+    assert_eq!(why.kind(), "cores");
+    line.end(tickets[3], at(6));
+    assert_eq!(line.start(at(6)), Some((late, 0)));
+}
+
+#[test]
+fn a_host_that_is_closed_or_has_failed_a_cell_is_passed_over_and_says_so() {
+    let mut line = Line::new(vec![Room::cores(4), Room::cores(1)]);
+    line.open(0, false);
+    let large = Ask { needs: Room { cores: 2, boots: 2, memory: 0, disk: 0 }, ..ask("acme", 90, 0) };
+    let (large, small) = (line.ask(large), line.ask(ask("acme", 10, 0)));
+    assert_eq!(line.start(at(0)), Some((small, 1)), "the other waits for the host that has enough");
+    assert_eq!(line.start(at(0)), None);
+    let told = line.why(large, &line.cells[&large].ask, at(0));
+    assert!(matches!(&told, Why::Each(each) if each[0] == Why::Closed && matches!(each[1], Why::Small(_))), "{told:?}");
+    assert_eq!(told.kind(), "host");
+    line.end(small, at(1));
+    line.end(large, at(1));
+
+    let again = line.ask(Ask { not_on: Some(1), ..ask("acme", 10, 1) });
+    assert_eq!(line.start(at(1)), Some((again, 1)), "there is no other");
+    line.end(again, at(2));
+    line.open(0, true);
+    let filler = line.ask(Ask { needs: Room { cores: 4, boots: 4, memory: 0, disk: 0 }, ..ask("acme", 90, 2) });
+    let again = line.ask(Ask { not_on: Some(1), ..ask("acme", 10, 2) });
+    assert_eq!((line.start(at(2)), line.start(at(2))), (Some((filler, 0)), None));
+    let told = line.why(again, &line.cells[&again].ask, at(2));
+    assert!(matches!(&told, Why::Each(each) if matches!(each[0], Why::Lacks { .. }) && each[1] == Why::Failed), "{told:?}");
+}
+
+#[test]
+fn what_no_host_of_several_has_memory_for_is_squeezed_in_nowhere() {
+    let small = Room { cores: 4, boots: 4, memory: 2 * GIB, disk: 0 };
+    let mut line = Line::new(vec![small, Room::NONE]);
+    let large = line.ask(Ask { needs: one(8), ..ask("acme", 90, 0) });
+    let other = line.ask(ask("acme", 10, 0));
+    assert_eq!((line.start(at(0)), line.start(at(0))), (Some((other, 0)), None));
+    let why = line.why(large, &line.cells[&large].ask, at(0));
+    assert!(matches!(&why, Why::Each(each) if each.iter().all(|why| matches!(why, Why::Small(_)))), "{why:?}");
+    assert_eq!((why.kind(), line.waiting(at(0)).len()), ("memory", 1));
+    // The other is found to have enough.
+    line.resize(1, Room { memory: 16 * GIB, ..small });
+    assert_eq!(line.start(at(1)), Some((large, 1)));
+}
+
+#[test]
+fn who_waits_for_a_closed_host_holds_nobody_else_up() {
+    let mut line = Line::new(vec![Room::cores(4), Room::cores(1)]);
+    line.open(0, false);
+    line.ask(Ask { needs: Room { cores: 2, boots: 2, memory: 0, disk: 0 }, ..ask("acme", 90, 0) });
+    let second = line.ask(ask("bolt", 1, 1));
+    // Others are always more urgent: only the turn of who has waited longest lets it start, and that is not the first one's.
+    let now = 2 * AGED.as_secs();
+    let mut starts = 0;
+    while line.is_waiting(second) {
+        line.ask(Ask { lane: hours(1), ..ask("cask", 60, now) });
+        let ticket = begin(&mut line, now).expect("a core is free");
+        line.end(ticket, at(now));
+        starts += 1;
+        assert!(starts <= TURN, "{starts} starts");
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -144,6 +227,7 @@ enum Act {
     Booted(usize),
     Withdraw(usize),
     Pause(bool),
+    Open(usize, bool),
     Wait(u64),
 }
 
@@ -161,6 +245,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => (0..9_usize).prop_map(Act::Booted),
         1 => (0..9_usize).prop_map(Act::Withdraw),
         1 => any::<bool>().prop_map(Act::Pause),
+        1 => (0..9_usize, any::<bool>()).prop_map(|(host, open)| Act::Open(host, open)),
         3 => (1..4000_u64).prop_map(Act::Wait),
     ];
     vec(act, 1..80)
@@ -172,8 +257,8 @@ fn rooms() -> impl Strategy<Value = Room> {
 
 proptest! {
     #[test]
-    fn no_more_is_taken_than_there_is_and_nothing_that_fits_waits(room in rooms(), acts in acts()) {
-        let mut line = Line::new(room);
+    fn no_more_is_taken_of_a_host_than_it_has_and_nothing_that_fits_waits(rooms in vec(rooms(), 1..4), acts in acts()) {
+        let mut line = Line::new(rooms.clone());
         let (mut now, mut at_work, mut waiting) = (0, Vec::new(), Vec::new());
         for act in acts {
             let nth = |of: &[Ticket], at: usize| of.get(at % of.len().max(1)).copied();
@@ -189,47 +274,74 @@ proptest! {
                     waiting.retain(|one| *one != ticket);
                 },
                 Act::Pause(paused) => line.pause(paused),
+                Act::Open(host, open) => line.open(host % rooms.len(), open),
                 Act::Wait(seconds) => now += seconds,
             }
-            while let Some(ticket) = line.start(at(now)) {
-                prop_assert!(!line.paused && waiting.contains(&ticket) && !line.is_waiting(ticket));
+            while let Some((ticket, host)) = line.start(at(now)) {
+                prop_assert!(!line.paused && line.sites[host].open && waiting.contains(&ticket) && !line.is_waiting(ticket));
                 waiting.retain(|one| *one != ticket);
                 at_work.push(ticket);
             }
-            let taken = at_work.iter().filter_map(|ticket| line.cells[ticket].at_work).fold(Room::NONE, |sum, (_, takes)| sum.plus(takes));
-            prop_assert_eq!(line.taken(), taken);
-            prop_assert!(taken.fits(room));
+            for (host, room) in rooms.iter().enumerate() {
+                let here = at_work.iter().filter_map(|ticket| line.cells[ticket].at_work).filter(|(.., on)| *on == host);
+                let taken = here.fold(Room::NONE, |sum, (_, takes, _)| sum.plus(takes));
+                prop_assert_eq!(line.room(host), (*room, taken));
+                prop_assert!(taken.fits(*room));
+            }
             for ticket in &at_work {
                 let place = &line.cells[ticket];
-                let (_, takes) = place.at_work.expect("at work");
-                let all = place.ask.needs.least(room);
+                let (_, takes, host) = place.at_work.expect("at work");
+                let (needs, room) = (place.ask.needs, rooms[host]);
+                let all = needs.least(room);
                 prop_assert!((Room { boots: all.boots, ..takes }) == all && [0, all.boots].contains(&takes.boots), "all of a cell's machines, or none");
+                prop_assert!(needs.fits(room) || !rooms.iter().any(|other| needs.fits(*other)), "squeezed in where another host has enough");
             }
             let told = line.waiting(at(now));
             prop_assert_eq!(told.len(), waiting.len());
             for (ask, why) in told {
-                let fits = ask.needs.least(room).fits(line.free());
-                match why {
-                    Why::Paused => prop_assert!(line.paused),
-                    Why::Lacks { .. } => prop_assert!(!fits),
-                    Why::Behind { since, .. } => prop_assert!(fits && now - since.as_second().unsigned_abs() >= AGED.as_secs()),
-                    Why::Next => prop_assert!(false, "it fits and waits: {ask:?}"),
+                let each = match why {
+                    Why::Paused => {
+                        prop_assert!(line.paused);
+                        continue;
+                    }
+                    Why::Each(each) => each,
+                    one => vec![one],
+                };
+                prop_assert_eq!(each.len(), rooms.len());
+                for (site, why) in line.sites.iter().zip(each) {
+                    let fits = ask.needs.least(site.capacity).fits(site.free());
+                    match why {
+                        Why::Closed => prop_assert!(!site.open),
+                        Why::Small(lacks) => prop_assert!(!lacks.is_empty() && !ask.needs.fits(site.capacity)),
+                        Why::Lacks { .. } => prop_assert!(site.open && !fits),
+                        Why::Behind { since, .. } => prop_assert!(fits && now - since.as_second().unsigned_abs() >= AGED.as_secs()),
+                        why => prop_assert!(false, "it fits and waits: {why:?} {ask:?}"),
+                    }
                 }
             }
         }
         for ticket in at_work.into_iter().chain(waiting) {
             line.end(ticket, at(now));
         }
-        prop_assert_eq!((line.taken(), line.oldest.len(), line.cells.len()), (Room::NONE, 0, 0));
+        prop_assert!((0..rooms.len()).all(|host| line.room(host).1 == Room::NONE) && line.oldest.is_empty() && line.cells.is_empty());
         prop_assert!(line.accounts.values().all(|account| account.cells == 0 && account.waiting.is_empty()));
     }
 
     #[test]
     fn whatever_comes_in_a_cell_starts_once_those_before_it_had_their_turns(
-        room in rooms(), before in vec(asks(), 0..6), last in asks(), length in 1..5_u64, flood in vec(asks(), 1..4),
+        rooms in vec(rooms(), 1..4), closed in 0..6_usize, before in vec(asks(), 0..6), last in asks(), length in 1..5_u64,
+        flood in vec(asks(), 1..4),
     ) {
         const STEP: u64 = 60;
-        let mut line = Line::new(room);
+        let mut line = Line::new(rooms.clone());
+        // One that can bear it is open; others may be closed to some of those before it.
+        let open: Vec<_> = (0..rooms.len()).filter(|host| rooms.len() == 1 || *host != closed).collect();
+        (0..rooms.len()).for_each(|host| line.open(host, open.contains(&host)));
+        let fits = |needs: Room, host: &usize| needs.fits(rooms[*host]);
+        let slim = Room { cores: 0, boots: 0, ..last.needs };
+        let all: Vec<_> = (0..rooms.len()).collect();
+        let needs = if all.iter().any(|host| fits(last.needs, host)) { last.needs } else { slim };
+        prop_assume!(rooms.len() == 1 || open.iter().any(|host| fits(needs, host)));
         for ask in &before {
             line.ask(ask.clone());
         }
@@ -244,7 +356,7 @@ proptest! {
             for ask in &flood {
                 line.ask(Ask { lane: hours(1), expected: Duration::from_secs(600), since: at(now), ..ask.clone() });
             }
-            while let Some(ticket) = line.start(at(now)) {
+            while let Some(ticket) = begin(&mut line, now) {
                 line.booted(ticket);
                 at_work.push((ticket, step + length));
             }
@@ -264,7 +376,7 @@ proptest! {
     ) {
         const EACH: usize = 40;
         let names = ["acme", "bolt", "cask", "dyne"];
-        let mut line = Line::new(Room::cores(cores));
+        let mut line = Line::new(vec![Room::cores(cores)]);
         let mut asked = [0; 4];
         let mut now = if old { 2 * AGED.as_secs() } else { 0 };
         // They come in any order, and one of them long before the others.
@@ -278,7 +390,7 @@ proptest! {
         }
         let mut had = [0_usize; 4];
         while had[..customers].iter().all(|had| *had < EACH) {
-            let tickets: Vec<_> = std::iter::from_fn(|| line.start(at(now))).collect();
+            let tickets: Vec<_> = std::iter::from_fn(|| begin(&mut line, now)).collect();
             prop_assert_eq!(tickets.len(), cores as usize);
             for ticket in &tickets {
                 let customer = names.iter().position(|name| *name == line.cells[ticket].ask.customer.as_str()).expect("a customer");

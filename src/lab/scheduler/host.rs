@@ -1,10 +1,14 @@
-//! The host that all runs of a controller share: their cells wait here together, and each is told when it starts.
+//! The hosts that all runs of a controller share: their cells wait here together, and each is told when and where it starts.
+//!
+//! Where there are several, each must prove itself before it gets work and after a fault; see [`crate::lab::proof`]. Until then it is
+//! out: cells that are at work there go on, others do not start.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::choice::{Ask, Lane, Line, Ticket, Why};
 use super::room::Room;
@@ -12,36 +16,92 @@ use crate::id::{CellId, Name, RunId};
 use crate::lab::clock::{Clock, between};
 use crate::lab::pause::Pause;
 
-/// What the host's machines are used for. Clones are the same host.
+/// What lies between a proof that failed and the next; twice as much after each.
+const REST: Duration = Duration::from_secs(20);
+/// The most of it.
+const LONGEST_REST: Duration = Duration::from_secs(600);
+
+/// What the hosts' machines are used for. Clones are the same hosts.
 #[derive(Clone, Debug)]
-pub struct Host(Arc<Mutex<Inner>>);
+pub struct Hosts(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
     line: Line,
     pause: Option<Pause>,
+    hosts: Vec<Host>,
     /// Whom to tell that a cell starts, and which of its run's cells it is.
     runs: HashMap<Ticket, (mpsc::UnboundedSender<Start>, usize)>,
     /// Runs of which a cell has started.
     begun: BTreeSet<RunId>,
+    /// Told when a host is to prove itself.
+    doubts: Arc<Notify>,
+    /// The most machines on each, where somebody bounds them.
+    most: Option<u32>,
+}
+
+/// One of them, in the order of the line.
+#[derive(Debug)]
+struct Host {
+    name: Name,
+    pause: Option<Pause>,
+    out: Option<Out>,
+    /// Proofs and cells that failed there since a cell did well.
+    failed: u32,
+}
+
+impl Host {
+    fn is_open(&self) -> bool {
+        self.pause.is_none() && self.out.is_none()
+    }
+
+    /// It has failed once more: it is to prove itself, at once after the first time.
+    fn fail(&mut self, why: String, now: Timestamp) {
+        let rest = self.failed.checked_sub(1).map(|before| REST.saturating_mul(1 << before.min(10)).min(LONGEST_REST));
+        tracing::warn!(host = %self.name, why, ?rest, "a host is out until it has proved itself");
+        let due = rest.map_or(Timestamp::MIN, |rest| now.saturating_add(rest).unwrap_or(Timestamp::MAX));
+        self.out = Some(Out { why, due: Some(due) });
+        self.failed = self.failed.saturating_add(1);
+    }
+}
+
+/// A host that gets no work until it has proved itself.
+#[derive(Debug)]
+struct Out {
+    why: String,
+    /// When the next is due; `None` while one is under way.
+    due: Option<Timestamp>,
 }
 
 /// A cell may start: its place among those that were asked for, and its room.
 type Start = (usize, Lease);
 
-/// How a host stands.
+/// How the hosts stand.
 #[derive(Clone, Debug)]
 pub struct Standing {
+    /// Of all hosts together.
     pub capacity: Room,
     pub taken: Room,
     pub pause: Option<Pause>,
-    /// Cells at work, and since when.
-    pub at_work: Vec<(RunId, CellId, Timestamp)>,
+    pub hosts: Vec<OneHost>,
+    /// Cells at work, since when, and on which host.
+    pub at_work: Vec<(RunId, CellId, Timestamp, Name)>,
     /// Those that wait, in the order in which they are expected to start.
     pub waiting: Vec<Waiting>,
 }
 
-/// What a host is used for, in numbers.
+/// How one of them stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneHost {
+    pub name: Name,
+    pub capacity: Room,
+    pub taken: Room,
+    pub pause: Option<Pause>,
+    /// Why it gets no work until it has proved itself.
+    pub out: Option<String>,
+}
+
+/// What the hosts are used for, in numbers.
 #[derive(Clone, Debug)]
 pub struct Use {
     pub capacity: Room,
@@ -49,6 +109,7 @@ pub struct Use {
     /// Cells that wait.
     pub waiting: usize,
     pub paused: bool,
+    pub hosts: Vec<OneHost>,
     /// Runs of which a cell has started, and which are not forgotten.
     pub begun: BTreeSet<RunId>,
 }
@@ -67,41 +128,157 @@ pub struct Waiting {
     pub kind: &'static str,
 }
 
-impl Host {
-    pub fn new(capacity: Room, pause: Option<Pause>) -> Self {
-        let mut line = Line::new(capacity);
+impl Inner {
+    fn each(&self) -> Vec<OneHost> {
+        let one = |(at, host): (usize, &Host)| {
+            let (capacity, taken) = self.line.room(at);
+            let out = host.out.as_ref().map(|out| out.why.clone());
+            OneHost { name: host.name.clone(), capacity, taken, pause: host.pause.clone(), out }
+        };
+        self.hosts.iter().enumerate().map(one).collect()
+    }
+
+    fn at(&mut self, host: &Name) -> Option<(usize, &mut Host)> {
+        self.hosts.iter_mut().enumerate().find(|(_, one)| one.name == *host)
+    }
+
+    /// Lets cells start on each host that is neither paused nor out.
+    fn reopen(&mut self) {
+        for (at, host) in self.hosts.iter().enumerate() {
+            self.line.open(at, host.is_open());
+        }
+    }
+}
+
+/// All of them together.
+fn sum(hosts: &[OneHost], of: impl Fn(&OneHost) -> Room) -> Room {
+    hosts.iter().map(of).fold(Room::NONE, Room::plus)
+}
+
+impl Hosts {
+    /// Hosts by their names, with what each has for machines. Of several, each is out until it has proved itself.
+    pub fn new(hosts: Vec<(Name, Room)>, pause: Option<Pause>) -> Self {
+        let (names, rooms): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
+        let several = names.len() > 1;
+        let out = || several.then(|| Out { why: "it has not proved itself yet".to_owned(), due: Some(Timestamp::MIN) });
+        let hosts = names.into_iter().map(|name| Host { name, pause: None, out: out(), failed: 0 }).collect();
+        let mut line = Line::new(rooms);
         line.pause(pause.is_some());
-        Self(Arc::new(Mutex::new(Inner { line, pause, runs: HashMap::new(), begun: BTreeSet::new() })))
+        let mut inner = Inner { line, pause, hosts, runs: HashMap::new(), begun: BTreeSet::new(), doubts: Arc::default(), most: None };
+        inner.reopen();
+        Self(Arc::new(Mutex::new(inner)))
+    }
+
+    /// With at most so many machines on each.
+    pub fn bounded(self, most: Option<u16>) -> Self {
+        self.inner().most = most.map(u32::from);
+        self
     }
 
     /// Where no cell is to start.
     pub fn none() -> Self {
-        Self::new(Room::NONE, None)
+        Self::new(Vec::new(), None)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn capacity(&self) -> Room {
-        self.inner().line.capacity()
+    /// What a host has, measured anew; see [`Line::resize`].
+    pub fn resize(&self, host: &Name, capacity: Room) {
+        let mut inner = self.inner();
+        if let Some((at, _)) = inner.at(host) {
+            inner.line.resize(at, capacity);
+        }
     }
 
-    /// What there is, measured anew; see [`Line::resize`].
-    pub fn resize(&self, capacity: Room) {
-        self.inner().line.resize(capacity);
+    /// Tells when a host is to prove itself from now on.
+    pub fn doubts(&self) -> Arc<Notify> {
+        self.inner().doubts.clone()
     }
 
-    /// What it is used for, in numbers.
+    /// What a host elsewhere says that it has.
+    pub fn found(&self, host: &Name, Room { cores, boots, memory, disk }: Room) {
+        let most = self.inner().most.unwrap_or(u32::MAX);
+        self.resize(host, Room { cores: cores.min(most), boots: boots.min(most), memory, disk });
+    }
+
+    /// What they are used for, in numbers.
     pub fn in_use(&self) -> Use {
         let inner = self.inner();
+        let hosts = inner.each();
         Use {
-            capacity: inner.line.capacity(),
-            taken: inner.line.taken(),
+            capacity: sum(&hosts, |host| host.capacity),
+            taken: sum(&hosts, |host| host.taken),
             waiting: inner.line.count(),
             paused: inner.pause.is_some(),
+            hosts,
             begun: inner.begun.clone(),
         }
+    }
+
+    /// A host of several that has failed a cell, or can't be reached, gets no more work until it has proved itself.
+    pub fn doubt(&self, host: &Name, why: &str, now: Timestamp) {
+        let mut inner = self.inner();
+        if inner.hosts.len() < 2 {
+            return;
+        }
+        if let Some((_, host)) = inner.at(host)
+            && host.out.is_none()
+        {
+            host.fail(why.to_owned(), now);
+        }
+        inner.reopen();
+        inner.doubts.notify_waiters();
+    }
+
+    /// A cell has ended on a host and had nothing to say against it.
+    pub fn did_well(&self, host: &Name) {
+        if let Some((_, host)) = self.inner().at(host) {
+            host.failed = 0;
+        }
+    }
+
+    /// A host whose proof is due, which is the caller's to make; or when the next one will be.
+    pub fn to_prove(&self, now: Timestamp) -> (Option<Trial>, Option<Timestamp>) {
+        let mut inner = self.inner();
+        let mut next = None;
+        for Host { name, out, .. } in &mut inner.hosts {
+            let Some(out) = out else { continue };
+            match out.due {
+                Some(due) if due <= now => {
+                    out.due = None;
+                    return (Some(Trial { hosts: self.clone(), host: name.clone(), told: false }), None);
+                }
+                Some(due) => next = Some(next.map_or(due, |next: Timestamp| next.min(due))),
+                None => {}
+            }
+        }
+        (None, next)
+    }
+
+    fn proved(&self, host: &Name, proof: Result<(), String>, clock: Clock) {
+        let now = clock.now();
+        let mut inner = self.inner();
+        if let Some((_, host)) = inner.at(host) {
+            match proof {
+                Ok(()) => host.out = None,
+                Err(why) => {
+                    // The next is never at once.
+                    host.failed = host.failed.max(1);
+                    host.fail(why, now);
+                }
+            }
+        }
+        inner.reopen();
+        inner.doubts.notify_waiters();
+        drop(inner);
+        self.start(clock);
+    }
+
+    /// The cells at work, on whichever host.
+    pub fn at_work(&self) -> BTreeSet<(RunId, CellId)> {
+        self.inner().line.at_work().map(|(ask, ..)| (ask.run, ask.cell.clone())).collect()
     }
 
     /// A run is not worked on any more.
@@ -109,11 +286,21 @@ impl Host {
         self.inner().begun.remove(&run);
     }
 
-    /// Lets nothing start from now on, or lets it again.
-    pub fn pause(&self, pause: Option<Pause>, clock: Clock) {
+    /// Lets nothing start from now on, or lets it again; on one host, or on all.
+    pub fn pause(&self, host: Option<&Name>, pause: Option<Pause>, clock: Clock) {
         let mut inner = self.inner();
-        inner.line.pause(pause.is_some());
-        inner.pause = pause;
+        match host {
+            None => {
+                inner.line.pause(pause.is_some());
+                inner.pause = pause;
+            }
+            Some(host) => {
+                if let Some((_, host)) = inner.at(host) {
+                    host.pause = pause;
+                }
+                inner.reopen();
+            }
+        }
         drop(inner);
         self.start(clock);
     }
@@ -126,7 +313,7 @@ impl Host {
         inner.runs.extend(tickets.iter().enumerate().map(|(at, ticket)| (*ticket, (tell.clone(), at))));
         drop(inner);
         self.start(clock);
-        Queued { host: self.clone(), clock, tickets, starts }
+        Queued { hosts: self.clone(), clock, tell, tickets, starts }
     }
 
     /// Starts what can start.
@@ -134,8 +321,9 @@ impl Host {
         let now = clock.now();
         let mut inner = self.inner();
         let mut started = Vec::new();
-        while let Some(ticket) = inner.line.start(now) {
-            let lease = Lease { host: self.clone(), clock, ticket };
+        while let Some((ticket, at)) = inner.line.start(now) {
+            let Some(host) = inner.hosts.get(at).map(|host| host.name.clone()) else { continue };
+            let lease = Lease { hosts: self.clone(), host, clock, ticket };
             if let Some(run) = inner.line.run_of(ticket) {
                 inner.begun.insert(run);
             }
@@ -165,6 +353,7 @@ impl Host {
     /// How it stands; of those that wait, only the cells of one run where one is named.
     pub fn standing(&self, of: Option<RunId>, now: Timestamp) -> Standing {
         let inner = self.inner();
+        let hosts = inner.each();
         let told = |(ask, why): (&Ask, Why)| Waiting {
             run: ask.run,
             cell: ask.cell.clone(),
@@ -172,24 +361,46 @@ impl Host {
             lane: ask.lane,
             since: ask.since,
             kind: why.kind(),
-            why: words(&why, inner.pause.as_ref(), now),
+            why: words(&why, inner.pause.as_ref(), &hosts, now),
         };
         let waiting = inner.line.waiting(now).into_iter().filter(|(ask, _)| of.is_none_or(|run| ask.run == run));
+        let name = |at: usize| hosts.get(at).map(|host| host.name.clone());
+        let at_work = |(ask, since, at): (&Ask, Timestamp, usize)| Some((ask.run, ask.cell.clone(), since, name(at)?));
         Standing {
-            capacity: inner.line.capacity(),
-            taken: inner.line.taken(),
+            capacity: sum(&hosts, |host| host.capacity),
+            taken: sum(&hosts, |host| host.taken),
             pause: inner.pause.clone(),
-            at_work: inner.line.at_work().map(|(ask, since)| (ask.run, ask.cell.clone(), since)).collect(),
+            at_work: inner.line.at_work().filter_map(at_work).collect(),
             waiting: waiting.map(told).collect(),
+            hosts,
         }
     }
 }
 
-fn words(why: &Why, pause: Option<&Pause>, now: Timestamp) -> String {
+fn words(why: &Why, pause: Option<&Pause>, hosts: &[OneHost], now: Timestamp) -> String {
     match why {
+        Why::Each(each) => {
+            let on = |(host, why): (&OneHost, &Why)| format!("{}: {}", host.name, on_host(why, host, now));
+            hosts.iter().zip(each).map(on).collect::<Vec<_>>().join("; ")
+        }
         Why::Paused => pause.map_or_else(|| "the host is paused".to_owned(), Pause::told),
+        _ => hosts.first().map_or_else(|| "there is no host".to_owned(), |host| on_host(why, host, now)),
+    }
+}
+
+fn on_host(why: &Why, host: &OneHost, now: Timestamp) -> String {
+    match why {
+        Why::Closed | Why::Paused | Why::Each(_) => {
+            let out = host.out.as_ref().map(|why| format!("the host is out: {why}"));
+            out.or_else(|| host.pause.as_ref().map(Pause::told)).unwrap_or_else(|| "the host is paused".to_owned())
+        }
+        Why::Failed => "it has failed it before".to_owned(),
+        Why::Small(lacks) => {
+            let lacks = lacks.iter().map(super::room::Lack::never).collect::<Vec<_>>().join(" and ");
+            format!("it needs {lacks}")
+        }
         Why::Lacks { lacks, kept } => {
-            let lacks = lacks.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            let lacks = lacks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             if *kept { format!("{lacks}; its turn has come, and what others let go is kept for it") } else { lacks }
         }
         Why::Behind { cell, since, .. } => {
@@ -199,32 +410,74 @@ fn words(why: &Why, pause: Option<&Pause>, now: Timestamp) -> String {
     }
 }
 
+/// A proof that is under way. Dropped without an answer, it is due again.
+#[derive(Debug)]
+pub struct Trial {
+    hosts: Hosts,
+    pub host: Name,
+    told: bool,
+}
+
+impl Trial {
+    /// How it went.
+    pub fn tell(mut self, proof: Result<(), String>, clock: Clock) {
+        self.told = true;
+        self.hosts.proved(&self.host, proof, clock);
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if self.told {
+            return;
+        }
+        let mut inner = self.hosts.inner();
+        if let Some((_, Host { out: Some(out), .. })) = inner.at(&self.host) {
+            out.due = Some(Timestamp::MIN);
+        }
+        inner.doubts.notify_waiters();
+    }
+}
+
 /// A run's cells that wait. Those that have not started when it is dropped wait no more.
 #[derive(Debug)]
 pub struct Queued {
-    host: Host,
+    hosts: Hosts,
     clock: Clock,
+    tell: mpsc::UnboundedSender<Start>,
     tickets: Vec<Ticket>,
     starts: mpsc::UnboundedReceiver<Start>,
 }
 
 impl Queued {
-    /// The next cell that may start; nothing once all were told.
+    /// The next cell that may start. It waits for ever where none does.
     pub async fn next(&mut self) -> Option<Start> {
         self.starts.recv().await
+    }
+
+    /// Has a cell wait once more that a host could not bring to its end, by its place among those that were asked for.
+    pub fn again(&mut self, at: usize, ask: Ask, host: &Name) {
+        let mut inner = self.hosts.inner();
+        let ask = Ask { not_on: inner.at(host).map(|(at, _)| at), ..ask };
+        let ticket = inner.line.ask(ask);
+        inner.runs.insert(ticket, (self.tell.clone(), at));
+        drop(inner);
+        self.tickets.push(ticket);
+        self.hosts.start(self.clock);
     }
 }
 
 impl Drop for Queued {
     fn drop(&mut self) {
-        self.host.end(&self.tickets, self.clock, Line::is_waiting);
+        self.hosts.end(&self.tickets, self.clock, Line::is_waiting);
     }
 }
 
 /// The room that a cell has, until this is dropped.
 #[derive(Debug)]
 pub struct Lease {
-    host: Host,
+    hosts: Hosts,
+    pub host: Name,
     clock: Clock,
     ticket: Ticket,
 }
@@ -232,13 +485,13 @@ pub struct Lease {
 impl Lease {
     /// Its machines have booted: others may.
     pub fn booted(&self) {
-        self.host.inner().line.booted(self.ticket);
-        self.host.start(self.clock);
+        self.hosts.inner().line.booted(self.ticket);
+        self.hosts.start(self.clock);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.host.end(&[self.ticket], self.clock, |_, _| true);
+        self.hosts.end(&[self.ticket], self.clock, |_, _| true);
     }
 }

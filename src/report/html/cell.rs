@@ -214,10 +214,11 @@ fn pass_page(pass: &PassRecord) -> PassPage {
     let (from, to) = (starts.min().unwrap_or_default(), ends.max().unwrap_or_default());
     let whole = text::elapsed(from, to);
     let again = if pass.attempt > 1 { format!(", attempt {}", pass.attempt) } else { String::new() };
+    let on = pass.placed.as_ref().map_or_else(String::new, |placed| format!(", host {}", placed.host));
     let stages: Vec<_> = pass.stages.iter().map(|stage| stage_page(stage, text::elapsed(from, stage.started), whole)).collect();
     PassPage {
         open: pass.pass == Pass::Main || stages.iter().any(|stage| matches!(stage.sign, Sign::Bad | Sign::Odd | Sign::Open)),
-        title: format!("{}{again}", pass.pass),
+        title: format!("{}{again}{on}", pass.pass),
         machine: text::one_line(&pass.machine, 80),
         took: text::duration(whole),
         kept: pass.kept,

@@ -196,7 +196,7 @@ fn list(tests: &mut Tests, name: String, standing: &Standing, mended: bool) {
 /// What the cell was tested with.
 fn configuration(run: &RunState, cell: &CellView<'_>) -> Vec<Descriptor> {
     let planned = cell.planned;
-    let mut accelerators: Vec<_> = run.controllers.iter().map(|controller| controller.host.accelerator.as_str()).collect();
+    let mut accelerators: Vec<_> = run.on().map(|controller| controller.host.accelerator.as_str()).collect();
     accelerators.sort_unstable();
     accelerators.dedup();
     let about = [("accelerators".to_owned(), json!(accelerators)), ("simulated".to_owned(), json!(run.is_simulated()))];

@@ -46,7 +46,7 @@ impl RunEvidence {
 
     /// Whether its machines were the simulator's, or real ones.
     pub fn is_simulated(&self, simulated: bool) -> bool {
-        self.state.controllers.iter().all(|controller| controller.is_simulated() == simulated)
+        self.state.on().all(|controller| controller.is_simulated() == simulated)
     }
 }
 

@@ -4,7 +4,7 @@ use askama::Template;
 use jiff::Timestamp;
 
 use crate::journal::{HostReport, RunState};
-use crate::lab::scheduler::host::Waiting;
+use crate::lab::scheduler::host::{OneHost, Waiting};
 use crate::report::text;
 
 use super::frame::Frame;
@@ -47,6 +47,8 @@ pub struct HostCard {
     pub facts: Vec<(&'static str, String)>,
     /// Machines at work, and how many may be.
     pub slots: (u32, u32),
+    /// Why it gets no work, where it does not.
+    pub notice: Option<String>,
     /// Bytes used and of all: word, used, all, in words.
     pub gauges: Vec<Gauge>,
 }
@@ -89,8 +91,22 @@ impl HostCard {
                 ("Memory", gib(host.memory)),
             ],
             slots,
+            notice: None,
             gauges,
         }
+    }
+
+    /// One that no run has been on yet.
+    pub fn unseen(host: &OneHost) -> Self {
+        let slots = (host.taken.cores, host.capacity.cores);
+        Self { name: host.name.to_string(), facts: Vec::new(), slots, notice: Self::notice(host), gauges: Vec::new() }
+    }
+
+    /// Why a host gets no work, where it does not.
+    pub fn notice(host: &OneHost) -> Option<String> {
+        let out = host.out.as_ref().map(|why| format!("Out until it has proved itself: {why}"));
+        let paused = || host.pause.as_ref().map(|pause| format!("Nothing starts here: {}", pause.told()));
+        out.or_else(paused).map(|notice| text::one_line(&notice, 400))
     }
 }
 

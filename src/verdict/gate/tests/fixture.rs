@@ -162,6 +162,7 @@ fn pass() -> PassRecord {
         pass: CellPass::Main,
         attempt: 1,
         machine: "m".to_owned(),
+        placed: None,
         xml: BTreeMap::new(),
         starts: BTreeMap::new(),
         stages: Vec::new(),

@@ -26,7 +26,6 @@ use crate::id::{CellId, Digest, Name, RunId};
 use crate::journal::projection::RunFilter;
 use crate::journal::{Event, Record, RunState};
 use crate::lab::gate::Gate;
-use crate::lab::history::History;
 use crate::lab::patches::StoredPatch;
 use crate::plan::Request;
 use crate::report::statement::MEDIA_TYPE;
@@ -36,8 +35,6 @@ use crate::verdict::judge::judge;
 
 /// Runs of a patch and revisions of a decision that are listed.
 const LISTED: u32 = 50;
-/// Runs from which the usual times are learnt.
-const REMEMBERED: u32 = 20;
 
 impl Web {
     async fn state(&self, run: RunId) -> Result<RunState, Problem> {
@@ -253,12 +250,7 @@ pub async fn launch(State(web): State<Arc<Web>>, visitor: Visitor, RawQuery(quer
         let fields = Fields::parse(query.unwrap_or_default().as_bytes());
         let wanted = request(&fields)?;
         let (patch, keep) = (fields.get("patch").to_owned(), !fields.get("keep").is_empty());
-        let mut history = History::default();
-        if !patch.is_empty() {
-            for row in web.service.journal.page(&RunFilter { ended: Some(true), ..RunFilter::default() }, None, REMEMBERED).await? {
-                web.service.journal.state(row.run).await?.iter().for_each(|state| history.learn(state));
-            }
-        }
+        let history = if patch.is_empty() { Arc::default() } else { web.shelf.usual(&web.service.journal).await? };
         let key = session::secret().map_err(Problem::fault)?;
         let (desk, listing) = (web.service.desk.clone(), web.service.decisions.candidates.listing().await?);
         let made = tokio::task::spawn_blocking(move || {

@@ -1,5 +1,5 @@
-//! What overviews show besides decisions, remembered, so that no page reads the whole journal: the waivers, who can't approve what
-//! waits. The decisions are on the [`Board`].
+//! What pages show besides decisions, remembered, so that none reads the whole journal: the waivers, who can't approve what waits, the
+//! usual times. The decisions are on the [`Board`].
 //!
 //! Invariant: before it is looked at it is brought up to the journal's last entry. It decides nothing.
 
@@ -11,9 +11,11 @@ use tokio::sync::Mutex;
 
 use crate::api::decisions::Row;
 use crate::api::decisions::board::{Board, Key};
+use crate::id::RunId;
 use crate::journal::projection::RunFilter;
 use crate::journal::{Journal, JournalError};
 use crate::lab::gate::{Gate, GateError, WaiverView};
+use crate::lab::history::History;
 use crate::verdict::gate::{Records, same_person};
 
 #[derive(Default)]
@@ -23,7 +25,12 @@ struct Inner {
     waivers_at: Option<u64>,
     /// Of each decision that waits for an approval: the entry that it is from, and the people who can't give it.
     barred: BTreeMap<Key, (u64, BTreeSet<String>)>,
+    /// The usual times, and the runs from which they were learnt.
+    usual: (Vec<RunId>, Arc<History>),
 }
+
+/// Runs from which the usual times are learnt.
+const REMEMBERED: u32 = 20;
 
 #[derive(Default)]
 pub struct Shelf {
@@ -43,6 +50,24 @@ impl Shelf {
             inner.waivers_at = Some(last);
         }
         Ok(inner.waivers.clone())
+    }
+
+    /// The usual times, from the last runs that ended.
+    ///
+    /// # Errors
+    /// When the journal can't be read.
+    pub async fn usual(&self, journal: &Journal) -> Result<Arc<History>, JournalError> {
+        let mut inner = self.inner.lock().await;
+        let ended = RunFilter { ended: Some(true), ..RunFilter::default() };
+        let runs: Vec<RunId> = journal.page(&ended, None, REMEMBERED).await?.iter().map(|row| row.run).collect();
+        if inner.usual.0 != runs {
+            let mut history = History::default();
+            for run in &runs {
+                journal.state(*run).await?.iter().for_each(|state| history.learn(state));
+            }
+            inner.usual = (runs, Arc::new(history));
+        }
+        Ok(inner.usual.1.clone())
     }
 
     /// The decisions that wait for an approval and that this person is not kept from approving, as they stand at a moment.

@@ -13,10 +13,11 @@ use super::problem::{BodyRefusals, Problem, Refusals};
 use super::schema::{NameText, RunText, TimeText};
 use super::{Caller, Role, Service};
 use crate::id::{CellId, Name, RunId};
+use crate::lab::desk::DeskError;
 use crate::lab::pause::Pause;
 use crate::lab::scheduler::choice::Lane;
-use crate::lab::scheduler::host::{OneHost, Standing, Waiting};
 use crate::lab::scheduler::room::Room;
+use crate::lab::scheduler::standing::{OneHost, Standing, Waiting};
 use crate::report::text;
 
 /// Cells that are told of one by one.
@@ -219,19 +220,12 @@ pub struct ResumeRequest {
     pub host: Option<Name>,
 }
 
-/// A host that somebody names must be there.
-fn known(service: &Service, host: Option<&Name>) -> Result<(), Problem> {
-    let Some(host) = host else { return Ok(()) };
-    let hosts = service.queue.hosts.in_use().hosts;
-    if hosts.iter().any(|one| one.name == *host) {
-        return Ok(());
+/// Nobody can name a host that is not there.
+fn unknown(error: DeskError) -> Problem {
+    if error.is_fault() {
+        return error.into();
     }
-    let names = hosts.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
-    Err(Problem::new(
-        StatusCode::UNPROCESSABLE_ENTITY,
-        "not-what-is-asked-for",
-        format!("host: there is no host {host}; there are {names}"),
-    ))
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not-what-is-asked-for", error.to_string())
 }
 
 /// Let no cell start any more, on one host or on any.
@@ -249,7 +243,7 @@ pub async fn pause(
         let detail = format!("reason: at most {LONGEST_REASON} characters");
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not-what-is-asked-for", detail));
     }
-    known(&service, request.host.as_ref())?;
+    service.desk.has_host(request.host.as_ref()).map_err(unknown)?;
     let pause = Pause { by: caller.name.to_string(), since: Timestamp::now(), reason: request.reason };
     service.queue.pause(request.host.as_ref(), Some(pause))?;
     Ok(report(&service))
@@ -264,7 +258,7 @@ pub async fn resume(
     MaybeJson(request): MaybeJson<ResumeRequest>,
 ) -> Result<axum::Json<HostReport>, Problem> {
     caller.require(Role::Engineer)?;
-    known(&service, request.host.as_ref())?;
+    service.desk.has_host(request.host.as_ref()).map_err(unknown)?;
     service.queue.pause(request.host.as_ref(), None)?;
     Ok(report(&service))
 }

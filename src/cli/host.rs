@@ -47,17 +47,6 @@ fn tell(format: Format, told: &str, host: Option<&Name>, report: Option<&HostRep
     }
 }
 
-/// Refuses a host that the lab does not have.
-fn known(context: &Context, host: Option<&Name>) -> Result<(), Failure> {
-    let Some(host) = host else { return Ok(()) };
-    let hosts = context.settled_hosts()?;
-    if hosts.iter().any(|one| one.name == *host) {
-        return Ok(());
-    }
-    let names = hosts.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
-    Err(Failure::usage(format!("there is no host {host}; there are {names}")))
-}
-
 /// Has a server pause; where there is none, whoever works next will find it paused.
 fn paused(context: &Context, host: Option<&Name>, reason: Option<&str>) -> Result<Option<(Client, HostReport)>, Failure> {
     if let Some(client) = Client::needed(context)? {
@@ -65,7 +54,7 @@ fn paused(context: &Context, host: Option<&Name>, reason: Option<&str>) -> Resul
         let report = client.say("/api/v1/host/pause", &request)?;
         return Ok(Some((client, report)));
     }
-    known(context, host)?;
+    context.has_host(host)?;
     let _lock = context.state.lock()?;
     let pause = pause::Pause { by: user(), since: Timestamp::now(), reason: reason.map(str::to_owned) };
     pause::write(&context.state.folder, host, Some(&pause)).map_err(Failure::lab)?;
@@ -103,7 +92,7 @@ pub fn resume(context: &Context, verb: &Resume) -> Result<Exit, Failure> {
     let report = match Client::needed(context)? {
         Some(client) => Some(client.say("/api/v1/host/resume", &ResumeRequest { host: host.cloned() })?),
         None => {
-            known(context, host)?;
+            context.has_host(host)?;
             let _lock = context.state.lock()?;
             pause::write(&context.state.folder, host, None).map_err(Failure::lab)?;
             None

@@ -86,6 +86,20 @@ impl Desk {
         settings::read(&self.folder)?.hosts().map_err(|bad| DeskError::Fault(bad.to_string()))
     }
 
+    /// That there is such a host, where one is named.
+    ///
+    /// # Errors
+    /// [`DeskError::Asked`] where there is none; or the settings can't be read.
+    pub fn has_host(&self, host: Option<&Name>) -> Result<(), DeskError> {
+        let Some(host) = host else { return Ok(()) };
+        let hosts = self.settled_hosts()?;
+        if hosts.iter().any(|one| one.name == *host) {
+            return Ok(());
+        }
+        let names = hosts.iter().map(|one| one.name.as_str()).collect::<Vec<_>>().join(", ");
+        Err(DeskError::Asked(format!("host: there is no host {host}; there are {names}")))
+    }
+
     /// The hosts, none of them opened yet.
     pub fn sites(&self, journal: Journal) -> Result<Sites, DeskError> {
         let hosts = self.settled_hosts()?;

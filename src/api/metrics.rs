@@ -20,7 +20,7 @@ use crate::cell::{Stage, StageOutcome};
 use crate::id::{CellId, RunId};
 use crate::journal::{Entry, Event};
 use crate::lab::desk::queue::Standing;
-use crate::lab::scheduler::host::OneHost;
+use crate::lab::scheduler::standing::OneHost;
 
 /// The two forms that Prometheus reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,7 +11,8 @@ use crate::cell::{CaseObservation, CaseOutcome, Stage, StageOutcome, blame};
 use crate::id::{CellId, RunId};
 use crate::journal::{Entry, Event};
 use crate::lab::clock::Clock;
-use crate::lab::scheduler::host::{Hosts, Waiting};
+use crate::lab::scheduler::host::Hosts;
+use crate::lab::scheduler::standing::Waiting;
 use crate::lab::{Activity, Lab};
 
 /// The least time between two looks at what waits.

@@ -1,12 +1,15 @@
 //! Runs a plan's cells as the hosts have room for them, has hosts prove themselves, and ends the run.
 //!
-//! `choice` says which of the cells of all runs start, `host` keeps the hosts and tells the runs, `room` is what they share.
+//! `choice` says which of the cells of all runs start, `host` keeps the hosts and tells the runs, `room` is what they share, `standing` is
+//! how it all looks from outside.
 
 pub mod choice;
 pub mod host;
 pub mod room;
+pub mod standing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -24,6 +27,9 @@ use crate::plan::{Plan, PlannedCell};
 use crate::verdict::Verdict;
 use crate::verdict::judge::{judge, judge_cell, overall};
 
+/// How long a run waits while all hosts are out. Each is tried about seven times in it.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
 /// Works through the cells that have not ended and ends the run with its verdict.
 ///
 /// # Errors
@@ -34,7 +40,7 @@ pub async fn work(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdic
 }
 
 /// Works through the cells that have not ended, or those of them that are begun before the lab is cancelled. The answer is what all cells
-/// mean together, if the run ends with that. Each is judged as its worker is done with it, so that nothing is kept of what has ended.
+/// mean together, if the run ends with that; a run is called off where no host was fit for work for longer than is worth waiting for. Each is judged as its worker is done with it, so that nothing is kept of what has ended.
 ///
 /// # Errors
 /// See [`work`].
@@ -58,7 +64,7 @@ pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdi
     };
     // How each stands that has not ended, unless somebody works on it.
     let mut waiting: Vec<Option<CellRecord>> = open.iter().map(|(_, cell)| Some(record(cell).clone())).collect();
-    let mut left = open.len();
+    let (mut left, mut at_work, begun) = (open.len(), 0_usize, lab.clock.now());
     let mut queued = lab.hosts.queue(open.iter().map(ask).collect(), lab.clock);
     let mut cancelled = lab.cancelled.clone();
     let doubts = lab.hosts.doubts();
@@ -73,7 +79,15 @@ pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdi
                 workers.spawn(prove(lab.clone(), run, plan.clone(), files.clone(), (trial, over.subscribe())));
                 continue;
             }
-            let rest = next.map(|next| between(lab.clock.now(), next));
+            let end = lab.hosts.all_out().filter(|_| at_work == 0).map(|(since, why)| (end_of_patience(since.max(begun)), why));
+            if let Some((_, why)) = end.as_ref().filter(|(end, _)| *end <= lab.clock.now()) {
+                let minutes = PATIENCE.as_secs() / 60;
+                let reason = format!("for {minutes} min no host was fit for work: {why}; see to them and launch it again");
+                lab.journal.append(run, lab.clock.now(), Event::RunCalledOff { by: None, reason }).await?;
+                break;
+            }
+            let wake = next.into_iter().chain(end.map(|(end, _)| end)).min();
+            let rest = wake.map(|wake| between(lab.clock.now(), wake));
             let (at, lease) = tokio::select! {
                 // A sender that is gone can cancel nothing.
                 Ok(_) = cancelled.wait_for(|cancelled| *cancelled) => break,
@@ -81,10 +95,11 @@ pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdi
                     match outcome(ended)? {
                         Work::Proof => {}
                         Work::Cell(_, _, Done::Judged(verdict)) => {
-                            left -= 1;
+                            (left, at_work) = (left - 1, at_work - 1);
                             verdicts.add(verdict);
                         }
                         Work::Cell(at, host, Done::Elsewhere(so_far)) => {
+                            at_work -= 1;
                             let (Some(cell), Some(waits)) = (open.get(at), waiting.get_mut(at)) else { continue };
                             *waits = Some(*so_far);
                             queued.again(at, ask(cell), &host);
@@ -98,6 +113,7 @@ pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdi
             };
             let (Some(&(place, cell)), Some(so_far)) = (open.get(at), waiting.get_mut(at).and_then(Option::take)) else { continue };
             let (lab, plan, files, cell) = (lab.clone(), plan.clone(), files.clone(), cell.clone());
+            at_work += 1;
             workers.spawn(async move {
                 let host = lease.host.clone();
                 match lab.on(&host).await {
@@ -132,6 +148,10 @@ pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdi
         workers.shutdown().await;
     }
     worked.map(|()| verdicts.0.unwrap_or(Verdict::Inconclusive))
+}
+
+fn end_of_patience(since: Timestamp) -> Timestamp {
+    since.checked_add(PATIENCE).unwrap_or(Timestamp::MAX)
 }
 
 /// What a worker did.

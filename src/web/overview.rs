@@ -23,7 +23,7 @@ use crate::id::{Digest, Name};
 use crate::journal::projection::RunFilter;
 use crate::journal::{Controller, RunRow};
 use crate::lab::memory;
-use crate::lab::scheduler::host::OneHost;
+use crate::lab::scheduler::standing::OneHost;
 use crate::report::text;
 use crate::verdict::gate::Status;
 

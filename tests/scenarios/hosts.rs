@@ -7,6 +7,7 @@ use patchlab::catalog::patch::Reboot;
 use patchlab::cell::Stage;
 use patchlab::journal::{CellRecord, PassRecord};
 use patchlab::lab::scheduler::room::Room;
+use patchlab::verdict::Verdict;
 
 use crate::common::{SimHost, Story, Told, script_patch};
 
@@ -100,6 +101,21 @@ fn a_host_that_fails_its_proof_gets_no_work() {
         assert_eq!(passes(&told).keys().collect::<Vec<_>>(), ["beta"], "{unfit}");
         assert!(told.state.cells.values().all(|cell| spoilt(cell).is_empty()), "{unfit}");
     }
+}
+
+#[test]
+fn a_run_is_called_off_where_no_host_is_fit_for_work_for_half_an_hour() {
+    let unfit = "[[fault]]\non = 'start'\ndoes = { refuse = 'refused' }";
+    let away = SimHost { away: u32::MAX, ..SimHost::new("beta", "") };
+    let told = story().hosts(&[SimHost::new("alpha", unfit), away]).run();
+    assert_eq!(told.judgement.verdict, Verdict::Inconclusive);
+    assert!(told.state.cells.values().all(|cell| cell.passes.is_empty()) && told.left.is_empty());
+    let off = told.state.called_off.as_ref().expect("called off");
+    assert_eq!(off.by, None);
+    let expected = ["for 30 min no host was fit for work", "alpha: a known-good machine of image", "beta: no route to it"];
+    assert!(expected.iter().all(|part| off.reason.contains(part)), "{}", off.reason);
+    let waited = told.state.ended.expect("an end").0 - told.state.planned;
+    assert!((30 * 60..60 * 60).contains(&waited.get_seconds()), "{waited}");
 }
 
 #[test]

@@ -24,8 +24,9 @@ use crate::journal::{Event, Journal, JournalError, RunState};
 use crate::lab::clock::Clock;
 use crate::lab::pause::{self, Pause};
 use crate::lab::scheduler::choice::Lane;
-use crate::lab::scheduler::host::{Hosts, OneHost};
+use crate::lab::scheduler::host::Hosts;
 use crate::lab::scheduler::room::Room;
+use crate::lab::scheduler::standing::OneHost;
 use crate::lab::{Activity, Lab, Settings, reaper, scheduler};
 
 /// How often a run that the lab can't get to work is tried.

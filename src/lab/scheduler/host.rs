@@ -10,10 +10,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
-use super::choice::{Ask, Lane, Line, Ticket, Why};
+use super::choice::{Ask, Line, Ticket, Why};
 use super::room::Room;
+use super::standing::{OneHost, Standing, Use, Waiting, words};
 use crate::id::{CellId, Name, RunId};
-use crate::lab::clock::{Clock, between};
+use crate::lab::clock::Clock;
 use crate::lab::pause::Pause;
 
 /// What lies between a proof that failed and the next; twice as much after each.
@@ -57,10 +58,11 @@ impl Host {
 
     /// It has failed once more: it is to prove itself, at once after the first time.
     fn fail(&mut self, why: String, now: Timestamp) {
+        let since = self.out.as_ref().map_or(now, |out| out.since);
         let rest = self.failed.checked_sub(1).map(|before| REST.saturating_mul(1 << before.min(10)).min(LONGEST_REST));
         tracing::warn!(host = %self.name, why, ?rest, "a host is out until it has proved itself");
         let due = rest.map_or(Timestamp::MIN, |rest| now.saturating_add(rest).unwrap_or(Timestamp::MAX));
-        self.out = Some(Out { why, due: Some(due) });
+        self.out = Some(Out { why, since, due: Some(due) });
         self.failed = self.failed.saturating_add(1);
     }
 }
@@ -69,64 +71,13 @@ impl Host {
 #[derive(Debug)]
 struct Out {
     why: String,
+    since: Timestamp,
     /// When the next is due; `None` while one is under way.
     due: Option<Timestamp>,
 }
 
 /// A cell may start: its place among those that were asked for, and its room.
 type Start = (usize, Lease);
-
-/// How the hosts stand.
-#[derive(Clone, Debug)]
-pub struct Standing {
-    /// Of all hosts together.
-    pub capacity: Room,
-    pub taken: Room,
-    pub pause: Option<Pause>,
-    pub hosts: Vec<OneHost>,
-    /// Cells at work, since when, and on which host.
-    pub at_work: Vec<(RunId, CellId, Timestamp, Name)>,
-    /// Those that wait, in the order in which they are expected to start.
-    pub waiting: Vec<Waiting>,
-}
-
-/// How one of them stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OneHost {
-    pub name: Name,
-    pub capacity: Room,
-    pub taken: Room,
-    pub pause: Option<Pause>,
-    /// Why it gets no work until it has proved itself.
-    pub out: Option<String>,
-}
-
-/// What the hosts are used for, in numbers.
-#[derive(Clone, Debug)]
-pub struct Use {
-    pub capacity: Room,
-    pub taken: Room,
-    /// Cells that wait.
-    pub waiting: usize,
-    pub paused: bool,
-    pub hosts: Vec<OneHost>,
-    /// Runs of which a cell has started, and which are not forgotten.
-    pub begun: BTreeSet<RunId>,
-}
-
-/// A cell that waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    pub run: RunId,
-    pub cell: CellId,
-    pub customer: Name,
-    pub lane: Lane,
-    pub since: Timestamp,
-    /// In words.
-    pub why: String,
-    /// The same for all cells that wait for the same thing.
-    pub kind: &'static str,
-}
 
 impl Inner {
     fn each(&self) -> Vec<OneHost> {
@@ -160,7 +111,8 @@ impl Hosts {
     pub fn new(hosts: Vec<(Name, Room)>, pause: Option<Pause>) -> Self {
         let (names, rooms): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
         let several = names.len() > 1;
-        let out = || several.then(|| Out { why: "it has not proved itself yet".to_owned(), due: Some(Timestamp::MIN) });
+        let out =
+            || several.then(|| Out { why: "it has not proved itself yet".to_owned(), since: Timestamp::MIN, due: Some(Timestamp::MIN) });
         let hosts = names.into_iter().map(|name| Host { name, pause: None, out: out(), failed: 0 }).collect();
         let mut line = Line::new(rooms);
         line.pause(pause.is_some());
@@ -255,6 +207,15 @@ impl Hosts {
             }
         }
         (None, next)
+    }
+
+    /// Since when all hosts are out, and why each is.
+    pub fn all_out(&self) -> Option<(Timestamp, String)> {
+        let inner = self.inner();
+        let since = inner.hosts.iter().map(|host| host.out.as_ref().map(|out| out.since)).collect::<Option<Vec<_>>>()?;
+        let told = |host: &Host| host.out.as_ref().map(|out| format!("{}: {}", host.name, out.why));
+        let why = inner.hosts.iter().filter_map(told).collect::<Vec<_>>().join("; ");
+        Some((since.into_iter().max()?, why))
     }
 
     fn proved(&self, host: &Name, proof: Result<(), String>, clock: Clock) {
@@ -374,39 +335,6 @@ impl Hosts {
             waiting: waiting.map(told).collect(),
             hosts,
         }
-    }
-}
-
-fn words(why: &Why, pause: Option<&Pause>, hosts: &[OneHost], now: Timestamp) -> String {
-    match why {
-        Why::Each(each) => {
-            let on = |(host, why): (&OneHost, &Why)| format!("{}: {}", host.name, on_host(why, host, now));
-            hosts.iter().zip(each).map(on).collect::<Vec<_>>().join("; ")
-        }
-        Why::Paused => pause.map_or_else(|| "the host is paused".to_owned(), Pause::told),
-        _ => hosts.first().map_or_else(|| "there is no host".to_owned(), |host| on_host(why, host, now)),
-    }
-}
-
-fn on_host(why: &Why, host: &OneHost, now: Timestamp) -> String {
-    match why {
-        Why::Closed | Why::Paused | Why::Each(_) => {
-            let out = host.out.as_ref().map(|why| format!("the host is out: {why}"));
-            out.or_else(|| host.pause.as_ref().map(Pause::told)).unwrap_or_else(|| "the host is paused".to_owned())
-        }
-        Why::Failed => "it has failed it before".to_owned(),
-        Why::Small(lacks) => {
-            let lacks = lacks.iter().map(super::room::Lack::never).collect::<Vec<_>>().join(" and ");
-            format!("it needs {lacks}")
-        }
-        Why::Lacks { lacks, kept } => {
-            let lacks = lacks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            if *kept { format!("{lacks}; its turn has come, and what others let go is kept for it") } else { lacks }
-        }
-        Why::Behind { cell, since, .. } => {
-            format!("room is kept for {cell}, which has waited for {} min", between(*since, now).as_secs() / 60)
-        }
-        Why::Next => "it is about to start".to_owned(),
     }
 }
 

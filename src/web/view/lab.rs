@@ -4,7 +4,7 @@ use askama::Template;
 use jiff::Timestamp;
 
 use crate::journal::{HostReport, RunState};
-use crate::lab::scheduler::host::{OneHost, Waiting};
+use crate::lab::scheduler::standing::{OneHost, Waiting};
 use crate::report::text;
 
 use super::frame::Frame;

@@ -3,7 +3,7 @@
 use askama::Template;
 
 use crate::catalog::hardware::Difference;
-use crate::lab::scheduler::host::Waiting;
+use crate::lab::scheduler::standing::Waiting;
 use crate::report::html::detail::Budget;
 use crate::report::html::{self, FaultsPage, NewsPage, PlacePage, ROOM, SHOWN, Sign};
 use crate::report::{Source, text};

@@ -104,12 +104,13 @@ pub async fn reap_run(lab: &Lab, run: RunId) -> Result<Vec<Owned>, ReapError> {
     remove(find(lab, |one| one.tag.as_ref().is_some_and(|tag| tag.run == run)).await?).await
 }
 
-/// Removes what is left on the host that this lab is on, but for that of cells that are at work on any, and for what is being made.
+/// Removes what is left on the host that this lab is on, but for that of cells that are at work there, and for what is being made. A cell that
+/// was lost there and is at work elsewhere has nothing there any more.
 ///
 /// # Errors
 /// When the host or the journal fail.
 pub async fn reap_idle(lab: &Lab) -> Result<(), ReapError> {
-    let (kept, at_work) = (kept(lab).await?, lab.hosts.at_work());
+    let (kept, at_work) = (kept(lab).await?, lab.hosts.at_work(lab.placed.as_ref().map(|placed| &placed.host)));
     let idle = |tag: &Tag| !at_work.contains(&(tag.run, tag.cell.clone()));
     for one in lab.hypervisor.owned().await? {
         if !kept.contains(&one.machine) && one.tag.as_ref().is_some_and(idle) {

@@ -237,9 +237,11 @@ impl Hosts {
         self.start(clock);
     }
 
-    /// The cells at work, on whichever host.
-    pub fn at_work(&self) -> BTreeSet<(RunId, CellId)> {
-        self.inner().line.at_work().map(|(ask, ..)| (ask.run, ask.cell.clone())).collect()
+    /// The cells at work, on one host or on any.
+    pub fn at_work(&self, on: Option<&Name>) -> BTreeSet<(RunId, CellId)> {
+        let inner = self.inner();
+        let here = |at: usize| on.is_none_or(|on| inner.hosts.get(at).is_some_and(|host| host.name == *on));
+        inner.line.at_work().filter(|(.., at)| here(*at)).map(|(ask, ..)| (ask.run, ask.cell.clone())).collect()
     }
 
     /// A run is not worked on any more.
@@ -421,5 +423,42 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.hosts.end(&[self.ticket], self.clock, |_, _| true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::scheduler::choice::Lane;
+
+    fn name(text: &str) -> Name {
+        text.parse().expect("a name")
+    }
+
+    fn ask(build: &str) -> Ask {
+        Ask {
+            run: RunId::from_parts(1, [1; 10]),
+            cell: CellId::new(&name("acme"), &name(build), &name("virtio-bios")),
+            customer: name("acme"),
+            lane: Lane::WHENEVER,
+            expected: Duration::from_secs(60),
+            since: Timestamp::UNIX_EPOCH,
+            needs: Room::cores(1),
+            not_on: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cell_is_at_work_on_the_host_that_it_was_given_alone() {
+        let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
+        let hosts = Hosts::new(vec![(name("alpha"), Room::cores(1)), (name("beta"), Room::cores(1))], None);
+        while let (Some(trial), _) = hosts.to_prove(clock.now()) {
+            trial.tell(Ok(()), clock);
+        }
+        let mut queued = hosts.queue(vec![ask("web"), ask("desktop")], clock);
+        let leases = [queued.next().await.expect("a start"), queued.next().await.expect("another")];
+        let cells: Vec<_> = leases.iter().map(|(_, lease)| hosts.at_work(Some(&lease.host))).collect();
+        assert!(cells.iter().all(|cells| cells.len() == 1) && cells[0].is_disjoint(&cells[1]), "{cells:?}");
+        assert_eq!(hosts.at_work(None).len(), 2);
     }
 }

@@ -186,7 +186,9 @@ impl Board {
     /// # Errors
     /// When the journal can't be read.
     pub async fn sync(&self) -> Result<(), JournalError> {
-        let unchanged = || self.inner().stamp.is_some_and(|known| self.commits.stamp() == Some(known));
+        // The look at the file takes a moment, in which nobody is to wait for the lock.
+        let known = || self.inner().stamp;
+        let unchanged = || known().is_some_and(|known| self.commits.stamp() == Some(known));
         if unchanged() {
             return Ok(());
         }

@@ -111,7 +111,7 @@ impl<'a> Source<'a> {
         let simulated = if self.run.is_simulated() { SIMULATED } else { "" };
         let off = self.run.called_off.as_ref().map_or_else(String::new, |off| {
             let by = off.by.as_deref().map_or_else(String::new, |by| format!(" by {}", text::one_line(by, 80)));
-            format!("The run was called off{by}: {}. ", text::one_line(&off.reason, 300).trim_end_matches('.'))
+            format!("The run was called off{by}: {}. ", text::one_line(&off.reason, 800).trim_end_matches('.'))
         });
         let narrowed = match (self.verdict(), self.narrowed()) {
             (Verdict::Pass, Some(narrowed)) => format!(" {narrowed}."),

@@ -3,6 +3,8 @@
 
 #[path = "common/command.rs"]
 mod command;
+#[path = "real/daemons.rs"]
+mod daemons;
 #[path = "common/shared_state.rs"]
 mod shared_state;
 
@@ -77,6 +79,10 @@ impl Lab {
         let machines = self.state.path().join("machines");
         let left: Vec<PathBuf> = std::fs::read_dir(machines).map(|all| all.flatten().map(|one| one.path()).collect()).unwrap_or_default();
         assert!(left.is_empty(), "{left:?}");
+        self.has_no_emulators();
+    }
+
+    fn has_no_emulators(&self) {
         let processes = Command::new("pgrep").args(["-f", &format!("qemu.*{}", self.state.path().display())]).output().expect("pgrep");
         assert!(processes.stdout.is_empty(), "emulators are left: {}", String::from_utf8_lossy(&processes.stdout));
     }

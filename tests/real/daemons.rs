@@ -102,6 +102,7 @@ fn distant_hosts_share_a_run_and_one_that_dies_in_the_middle_spoils_nothing() {
     let faults: Vec<_> = list(&report, "cells").iter().flat_map(|cell| list(cell, "faults")).collect();
     assert!(!faults.is_empty() && faults.iter().all(|fault| fault["recovered"] == true), "{faults:#?}");
     let left = command::patchlab(folder.path(), lab.state.path()).arg("gc").output().expect("patchlab starts");
-    assert_eq!(String::from_utf8_lossy(&left.stdout), "nothing is left over\n");
+    let left = String::from_utf8_lossy(&left.stdout);
+    assert!(left.starts_with("nothing is left over\n"), "{left}");
     lab.has_no_emulators();
 }

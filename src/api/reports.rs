@@ -34,7 +34,12 @@ pub async fn junit(State(service): State<Arc<Service>>, caller: Caller, RunPath(
 pub async fn html(State(service): State<Arc<Service>>, caller: Caller, RunPath(run): RunPath) -> Result<impl IntoResponse, Problem> {
     let text = form(&service, &caller, run, Format::Html).await?;
     let policy = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
-    Ok(([(header::CONTENT_TYPE, Format::Html.media_type()), (header::CONTENT_SECURITY_POLICY, policy)], text))
+    let headers = [
+        (header::CONTENT_TYPE, Format::Html.media_type()),
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    Ok((headers, text))
 }
 
 /// The report for a comment or a ticket.

@@ -161,7 +161,8 @@ impl Board {
             self.counts.remembered.fetch_add(1, Ordering::Relaxed);
             return Ok(answer);
         }
-        self.decide(key, by).await
+        // Apart, so that what is seldom needed takes no room in the future of whoever is answered from memory.
+        Box::pin(self.decide(key, by)).await
     }
 
     /// Has everybody who waits look again.
@@ -181,19 +182,26 @@ impl Board {
         })
     }
 
+    fn is_unchanged(&self) -> bool {
+        // The look at the file takes a moment, in which nobody is to wait for the lock.
+        let known = self.inner().stamp;
+        known.is_some_and(|known| self.commits.stamp() == Some(known))
+    }
+
     /// Learns what was written to the journal since, by whomever.
     ///
     /// # Errors
     /// When the journal can't be read.
     pub async fn sync(&self) -> Result<(), JournalError> {
-        // The look at the file takes a moment, in which nobody is to wait for the lock.
-        let known = || self.inner().stamp;
-        let unchanged = || known().is_some_and(|known| self.commits.stamp() == Some(known));
-        if unchanged() {
+        if self.is_unchanged() {
             return Ok(());
         }
+        Box::pin(self.read()).await
+    }
+
+    async fn read(&self) -> Result<(), JournalError> {
         let _one_at_a_time = self.reading.lock().await;
-        if unchanged() {
+        if self.is_unchanged() {
             return Ok(());
         }
         // First the stamp, then the reading: what is written between is read twice rather than never.

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::http::StatusCode;
 
@@ -49,7 +49,7 @@ struct Newest {
 }
 
 impl Grounds {
-    fn newest(&self) -> std::sync::MutexGuard<'_, Newest> {
+    fn newest(&self) -> MutexGuard<'_, Newest> {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -193,14 +193,21 @@ impl Candidates {
         Ok(self.all().await?.listing.clone())
     }
 
+    fn known(&self) -> MutexGuard<'_, Option<(Stamp, Arc<Known>)>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn all(&self) -> Result<Arc<Known>, Problem> {
         let now = self.folder.stamp();
-        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((stamp, all)) = &*known()
+        if let Some((stamp, all)) = &*self.known()
             && Some(*stamp) == now
         {
             return Ok(all.clone());
         }
+        Box::pin(self.read(now)).await
+    }
+
+    async fn read(&self, now: Option<Stamp>) -> Result<Arc<Known>, Problem> {
         let state = self.state.clone();
         let listing = tokio::task::spawn_blocking(move || PatchStore::open(&state).map(|store| store.listing()));
         let listing = listing.await.map_err(Problem::fault)?.map_err(Problem::fault)?;
@@ -210,7 +217,7 @@ impl Candidates {
             all.all.insert(one.sha256);
         }
         let all = Arc::new(all);
-        *known() = now.and_then(Stamp::settled).map(|stamp| (stamp, all.clone()));
+        *self.known() = now.and_then(Stamp::settled).map(|stamp| (stamp, all.clone()));
         Ok(all)
     }
 }

@@ -47,8 +47,8 @@ use crate::verdict::gate::{Status, Unfit};
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Requests that wait at once; a further one is answered as it stands.
 pub const MOST_WAITING: usize = 256;
-/// Headers of an answer, with those that every answer gets.
-const HEADERS: usize = 12;
+/// Headers of an answer that is final, with those that every answer gets: for one more, twice the room is needed.
+const HEADERS: usize = 6;
 /// When to ask again while nothing is decided.
 const RETRY: u64 = 5;
 /// Rows of a page where nothing is said, and at the most.
@@ -113,24 +113,36 @@ pub async fn show(
     Known(known): Known,
 ) -> Result<Response, Problem> {
     caller.require(Role::Viewer)?;
-    let board = &service.decisions;
     if let Some(as_of) = asked.as_of {
-        let patch = patch_of(&service, &patch).await?;
-        let decision = board.gate.replay(patch, &asked.customer, as_of).await?;
-        return Ok(axum::Json(decision).into_response());
+        return Box::pin(replayed(&service, &patch, &asked.customer, as_of)).await;
     }
     let key: Key = (patch_of(&service, &patch).await?, asked.customer);
-    let Some(wait) = asked.wait else { return Ok(respond(&*board.current(&key, caller.name.as_str()).await?, &known)) };
+    match asked.wait {
+        None => Ok(respond(&*service.decisions.current(&key, caller.name.as_str()).await?, &known)),
+        // Apart, as what takes long needs much room.
+        Some(wait) => Box::pin(awaited(&service, &caller, &key, wait.0, &known)).await,
+    }
+}
+
+async fn replayed(service: &Service, patch: &str, customer: &Name, as_of: Timestamp) -> Result<Response, Problem> {
+    let patch = patch_of(service, patch).await?;
+    let decision = service.decisions.gate.replay(patch, customer, as_of).await?;
+    Ok(axum::Json(decision).into_response())
+}
+
+/// The decision once it is another than the one that is known, or after so long.
+async fn awaited(service: &Service, caller: &Caller, key: &Key, wait: Duration, known: &[String]) -> Result<Response, Problem> {
+    let board = &service.decisions;
     let mut changes = board.changes();
     changes.mark_unchanged();
-    let mut answer = board.current(&key, caller.name.as_str()).await?;
-    let Ok(_place) = service.waiting.try_acquire() else { return Ok(respond(&answer, &known)) };
+    let mut answer = board.current(key, caller.name.as_str()).await?;
+    let Ok(_place) = service.waiting.try_acquire() else { return Ok(respond(&answer, known)) };
     let first = answer.tag.clone();
     let waits = |answer: &Answer| match known.is_empty() {
         true => answer.status == Status::Pending && answer.tag == first,
-        false => is_known(answer, &known),
+        false => is_known(answer, known),
     };
-    let end = Instant::now() + wait.0.min(LONGEST_WAIT);
+    let end = Instant::now() + wait.min(LONGEST_WAIT);
     let mut stopping = service.stopping();
     while waits(&answer) && !*stopping.borrow() {
         tokio::select! {
@@ -138,10 +150,10 @@ pub async fn show(
             () = tokio::time::sleep_until(end) => break,
             _ = stopping.wait_for(|stopping| *stopping) => break,
         }
-        service.still(&caller)?;
-        answer = board.current(&key, caller.name.as_str()).await?;
+        service.still(caller)?;
+        answer = board.current(key, caller.name.as_str()).await?;
     }
-    Ok(respond(&answer, &known))
+    Ok(respond(&answer, known))
 }
 
 /// A digest needs no look into the store: it is looked into when the decision is made.

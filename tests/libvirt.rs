@@ -43,7 +43,7 @@ async fn lab() -> (MutexGuard<'static, ()>, &'static Libvirt, &'static Path) {
     let (state, libvirt) = LIBVIRT.get_or_init(|| {
         let state = home().join("libvirt");
         fs::create_dir_all(&state).expect("a state folder");
-        let libvirt = Libvirt::open("qemu:///embed", &state, LAB).expect("libvirt opens");
+        let libvirt = Libvirt::open("qemu:///embed", None, &state, LAB).expect("libvirt opens");
         (state, libvirt)
     });
     (turn, libvirt, state)
@@ -337,7 +337,7 @@ async fn what_fails_leaves_nothing_and_what_is_left_is_found() {
 #[tokio::test]
 async fn a_held_root_names_its_holder() {
     let (_turn, _libvirt, state) = lab().await;
-    let error = Libvirt::open("qemu:///embed", state, LAB).err().expect("held");
+    let error = Libvirt::open("qemu:///embed", None, state, LAB).err().expect("held");
     assert!(error.found.contains(&format!("process {}", std::process::id())), "{error}");
 }
 
@@ -405,7 +405,7 @@ async fn networks_with_the_same_addresses_do_not_hear_each_other() {
 async fn another_owners_machine_is_not_touched() {
     let state = home().join("fake");
     fs::create_dir_all(&state).expect("a state folder");
-    let libvirt = Libvirt::open("test:///default", &state, LAB).expect("libvirt opens");
+    let libvirt = Libvirt::open("test:///default", None, &state, LAB).expect("libvirt opens");
     assert_eq!(libvirt.owned().await.expect("listed"), Vec::<Owned>::new());
     assert_eq!(libvirt.destroy("test").await.expect_err("not ours").kind, HypervisorErrorKind::Refused);
     assert!(libvirt.vitals("test").await.expect("vitals").running);

@@ -61,6 +61,10 @@ pub struct Host {
     #[schemars(length(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uri: Option<String>,
+    /// A storage pool of that libvirt, where images and machines' files are sent. When left out, the lab's own paths must be there, too.
+    #[schemars(length(min = 1))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
     /// Machines at work at once; as many as the host has processors when left out. An environment of more is run by itself.
     #[schemars(range(min = 1, max = 4096))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +76,8 @@ pub struct Host {
     /// What guests and emulators take of memory: each machine its profile's memory and 512MiB. What is free when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
-    /// What overlays may grow to on the state folder's disk: each machine its image's whole disk. What is free when left out.
+    /// What overlays may grow to on the disk of the state folder, or of the pool: each machine its image's whole disk. What is free when
+    /// left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Size>,
 }
@@ -101,7 +106,7 @@ impl Settings {
         if !self.hosts.is_empty() {
             return Ok(self.hosts.clone());
         }
-        Ok(vec![Host { name: "local".parse()?, uri: None, cores: None, boots: None, memory: None, disk: None }])
+        Ok(vec![Host { name: "local".parse()?, uri: None, pool: None, cores: None, boots: None, memory: None, disk: None }])
     }
 }
 

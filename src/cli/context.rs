@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::args::Cli;
 use super::error::Failure;
-use crate::catalog::settings::{self, EMBEDDED};
+use crate::catalog::settings::{self, EMBEDDED, Host};
 use crate::guest::agent::AgentGuests;
 use crate::hypervisor::libvirt::Libvirt;
 use crate::lab::clock::Clock;
@@ -80,9 +80,9 @@ impl Parts {
 }
 
 /// Opens a libvirt that is not in this process, on a thread that may block.
-async fn reach(uri: &str, state: &State) -> Result<Libvirt, DeskError> {
-    let (at, state) = (uri.to_owned(), state.clone());
-    let opened = tokio::task::spawn_blocking(move || Libvirt::open(&at, &state.folder, &state.lab));
+async fn reach(uri: &str, pool: Option<&str>, state: &State) -> Result<Libvirt, DeskError> {
+    let (at, pool, state) = (uri.to_owned(), pool.map(str::to_owned), state.clone());
+    let opened = tokio::task::spawn_blocking(move || Libvirt::open(&at, pool.as_deref(), &state.folder, &state.lab));
     match tokio::time::timeout(REACH, opened).await {
         Ok(opened) => Ok(opened.map_err(|ended| DeskError::Fault(format!("open {uri}: {ended}")))??),
         Err(_) => Err(DeskError::Fault(format!(
@@ -126,15 +126,15 @@ impl Workshop for Parts {
         }
     }
 
-    async fn open(&self, state: &State, uri: Option<&str>) -> Result<Machines, DeskError> {
-        match self.at(uri) {
+    async fn open(&self, state: &State, host: &Host) -> Result<Machines, DeskError> {
+        match self.at(host.uri.as_deref()) {
             Target::Sim(scenario) => super::sim::open(scenario.as_deref(), state),
             Target::Libvirt(uri) => {
                 let uri = uri.as_deref().unwrap_or(EMBEDDED);
                 if let Some(machines) = self.libvirt.lock().await.get(uri) {
                     return Ok(machines.clone());
                 }
-                let libvirt = if settings::is_embedded(uri) { None } else { Some(reach(uri, state).await?) };
+                let libvirt = if settings::is_embedded(uri) { None } else { Some(reach(uri, host.pool.as_deref(), state).await?) };
                 let mut open = self.libvirt.lock().await;
                 if let Some(machines) = open.get(uri) {
                     return Ok(machines.clone());
@@ -142,7 +142,7 @@ impl Workshop for Parts {
                 // There is one of it: nobody else may open it meanwhile.
                 let libvirt = match libvirt {
                     Some(libvirt) => libvirt,
-                    None => Libvirt::open(uri, &state.folder, &state.lab)?,
+                    None => Libvirt::open(uri, None, &state.folder, &state.lab)?,
                 };
                 let libvirt = Arc::new(libvirt);
                 let guests = Arc::new(AgentGuests { hypervisor: libvirt.clone() });

@@ -1,6 +1,9 @@
 //! `patchlab gc`: what bears this lab's tag and has no lease, and the templates, which are nobody's.
 
+use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -8,6 +11,8 @@ use super::args::{Format, Gc};
 use super::context::{Context, image_failure};
 use super::error::{Exit, Failure};
 use super::print;
+use crate::hypervisor::{Hypervisor, Sent};
+use crate::id::{Digest, Name};
 use crate::lab::scheduler::host::Hosts;
 use crate::lab::templates::{Limits, Templates};
 use crate::lab::{Lab, Settings, reaper};
@@ -34,8 +39,8 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
                 let state = if one.running { "running" } else { "off" };
                 print(&format!("{}  {state}, {} MiB, of {run}\n", one.machine, one.bytes >> 20))?;
             }
-            for (path, bytes) in &stale {
-                print(&format!("{}  {} MiB, an image that was built anew since\n", path.display(), bytes >> 20))?;
+            for Disk { place, bytes } in &stale {
+                print(&format!("{place}  {} MiB, an image that was built anew since\n", bytes >> 20))?;
             }
             for (used, bytes, record) in &kept {
                 let [template, image, hardware] = [record.key.digest(), record.key.image, record.key.hardware].map(|digest| digest.short());
@@ -46,7 +51,10 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
         Format::Json => {
             let rows =
                 orphans.iter().map(|one| json!({ "machine": one.machine, "running": one.running, "bytes": one.bytes, "tag": one.tag }));
-            let images = stale.iter().map(|(path, bytes)| json!({ "image": path, "bytes": bytes }));
+            let images = stale.iter().map(|Disk { place, bytes }| match place {
+                Place::Here(path) => json!({ "image": path, "bytes": bytes }),
+                Place::Sent { image, host, .. } => json!({ "image": image, "host": host, "bytes": bytes }),
+            });
             let kept = kept.iter().map(|(used, bytes, record)| {
                 let (key, frozen) = (&record.key, record.frozen);
                 json!({ "template": key.digest(), "image": key.image, "hardware": key.hardware, "bytes": bytes, "frozen": frozen, "used": used })
@@ -63,8 +71,11 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
         // A build that is just sealing a disk has not named it yet.
         let store = context.images()?;
         let _building = if stale.is_empty() { None } else { Some(store.incoming().await.map_err(image_failure)?) };
-        for (path, _) in &stale {
-            store.discard(path).map_err(image_failure)?;
+        for Disk { place, .. } in &stale {
+            match place {
+                Place::Here(path) => store.discard(path).map_err(image_failure)?,
+                Place::Sent { image, on, .. } => on.discard(*image).await.map_err(Failure::lab)?,
+            }
         }
         context.sweep(&lab).await?;
         gone = Some(gone.unwrap_or_default() + removed.len() + stale.len());
@@ -77,16 +88,53 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
     Ok(Exit::Pass)
 }
 
-/// Disks that no image's name stands for any more and that no unfinished run or kept machine needs, with their sizes.
-async fn stale_images(context: &Context, lab: &Lab) -> Result<Vec<(PathBuf, u64)>, Failure> {
+/// An image's disk that nobody needs any more.
+struct Disk {
+    place: Place,
+    bytes: u64,
+}
+
+enum Place {
+    Here(PathBuf),
+    /// A copy in the storage pool of a host.
+    Sent {
+        image: Digest,
+        host: Name,
+        on: Arc<dyn Hypervisor>,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here(path) => path.display().fmt(f),
+            Self::Sent { image, host, .. } => write!(f, "image {} on host {host}", image.short()),
+        }
+    }
+}
+
+/// Disks that no image's name stands for any more and that no unfinished run or kept machine needs.
+async fn stale_images(context: &Context, lab: &Lab) -> Result<Vec<Disk>, Failure> {
     let store = context.images()?;
     let runs = context.runs(&lab.journal).await?;
     let needed = runs.iter().filter(|run| !run.is_finished() || !run.kept.is_empty()).flat_map(|run| &run.plan.cells);
-    let needed: Vec<PathBuf> = needed.flat_map(|cell| &cell.machines).map(|machine| store.path_of(machine.image.sha256)).collect();
-    let stale = store.nameless().map_err(image_failure)?.into_iter().filter(|path| !needed.contains(path));
-    let sized = |path: PathBuf| {
-        let bytes = path.metadata().map_or(0, |file| file.len());
-        (path, bytes)
-    };
-    Ok(stale.map(sized).collect())
+    let needed: BTreeSet<Digest> = needed.flat_map(|cell| &cell.machines).map(|machine| machine.image.sha256).collect();
+    let paths: Vec<PathBuf> = needed.iter().map(|image| store.path_of(*image)).collect();
+    let stale = store.nameless().map_err(image_failure)?.into_iter().filter(|path| !paths.contains(path));
+    let sized = |path: PathBuf| Disk { bytes: path.metadata().map_or(0, |file| file.len()), place: Place::Here(path) };
+    let mut stale: Vec<Disk> = stale.map(sized).collect();
+    let named: BTreeSet<Digest> = store.records().map_err(image_failure)?.iter().map(|record| record.image).collect();
+    for (host, site) in lab.sites.known().await {
+        let on = site.hypervisor;
+        let sent = on.sent().await.unwrap_or_else(|error| {
+            super::say(format_args!("host {host}: {error}; the images there are left alone"));
+            Vec::new()
+        });
+        for Sent { image, bytes } in sent {
+            if !named.contains(&image) && !needed.contains(&image) {
+                stale.push(Disk { bytes, place: Place::Sent { image, host: host.clone(), on: on.clone() } });
+            }
+        }
+    }
+    Ok(stale)
 }

@@ -94,6 +94,21 @@ pub trait Hypervisor: Send + Sync {
 
     /// All that bears this lab's tag: machines defined or running, and folders without a machine.
     async fn owned(&self) -> Result<Vec<Owned>, HypervisorError>;
+
+    /// The lab's images that were sent to where the machines are; none where they have files in common with the lab.
+    async fn sent(&self) -> Result<Vec<Sent>, HypervisorError> {
+        Ok(Vec::new())
+    }
+
+    /// Removes an image that was sent. No machine may be on it. No error when there is none.
+    async fn discard(&self, _image: Digest) -> Result<(), HypervisorError> {
+        Ok(())
+    }
+
+    /// Bytes that are free for machines' disks, where these are not in the state folder.
+    async fn free(&self) -> Result<Option<u64>, HypervisorError> {
+        Ok(None)
+    }
 }
 
 /// Who owns an object: written into its metadata.
@@ -173,6 +188,14 @@ pub struct Owned {
     pub tag: Option<Tag>,
     pub running: bool,
     /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// A copy of an image, sent to where the machines are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub image: Digest,
+    /// Bytes on disk there.
     pub bytes: u64,
 }
 

@@ -56,7 +56,7 @@ async fn measure(state: &Path) -> ExitCode {
         return ExitCode::from(2);
     };
     let image = std::fs::canonicalize(store.path_of(record.image)).expect("the image");
-    let hypervisor: Arc<dyn Hypervisor> = Arc::new(Libvirt::open("qemu:///embed", state, "bench").expect("libvirt"));
+    let hypervisor: Arc<dyn Hypervisor> = Arc::new(Libvirt::open("qemu:///embed", None, state, "bench").expect("libvirt"));
     let guests = AgentGuests { hypervisor: hypervisor.clone() };
     let templates = Templates::open(state, Limits::default()).expect("templates");
     let media = state.join("media.iso");

@@ -78,7 +78,7 @@ fn hosts_are_told_apart_and_each_has_bounds_of_its_own() {
     assert_eq!(names(), ["local"], "a lab that says nothing has one");
     lab.write(
         FILE,
-        "[[host]]\nname = \"alpha\"\ncores = 2\n[[host]]\nname = \"beta\"\nuri = \"qemu+ssh://beta/system\"\nmemory = \"8GiB\"\n",
+        "[[host]]\nname = \"alpha\"\ncores = 2\n[[host]]\nname = \"beta\"\nuri = \"qemu+ssh://beta/system\"\npool = \"lab\"\nmemory = \"8GiB\"\n",
     );
     assert_eq!(names(), ["alpha", "beta"]);
     assert_eq!(lab.brief(), Vec::<String>::new());
@@ -101,6 +101,9 @@ fn hosts_are_told_apart_and_each_has_bounds_of_its_own() {
         ),
         ("[[host]]\nname = \"a\"\n[[host]]\nname = \"b\"\nuri = \"x\"\ncores = 1\nboots = 2\n", "7 [host[1].boots]", "at most cores"),
         ("[[host]]\nname = \"a\"\nmemory = \"1MiB\"\n", "3 [host[0].memory]", "640MiB to 64TiB"),
+        ("[[host]]\nname = \"a\"\npool = \"lab\"\n", "3 [host[0].pool]", "not in a storage pool"),
+        ("[[host]]\nname = \"a\"\nuri = \"sim:x.toml\"\npool = \"lab\"\n", "4 [host[0].pool]", "not in a storage pool"),
+        ("[[host]]\nname = \"a\"\nuri = \"x\"\npool = \"\"\n", "4 [host[0].pool]", "pool"),
     ] {
         lab.write(FILE, hosts);
         let (brief, said) = (lab.brief(), lab.said());

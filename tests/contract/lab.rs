@@ -84,7 +84,7 @@ pub async fn libvirt() -> Lab {
     let media = state.join("media.iso");
     let made = Command::new("xorrisofs").args(["-quiet", "-V", LABEL, "-R", "-o"]).args([&media, &payload]).status();
     assert!(made.expect("xorrisofs starts").success());
-    let hypervisor: Arc<dyn Hypervisor> = Arc::new(Libvirt::open("qemu:///embed", &state, "this-lab").expect("libvirt opens"));
+    let hypervisor: Arc<dyn Hypervisor> = Arc::new(Libvirt::open("qemu:///embed", None, &state, "this-lab").expect("libvirt opens"));
     Lab {
         guests: Arc::new(AgentGuests { hypervisor: hypervisor.clone() }),
         hypervisor,
@@ -107,7 +107,7 @@ pub fn distant(folder: &Path, uri: &str) -> Lab {
     let image = folder.join("image.qcow2");
     let made = Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&image).arg("1M").status();
     assert!(made.expect("qemu-img starts").success());
-    let open = |lab: &str| -> Arc<dyn Hypervisor> { Arc::new(Libvirt::open(uri, &folder.join(lab), lab).expect("libvirt opens")) };
+    let open = |lab: &str| -> Arc<dyn Hypervisor> { Arc::new(Libvirt::open(uri, None, &folder.join(lab), lab).expect("libvirt opens")) };
     let hypervisor = open("this-lab");
     Lab {
         guests: Arc::new(AgentGuests { hypervisor: hypervisor.clone() }),

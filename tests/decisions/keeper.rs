@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use patchlab::api::decisions::Row;
 use patchlab::api::decisions::board::{Board, Key};
+use patchlab::catalog::settings::Host;
 use patchlab::lab::desk::{Desk, DeskError, Machines, Workshop};
 use patchlab::lab::state::State;
 use patchlab::verdict::gate::Status;
@@ -30,7 +31,7 @@ impl Workshop for Nothing {
         Ok(())
     }
 
-    async fn open(&self, _: &State, _: Option<&str>) -> Result<Machines, DeskError> {
+    async fn open(&self, _: &State, _: &Host) -> Result<Machines, DeskError> {
         Err(DeskError::Fault("there is no machine here".to_owned()))
     }
 }

@@ -51,7 +51,7 @@ fn hardware_boots_a_golden_image() {
     runtime.block_on(async {
         let image = golden::image("acme-desktop").await;
         let media = claims::media(&state);
-        let libvirt = Arc::new(Libvirt::open("qemu:///embed", &state, LAB).expect("libvirt opens"));
+        let libvirt = Arc::new(Libvirt::open("qemu:///embed", None, &state, LAB).expect("libvirt opens"));
         println!("{:?}", libvirt.host().await.expect("a host"));
         let profiles = Catalog::load(Path::new(env!("CARGO_MANIFEST_DIR"))).expect("a good lab directory").hardware;
         assert!(!profiles.is_empty());

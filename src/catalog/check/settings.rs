@@ -40,8 +40,19 @@ fn hosts(source: &Source, diagnostics: &mut Vec<Diagnostic>) {
             let problem = source.error(item, format!("host[{at}].uri"), problem);
             diagnostics.push(problem.found(mine).expected("the uri of another libvirt").hint("one host may leave uri out"));
         }
+        if let Some(pool) = host.get("pool")
+            && host.get("uri").is_none_or(|uri| uri.text().is_some_and(is_here))
+        {
+            let problem = source.error(pool, format!("host[{at}].pool"), "its machines are in the state folder, not in a storage pool");
+            diagnostics.push(problem.found(pool.describe()).expected("a uri of a libvirt outside this process").hint("leave pool out"));
+        }
         bounds(source, (at, host), diagnostics);
     }
+}
+
+/// Whether machines at this uri are in this process, or pretended.
+fn is_here(uri: &str) -> bool {
+    is_embedded(uri) || uri == "sim" || uri.starts_with("sim:")
 }
 
 /// What no machine fits into, or says nothing.

@@ -34,10 +34,11 @@ const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     pub kind: Kind,
-    /// The machine's folder.
-    pub folder: PathBuf,
+    pub files: Files,
     /// The read-only UEFI code, used by UEFI profiles only.
     pub uefi_code: PathBuf,
+    /// What libvirt makes the UEFI variables from, where nobody else has made them.
+    pub fresh_variables: Option<PathBuf>,
     /// Each NIC's place.
     pub nics: Vec<SiteNic>,
     /// Whether this libvirt gives files to the user that QEMU runs as (its DAC driver). An unprivileged one has none.
@@ -79,22 +80,26 @@ pub struct Wire {
     pub remote: u16,
 }
 
-/// The files of a machine, all in its folder.
-pub fn overlay(folder: &Path) -> PathBuf {
-    folder.join("overlay.qcow2")
+/// The files of a machine, by their paths on its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    pub overlay: PathBuf,
+    pub console: PathBuf,
+    pub variables: PathBuf,
+    /// The disk of the template that the machine began as.
+    pub template: PathBuf,
 }
 
-pub fn console(folder: &Path) -> PathBuf {
-    folder.join("console.log")
-}
-
-pub fn variables(folder: &Path) -> PathBuf {
-    folder.join("variables.fd")
-}
-
-/// The disk of the template that the machine began as.
-pub fn template_disk(folder: &Path) -> PathBuf {
-    folder.join("template.qcow2")
+impl Files {
+    /// All in its folder.
+    pub fn of(folder: &Path) -> Self {
+        Self {
+            overlay: folder.join("overlay.qcow2"),
+            console: folder.join("console.log"),
+            variables: folder.join("variables.fd"),
+            template: folder.join("template.qcow2"),
+        }
+    }
 }
 
 /// A machine's definition.
@@ -129,6 +134,8 @@ pub enum Boot {
     Uefi {
         code: PathBuf,
         variables: PathBuf,
+        /// See [`Site::fresh_variables`].
+        fresh: Option<PathBuf>,
         /// Whether Secure Boot is enforced.
         secure: bool,
     },
@@ -180,7 +187,8 @@ pub fn domain(spec: &MachineSpec, site: &Site) -> Domain {
             Firmware::Bios => Boot::Bios,
             Firmware::Uefi | Firmware::UefiSecureBoot => Boot::Uefi {
                 code: site.uefi_code.clone(),
-                variables: variables(&site.folder),
+                variables: site.files.variables.clone(),
+                fresh: site.fresh_variables.clone(),
                 secure: hardware.firmware == Firmware::UefiSecureBoot,
             },
         },
@@ -192,15 +200,15 @@ pub fn domain(spec: &MachineSpec, site: &Site) -> Domain {
         memory_mib: hardware.memory.0 >> 20,
         disk: Disk {
             bus: hardware.disk,
-            overlay: overlay(&site.folder),
-            backing: spec.template.iter().map(|_| template_disk(&site.folder)).chain([spec.image.clone()]).collect(),
+            overlay: site.files.overlay.clone(),
+            backing: spec.template.iter().map(|_| site.files.template.clone()).chain([spec.image.clone()]).collect(),
         },
         media: spec.media.clone(),
         nics: site.nics.iter().map(|nic| Nic { model: hardware.nic, mac: nic.mac, at: nic.at.clone() }).collect(),
         tpm: hardware.tpm(),
         clock: hardware.clock,
         smbios: hardware.smbios.clone(),
-        console: console(&site.folder),
+        console: site.files.console.clone(),
         gives_files: site.gives_files,
         opens_files: site.opens_files,
     }
@@ -292,10 +300,11 @@ impl Domain {
         let os = element("os").holding([kind]);
         let os = match &self.boot {
             Boot::Bios => os,
-            Boot::Uefi { code, variables, secure } => {
+            Boot::Uefi { code, variables, fresh, secure } => {
                 let loader = text("loader", path(code)).with("readonly", "yes").with("type", "pflash");
                 let loader = if *secure { loader.with("secure", "yes") } else { loader };
-                os.holding([loader, text("nvram", path(variables))])
+                let nvram = text("nvram", path(variables));
+                os.holding([loader, fresh.iter().fold(nvram, |nvram, fresh| nvram.with("template", path(fresh)))])
             }
         };
         os.holding([self.sysinfo().map(|_| element("smbios").with("mode", "sysinfo"))])

@@ -19,13 +19,13 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use super::domain;
+use super::domain::Files;
 use super::embed::Runner;
 use crate::hypervisor::Tag;
 use crate::id::Name;
 
 /// The most that one call reads of a console.
-const CONSOLE_READ: u64 = 1 << 20;
+pub const CONSOLE_READ: u64 = 1 << 20;
 /// A console longer than twice this loses its middle: its first MiB and at least its last this many bytes stay.
 const CONSOLE_KEPT: u64 = 16 << 20;
 const CONSOLE_HEAD: u64 = 1 << 20;
@@ -61,18 +61,18 @@ pub const CONSOLE: &str = "console.log";
 
 /// Takes what a template has of a machine's disk and memory into the machine's folder, by links.
 pub fn link_template(folder: &Path, template: &Path) -> io::Result<()> {
-    fs::hard_link(template.join(DISK), domain::template_disk(folder))?;
+    fs::hard_link(template.join(DISK), Files::of(folder).template)?;
     fs::hard_link(template.join(MEMORY), folder.join(MEMORY))
 }
 
 /// Moves what a machine that ended has left into a template's folder, where its memory is already. Nobody writes to it any more.
 pub fn into_template(folder: &Path, template: &Path) -> io::Result<()> {
-    fs::rename(domain::overlay(folder), template.join(DISK))?;
-    let variables = domain::variables(folder);
+    fs::rename(Files::of(folder).overlay, template.join(DISK))?;
+    let variables = Files::of(folder).variables;
     if variables.exists() {
         fs::write(template.join(VARIABLES), fs::read(variables)?)?;
     }
-    fs::copy(domain::console(folder), template.join(CONSOLE))?;
+    fs::copy(Files::of(folder).console, template.join(CONSOLE))?;
     for file in [DISK, MEMORY, VARIABLES, CONSOLE].map(|file| template.join(file)).iter().filter(|file| file.exists()) {
         if nix::unistd::Uid::effective().is_root() {
             std::os::unix::fs::chown(file, Some(0), Some(0))?;
@@ -87,11 +87,11 @@ pub fn into_template(folder: &Path, template: &Path) -> io::Result<()> {
 /// Puts the console and, where there are any, the UEFI variables beside the overlay, and gives all three to the user who runs QEMU.
 /// The console begins with what `said` holds.
 pub fn furnish(folder: &Path, variables: Option<&Path>, said: Option<&Path>, runner: Option<&Runner>) -> io::Result<()> {
-    let console = domain::console(folder);
+    let console = Files::of(folder).console;
     fs::write(&console, said.map(fs::read).transpose()?.unwrap_or_default())?;
-    let mut files = vec![domain::overlay(folder), console];
+    let mut files = vec![Files::of(folder).overlay, console];
     if let Some(template) = variables {
-        let copy = domain::variables(folder);
+        let copy = Files::of(folder).variables;
         // Contents only: the template's mode may be read-only.
         fs::write(&copy, fs::read(template)?)?;
         files.push(copy);
@@ -144,7 +144,7 @@ pub fn bytes(folder: &Path) -> u64 {
 
 /// The console from `offset` on, a bounded piece.
 pub fn console(folder: &Path, offset: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(domain::console(folder))?;
+    let mut file = File::open(Files::of(folder).console)?;
     file.seek(SeekFrom::Start(offset))?;
     let mut bytes = Vec::new();
     file.take(CONSOLE_READ).read_to_end(&mut bytes)?;
@@ -153,7 +153,7 @@ pub fn console(folder: &Path, offset: u64) -> io::Result<Vec<u8>> {
 
 /// How long the console is. One that a guest has flooded gives its middle back to the host: zeros from there on.
 pub fn console_bytes(folder: &Path) -> u64 {
-    let path = domain::console(folder);
+    let path = Files::of(folder).console;
     let Ok(found) = fs::metadata(&path) else { return 0 };
     if found.blocks() * 512 > 2 * CONSOLE_KEPT {
         let hole = |length: u64| -> io::Result<()> {
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_flooded_console_keeps_its_ends_and_its_offsets() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut file = File::create(domain::console(folder.path())).expect("made");
+        let mut file = File::create(Files::of(folder.path()).console).expect("made");
         let piece = vec![b'x'; 1 << 20];
         (0..40).for_each(|_| file.write_all(&piece).expect("written"));
         file.write_all(b"the end").expect("written");

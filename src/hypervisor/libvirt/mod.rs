@@ -6,7 +6,7 @@
 //!  domain   the typed definition of a machine, pure     xml      how it is written
 //!  folder   a machine's folder                          screen   PPM to PNG, pure
 //!  embed    libvirt inside the process                  facts    accelerator, UEFI code, ports, versions
-//!  networks a pass's network, here or at libvirt
+//!  networks a pass's network, here or at libvirt    pool     images and machines' files on a host that has none in common
 //!  thaw     templates: freezing and thawing        saved    libvirt's file of a saved machine
 //! ```
 //!
@@ -16,8 +16,8 @@
 //! - The folder with its tag comes first and goes last, so that whatever is left halfway has a name and an owner.
 //! - A machine without this lab's tag is never changed.
 //!
-//! Not `qemu:///embed` or `test:///`: the same code, tried less. The overlay's folder must be the same path on the libvirt host, so a remote
-//! host needs a shared file system. NVMe needs QEMU to get at the overlay without libvirt's help.
+//! Not `qemu:///embed` or `test:///`: the same code, tried less. Without a storage pool, the machine's folder and the images must be the same paths on
+//! the libvirt host, so that one elsewhere needs a shared file system. NVMe needs QEMU to get at the overlay without libvirt's help.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,11 +30,12 @@ use virt::error::Error;
 
 use super::segments::{Fault, NetworkSpec};
 use super::{
-    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Tag, Vitals,
+    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Sent, Tag, Vitals,
     WireReport,
 };
-use crate::catalog::hardware::Hardware;
+use crate::catalog::hardware::{DiskBus, Hardware};
 use crate::catalog::settings::is_embedded;
+use crate::id::Digest;
 use crate::journal::HostReport;
 
 mod accelerator;
@@ -46,22 +47,27 @@ mod facts;
 mod folder;
 mod networks;
 pub mod overlay;
+mod pool;
 mod saved;
 mod session;
 mod thaw;
 pub mod xml;
 
 use accelerator::Accelerator;
+use domain::Files;
 pub use embed::{overprivileged, quiet};
 use error::{agent_refused, failure, file, refused};
 pub use facts::{Lack, lacking};
 use networks::PassNetwork;
+use pool::Pool;
 use session::Session;
 
 /// Deadlines of calls, by what they do.
 const LOOK: Duration = Duration::from_secs(60);
 const CHANGE: Duration = Duration::from_secs(120);
 const START: Duration = Duration::from_secs(300);
+/// An image on its way to another host. A connection that breaks is seen long before.
+const SEND: Duration = Duration::from_secs(4 * 3600);
 /// How long a capture may take to get to the disk.
 const FLUSH: Duration = Duration::from_secs(10);
 /// What an agent command may take beyond its own time: libvirt counts in seconds and has locks to wait for.
@@ -72,6 +78,7 @@ const AGENT_ANSWER: usize = 8 << 20;
 const EVENTS: usize = 1024;
 /// With less room than this, a machine whose disk libvirt does not know is stopped before it could see an error.
 const ROOM: u64 = 64 << 20;
+const MISTAKE: &str = "this is a mistake in patchlab: please report it";
 
 /// The port on libvirt.
 pub struct Libvirt {
@@ -87,17 +94,20 @@ struct Inner {
     accelerator: Accelerator,
     /// Who runs QEMU, where that is known.
     runner: Option<embed::Runner>,
+    /// Where its machines' files are; the state folder when there is none.
+    pool: Option<Pool>,
     session: Mutex<Arc<Session>>,
     /// The networks of passes, by name. They live as long as this process.
     networks: Mutex<BTreeMap<String, PassNetwork>>,
 }
 
 impl Libvirt {
-    /// Connects to the libvirt at `uri`, for the lab `lab` whose state is in `state`. Blocks; see also [`quiet`].
+    /// Connects to the libvirt at `uri`, for the lab `lab` whose state is in `state`. Where a storage pool is named, images and machines'
+    /// files are in it, and libvirt's host need have no files in common with this one. Blocks; see also [`quiet`].
     ///
     /// # Errors
-    /// The root of an embedded libvirt is held by another process (which is named), or libvirt does not open.
-    pub fn open(uri: &str, state: &Path, lab: &str) -> Result<Self, HypervisorError> {
+    /// The root of an embedded libvirt is held by another process (which is named), libvirt does not open, or the pool can't be used.
+    pub fn open(uri: &str, pool: Option<&str>, state: &Path, lab: &str) -> Result<Self, HypervisorError> {
         let tried = "open libvirt";
         let state = std::path::absolute(state).map_err(|error| file(tried, &error))?;
         if state.to_str().is_none() {
@@ -114,11 +124,20 @@ impl Libvirt {
         let (events, _) = broadcast::channel(EVENTS);
         let session = Session::open(&uri, embedded, &events).map_err(|error| refused(&format!("open {uri}"), &error))?;
         let accelerator = Accelerator::of(&uri, &session.connection, runner.as_ref());
-        let session = Mutex::new(Arc::new(session));
-        let machines = state.join("machines");
-        Ok(Self {
-            inner: Arc::new(Inner { uri, machines, lab: lab.to_owned(), events, accelerator, runner, session, networks: Mutex::default() }),
-        })
+        let pool = pool.map(|name| Pool::new(name, lab));
+        pool.as_ref().map_or(Ok(()), |pool| pool.check(&session))?;
+        let inner = Inner {
+            uri,
+            machines: state.join("machines"),
+            lab: lab.to_owned(),
+            events,
+            accelerator,
+            runner,
+            pool,
+            session: Mutex::new(Arc::new(session)),
+            networks: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Runs a call into libvirt on a thread that may block.
@@ -152,12 +171,35 @@ impl Libvirt {
     /// The overlay: what the guest will change, on top of the image.
     async fn overlay(&self, spec: &MachineSpec, folder: &Path) -> Result<(), HypervisorError> {
         let tried = format!("make the overlay of {} on image {}", spec.name, spec.image_digest.short());
-        let below = spec.template.as_ref().map_or_else(|| spec.image.clone(), |_| domain::template_disk(folder));
-        overlay::make(&below, &domain::overlay(folder), &tried, CHANGE).await
+        let Files { overlay, template, .. } = Files::of(folder);
+        let below = if spec.template.is_some() { template } else { spec.image.clone() };
+        overlay::make(&below, &overlay, &tried, CHANGE).await
     }
 
     /// The steps of `create` that leave something behind.
     async fn build(&self, spec: &MachineSpec, uefi: Option<(PathBuf, PathBuf)>) -> Result<String, HypervisorError> {
+        let (uefi_code, variables) = uefi.unzip();
+        if self.inner.pool.is_none() {
+            self.lay_out(spec, variables).await?;
+            return self.define(spec, Files::of(&folder::of(&self.inner.machines, &spec.name)), uefi_code, None).await;
+        }
+        let wanted = spec.clone();
+        let send = move |inner: &Inner, tried: &str| {
+            let refuse = |found, hint| failure(HypervisorErrorKind::Refused, tried, found, hint);
+            let (pool, session) = (inner.pool.as_ref().ok_or_else(|| refuse("no pool", MISTAKE))?, inner.session()?);
+            let image = pool.image(&session, &wanted.image, wanted.image_digest)?;
+            // That may have taken long, and whoever waited for it may have given up.
+            if !folder::of(&inner.machines, &wanted.name).is_dir() {
+                return Err(refuse("it was removed before its image had arrived", "the image is there now: ask again"));
+            }
+            pool.furnish(&session, &wanted, image, tried)
+        };
+        let (there, files) = self.blocking(format!("send what {} needs", spec.name), SEND, send).await?;
+        self.define(&there, files, uefi_code, variables).await
+    }
+
+    /// A machine's files, in its folder.
+    async fn lay_out(&self, spec: &MachineSpec, fresh_variables: Option<PathBuf>) -> Result<(), HypervisorError> {
         let folder = folder::of(&self.inner.machines, &spec.name);
         if let Some(template) = &spec.template {
             let tried = format!("make {} on a template", spec.name);
@@ -175,26 +217,39 @@ impl Libvirt {
             })?;
         }
         self.overlay(spec, &folder).await?;
+        let of_template = |name| spec.template.as_ref().map(|template| template.folder.join(name));
+        let variables = fresh_variables.map(|fresh| of_template(folder::VARIABLES).unwrap_or(fresh));
+        let console = of_template(folder::CONSOLE);
+        let furnish = move |inner: &Inner, tried: &str| {
+            let furnished = folder::furnish(&folder, variables.as_deref(), console.as_deref(), inner.runner.as_ref());
+            furnished.map_err(|error| file(tried, &error))
+        };
+        self.blocking(format!("furnish {}", spec.name), CHANGE, furnish).await
+    }
+
+    async fn define(
+        &self,
+        spec: &MachineSpec,
+        files: Files,
+        uefi_code: Option<PathBuf>,
+        fresh_variables: Option<PathBuf>,
+    ) -> Result<String, HypervisorError> {
         let spec = spec.clone();
         self.blocking(format!("define {}", spec.name), CHANGE, move |inner, tried| {
-            let (uefi_code, variables) = uefi.unzip();
-            let of_template = |name| spec.template.as_ref().map(|template| template.folder.join(name));
-            let variables = variables.map(|fresh| of_template(folder::VARIABLES).unwrap_or(fresh));
-            let furnished = folder::furnish(&folder, variables.as_deref(), of_template(folder::CONSOLE).as_deref(), inner.runner.as_ref());
-            furnished.map_err(|error| file(tried, &error))?;
             let nics = inner.nics(&spec, tried)?;
             let site = domain::Site {
                 kind: inner.accelerator.kind,
-                folder,
+                files,
                 uefi_code: uefi_code.unwrap_or_default(),
+                fresh_variables,
                 nics,
                 gives_files: facts::is_privileged(&inner.uri),
                 opens_files: is_embedded(&inner.uri),
             };
-            let folder = site.folder.clone();
             let machine = domain::domain(&spec, &site);
             let xml = machine.to_xml().map_err(|error| file(tried, &error))?;
             if let Some(template) = &spec.template {
+                let folder = folder::of(&inner.machines, &spec.name);
                 thaw::prepare(&machine, &template.macs, &folder).map_err(|error| file(tried, &error))?;
             }
             let session = inner.session()?;
@@ -223,20 +278,24 @@ impl Inner {
     fn check(&self, spec: &MachineSpec) -> Result<Option<(PathBuf, PathBuf)>, HypervisorError> {
         let tried = format!("create {}", spec.name);
         let refuse = |found: &str, hint: &str| Err(failure(HypervisorErrorKind::Refused, &tried, found, hint));
+        let in_pool = self.pool.is_some();
+        if in_pool && spec.hardware.disk == DiskBus::Nvme {
+            return refuse("QEMU's NVMe disk can't be given a file of a storage pool", "validate this profile on a host without `pool`");
+        }
         if !folder::good_name(&spec.name) {
             return refuse("the name is not a plain file name of 1 to 60 bytes", "name the machine otherwise");
         }
         if spec.tag.lab != self.lab {
-            return refuse("its tag is another lab's", "this is a mistake in patchlab: please report it");
+            return refuse("its tag is another lab's", MISTAKE);
         }
         for needed in std::iter::once(&spec.image).chain(&spec.media) {
             if !needed.is_absolute() || needed.to_str().is_none() {
                 return refuse(&format!("{} is not an absolute path in UTF-8", needed.display()), "use another --state folder");
             }
-            if facts::is_local(&self.uri) && !needed.is_file() {
+            if (in_pool || facts::is_local(&self.uri)) && !needed.is_file() {
                 return refuse(&format!("there is no file {}", needed.display()), "`patchlab image verify` checks the images");
             }
-            if let Some(runner) = self.runner.as_ref().filter(|runner| !runner.reads(needed)) {
+            if let Some(runner) = self.runner.as_ref().filter(|runner| !in_pool && !runner.reads(needed)) {
                 let found = format!("the user {}, who runs QEMU, can't read {}", runner.name, needed.display());
                 return refuse(&found, "make it readable for all, and the folders above it passable");
             }
@@ -277,6 +336,7 @@ impl Inner {
             }
             session.undefine(&domain).map_err(|error| refused(tried, &error))?;
         }
+        self.pool.as_ref().map_or(Ok(()), |pool| pool.remove(&session, machine, tried))?;
         // Of an embedded libvirt, the emulators' own logs are the lab's to remove too.
         let logs = self.machines.with_file_name("libvirt").join("log");
         for log in [logs.join("qemu").join(format!("{machine}.log")), logs.join("swtpm").join(format!("{machine}-swtpm.log"))] {
@@ -291,7 +351,8 @@ impl Inner {
     fn owned(&self, tried: &str) -> Result<Vec<Owned>, HypervisorError> {
         let session = self.session()?;
         let tagged = session.tagged().map_err(|error| refused(tried, &error))?;
-        let bytes = |machine: &str| folder::bytes(&folder::of(&self.machines, machine));
+        let in_pool = |machine: &str| self.pool.as_ref().map_or(0, |pool| pool.bytes(&session, machine));
+        let bytes = |machine: &str| folder::bytes(&folder::of(&self.machines, machine)) + in_pool(machine);
         let mine = tagged.into_iter().filter(|(_, tag, _)| tag.lab == self.lab);
         let mut owned: Vec<Owned> =
             mine.map(|(machine, tag, running)| Owned { bytes: bytes(&machine), machine, tag: Some(tag), running }).collect();
@@ -372,7 +433,8 @@ impl Hypervisor for Libvirt {
     }
 
     fn unfreezable(&self, hardware: &Hardware) -> Option<String> {
-        thaw::unfreezable(&self.inner.uri, hardware)
+        let in_pool = |pool: &Pool| format!("its files are in the storage pool {}, where saved memory can't be changed", pool.name);
+        self.inner.pool.as_ref().map(in_pool).or_else(|| thaw::unfreezable(&self.inner.uri, hardware))
     }
 
     async fn freeze(&self, machine: &str, into: &Path) -> Result<(), HypervisorError> {
@@ -419,7 +481,10 @@ impl Hypervisor for Libvirt {
             if unmanaged {
                 inner.guard_room(&session, &name).map_err(|error| refused(tried, &error))?;
             }
-            let console_bytes = folder::console_bytes(&folder::of(&inner.machines, &name));
+            let console_bytes = match &inner.pool {
+                Some(pool) => pool.console_bytes(&session, &name).map_err(|error| refused(tried, &error))?,
+                None => folder::console_bytes(&folder::of(&inner.machines, &name)),
+            };
             Ok(Vitals { running, cpu_ns, disk_bytes, console_bytes })
         };
         self.blocking(format!("ask for the vitals of {machine}"), LOOK, work).await
@@ -427,8 +492,9 @@ impl Hypervisor for Libvirt {
 
     async fn console(&self, machine: &str, offset: u64) -> Result<Vec<u8>, HypervisorError> {
         let name = machine.to_owned();
-        let work = move |inner: &Inner, tried: &str| {
-            folder::console(&folder::of(&inner.machines, &name), offset).map_err(|error| file(tried, &error))
+        let work = move |inner: &Inner, tried: &str| match &inner.pool {
+            Some(pool) => pool.console(&*inner.session()?, &name, offset, tried),
+            None => folder::console(&folder::of(&inner.machines, &name), offset).map_err(|error| file(tried, &error)),
         };
         self.blocking(format!("read the console of {machine}"), LOOK, work).await
     }
@@ -463,5 +529,21 @@ impl Hypervisor for Libvirt {
 
     async fn owned(&self) -> Result<Vec<Owned>, HypervisorError> {
         self.blocking("list the lab's machines".to_owned(), LOOK, |inner, tried| inner.owned(tried)).await
+    }
+
+    async fn sent(&self) -> Result<Vec<Sent>, HypervisorError> {
+        let work = |inner: &Inner, tried: &str| inner.pool.as_ref().map(|pool| pool.sent(&*inner.session()?, tried)).transpose();
+        Ok(self.blocking("list the images that were sent".to_owned(), LOOK, work).await?.unwrap_or_default())
+    }
+
+    async fn discard(&self, image: Digest) -> Result<(), HypervisorError> {
+        let work =
+            move |inner: &Inner, tried: &str| inner.pool.as_ref().map_or(Ok(()), |pool| pool.discard(&*inner.session()?, image, tried));
+        self.blocking(format!("remove the image {} that was sent", image.short()), CHANGE, work).await
+    }
+
+    async fn free(&self) -> Result<Option<u64>, HypervisorError> {
+        let work = |inner: &Inner, tried: &str| inner.pool.as_ref().map(|pool| pool.free(&*inner.session()?, tried)).transpose();
+        self.blocking("ask what is free for machines".to_owned(), LOOK, work).await
     }
 }

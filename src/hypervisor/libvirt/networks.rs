@@ -14,12 +14,10 @@ use super::domain::{NAMESPACE, Place, SiteNic, Wire};
 use super::error::{failure, file, refused};
 use super::session::Session;
 use super::xml::{element, text};
-use super::{FLUSH, Inner, facts, folder};
+use super::{FLUSH, Inner, MISTAKE, facts, folder};
 use crate::hypervisor::segments::{Fault, Happening, LinkEvent, Mac, Network, NetworkSpec, Verb};
 use crate::hypervisor::{HypervisorError, HypervisorErrorKind, MachineNic, MachineSpec, Plug, Tag, WireReport};
 use crate::id::Name;
-
-const MISTAKE: &str = "this is a mistake in patchlab: please report it";
 
 /// The network of one pass.
 pub enum PassNetwork {

@@ -62,8 +62,8 @@ pub trait Workshop: Send + Sync {
     fn is_simulated(&self) -> bool;
 
     /// # Errors
-    /// When the hypervisor can't be opened.
-    async fn open(&self, state: &State, uri: Option<&str>) -> Result<Machines, DeskError>;
+    /// When the host's hypervisor can't be opened.
+    async fn open(&self, state: &State, host: &settings::Host) -> Result<Machines, DeskError>;
 
     /// Does work with machines where their time goes by, which need not be the caller's.
     async fn perform(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {

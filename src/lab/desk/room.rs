@@ -22,10 +22,10 @@ const DISK_LEFT: u64 = 1 << 30;
 const NAMED: usize = 5;
 
 impl Desk {
-    /// What a host has for machines while none is at work there, with at most so many of them where somebody says so; `report` is what it
-    /// says of itself, if it was asked. One that nobody knows anything of has no room.
-    pub(super) fn room_of(&self, host: &settings::Host, report: Option<&HostReport>, workers: Option<u16>) -> Room {
-        room_with(self.workshop.is_simulated(), &self.state.folder, host, report, workers, memory::available())
+    /// What a host has for machines while none is at work there, with at most so many of them where somebody says so, by what it says of
+    /// itself, if it was asked. One that nobody knows anything of has no room.
+    pub(super) fn room_of(&self, host: &settings::Host, said: Option<Said<'_>>, workers: Option<u16>) -> Room {
+        room_with(self.workshop.is_simulated(), &self.state.folder, host, said, workers, memory::available())
     }
 
     /// How many of a plan's machines the hosts bear at once, as far as is known of them.
@@ -67,7 +67,11 @@ impl Desk {
         let all =
             |host: &settings::Host| match room_with(self.workshop.is_simulated(), &self.state.folder, host, None, None, memory::total()) {
                 room if host.is_own() => room,
-                room => Room { memory: host.memory.map_or(u64::MAX, |_| room.memory), ..room },
+                room => Room {
+                    memory: host.memory.map_or(u64::MAX, |_| room.memory),
+                    disk: if host.pool.is_some() && host.disk.is_none() { u64::MAX } else { room.disk },
+                    ..room
+                },
             };
         let most: Vec<Room> = hosts.iter().map(all).collect();
         let disks = self.disks(plan)?;
@@ -115,29 +119,38 @@ impl Desk {
     }
 }
 
+/// What a host says of itself.
+#[derive(Clone, Copy)]
+pub(super) struct Said<'a> {
+    pub report: &'a HostReport,
+    /// Bytes that are free for machines' disks, where these are not in the state folder.
+    pub disk: Option<u64>,
+}
+
 /// See [`Desk::room_of`]; `memory` is what this machine has of it.
 pub(super) fn room_with(
     simulated: bool,
     state: &Path,
     host: &settings::Host,
-    report: Option<&HostReport>,
+    said: Option<Said<'_>>,
     workers: Option<u16>,
     memory: u64,
 ) -> Room {
     let own = std::thread::available_parallelism().map_or(1, usize::from);
-    let (processors, memory) = match report {
+    let (processors, memory) = match said {
         _ if host.is_own() => (u32::try_from(own).unwrap_or(u32::MAX), memory),
-        Some(report) => (report.cpus, report.memory),
+        Some(said) => (said.report.cpus, said.report.memory),
         None => (0, 0),
     };
-    let known = host.is_own() || report.is_some();
+    let known = host.is_own() || said.is_some();
+    let disk = said.and_then(|said| said.disk).unwrap_or_else(|| if host.pool.is_some() { 0 } else { free(state) });
     let cores = workers.filter(|_| known).map(u32::from).or(host.cores).unwrap_or(processors).max(known.into());
     let measured = |found: u64, left: u64| if simulated { u64::MAX } else { found.saturating_sub(left) };
     Room {
         cores,
         boots: host.boots.unwrap_or(cores).clamp(known.into(), cores.max(known.into())),
         memory: host.memory.map_or_else(|| measured(memory, MEMORY_LEFT), |size| size.0),
-        disk: host.disk.map_or_else(|| measured(free(state), DISK_LEFT), |size| size.0),
+        disk: host.disk.map_or_else(|| measured(disk, DISK_LEFT), |size| size.0),
     }
 }
 

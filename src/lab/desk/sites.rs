@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 
-use super::room::room_with;
+use super::room::{Said, room_with};
 use super::{Desk, DeskError, Machines, REMEMBERED, Workshop};
 use crate::catalog::settings::{self, Host};
 use crate::id::Name;
@@ -46,7 +46,7 @@ impl Opener for Configured {
         let host = self.hosts.iter().find(|host| host.name == *name).ok_or_else(gone)?;
         let state = state_of(&self.state, host);
         std::fs::create_dir_all(&state.folder)?;
-        let Machines { hypervisor, guests, clock } = self.workshop.open(&state, host.uri.as_deref()).await?;
+        let Machines { hypervisor, guests, clock } = self.workshop.open(&state, host).await?;
         let controller = controller(&*self.workshop, host.uri.as_deref(), hypervisor.host().await?);
         let (baselines, mut history) = (Baselines::new(&controller), History::of(controller.host.clone()));
         for row in self.journal.page(&RunFilter::default(), None, REMEMBERED).await? {
@@ -58,7 +58,8 @@ impl Opener for Configured {
         let templates = if hypervisor.freezes() { self.templates(name, &state)? } else { None };
         let (emulated, history) = (controller.host.accelerator == "tcg", Arc::new(history));
         let simulated = self.workshop.is_simulated();
-        let room = (!host.is_own()).then(|| room_with(simulated, &self.state.folder, host, Some(&controller.host), None, 0));
+        let said = Said { report: &controller.host, disk: hypervisor.free().await? };
+        let room = (!host.is_own()).then(|| room_with(simulated, &self.state.folder, host, Some(said), None, 0));
         Ok(Site { hypervisor, guests, clock, controller, history, baselines, templates, emulated, room })
     }
 }
@@ -146,9 +147,13 @@ impl Desk {
     pub async fn measure(&self, hosts: &Hosts, sites: &Sites, workers: Option<u16>) -> Result<(), DeskError> {
         let known = sites.known().await;
         for host in self.settled_hosts()? {
-            let report = known.get(&host.name).map(|site| &site.controller.host);
-            if host.is_own() || report.is_some() {
-                hosts.resize(&host.name, self.room_of(&host, report, workers));
+            let said = match known.get(&host.name) {
+                // One that does not answer has no room to tell of.
+                Some(site) => site.hypervisor.free().await.ok().map(|disk| Said { report: &site.controller.host, disk }),
+                None => None,
+            };
+            if host.is_own() || said.is_some() {
+                hosts.resize(&host.name, self.room_of(&host, said, workers));
             }
         }
         Ok(())

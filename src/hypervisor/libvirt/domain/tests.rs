@@ -25,8 +25,9 @@ fn spec(chipset: Chipset, firmware: Firmware, disk: DiskBus, nic: NicModel) -> M
 fn site() -> Site {
     Site {
         kind: Kind::Qemu,
-        folder: "/state/machines/m".into(),
+        files: Files::of(Path::new("/state/machines/m")),
         uefi_code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
+        fresh_variables: None,
         nics: vec![SiteNic { mac: Mac([0x52, 0x54, 0, 1, 2, 3]), at: Place::Wire(Wire { local: 20000, remote: 20001 }) }],
         gives_files: true,
         opens_files: true,
@@ -100,6 +101,19 @@ fn what_differs_by_cpu_memory_and_accelerator() {
     assert!(xml.contains("cdrom") && !xml.contains(".iso"), "an empty drive: {xml}");
 }
 
+/// In a storage pool, libvirt makes the firmware's variables, and each file is where the pool has it.
+#[test]
+fn what_differs_where_a_pool_has_the_files() {
+    let files = Files { overlay: "/pool/m.overlay.qcow2".into(), variables: "/pool/m.variables.fd".into(), ..site().files };
+    let pooled = Site { files, fresh_variables: Some("/usr/share/OVMF/OVMF_VARS_4M.fd".into()), ..site() };
+    let xml = |firmware| domain(&spec(Chipset::Q35, firmware, DiskBus::Virtio, NicModel::Virtio), &pooled).to_xml().expect("written");
+    let made = r#"<nvram template="/usr/share/OVMF/OVMF_VARS_4M.fd">/pool/m.variables.fd</nvram>"#;
+    for part in [made, r#"<source file="/pool/m.overlay.qcow2"/>"#] {
+        assert!(xml(Firmware::Uefi).contains(part), "no {part} in {}", xml(Firmware::Uefi));
+    }
+    assert!(!xml(Firmware::Bios).contains("nvram"));
+}
+
 #[test]
 fn sockets_and_threads_make_processors() {
     let mut spec = spec(Chipset::Q35, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
@@ -119,7 +133,7 @@ fn hostile_texts_stay_texts() {
         spec.hardware.cpu = hostile.to_owned();
         spec.image = format!("/{hostile}").into();
         spec.media = Some(format!("/{hostile}").into());
-        let site = Site { folder: format!("/{hostile}").into(), uefi_code: format!("/{hostile}").into(), ..site() };
+        let site = Site { files: Files::of(Path::new(&format!("/{hostile}"))), uefi_code: format!("/{hostile}").into(), ..site() };
         let xml = domain(&spec, &site).to_xml().expect("written");
         let mut reader = quick_xml::Reader::from_str(&xml);
         let (mut disks, mut hostile_values) = (0, 0);

@@ -5,6 +5,8 @@
 mod command;
 #[path = "real/daemons.rs"]
 mod daemons;
+#[path = "real/pool.rs"]
+mod pool;
 #[path = "common/shared_state.rs"]
 mod shared_state;
 

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use crate::{Lab, REPOSITORY, Slot, command};
 
 /// A daemon, until it is dropped; see `daemon.sh`.
-struct Daemon {
+pub struct Daemon {
     folder: TempDir,
     process: Child,
     commands: Option<ChildStdin>,
@@ -19,11 +20,11 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(user: &str) -> Self {
+    pub fn start(user: &str, hidden: &[&Path]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let script = format!("{REPOSITORY}/tests/real/daemon.sh");
         let mut command = Command::new("unshare");
-        command.args(["--net", "--mount", "--propagation", "private", "sh", &script]).arg(folder.path()).arg(user);
+        command.args(["--net", "--mount", "--propagation", "private", "sh", &script]).arg(folder.path()).arg(user).args(hidden);
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare starts");
         let answers = BufReader::new(process.stdout.take().expect("its answers")).lines();
         let mut daemon = Self { folder, commands: process.stdin.take(), process, answers };
@@ -41,11 +42,26 @@ impl Daemon {
         writeln!(self.commands.as_mut().expect("it listens"), "{command}").expect("told");
     }
 
+    /// The folder of its storage pool `lab`.
+    pub fn pool(&self) -> PathBuf {
+        self.folder.path().join("pool")
+    }
+
+    /// What is in that.
+    pub fn volumes(&self) -> Vec<String> {
+        let pool = std::fs::read_dir(self.pool()).expect("a pool");
+        let mut names: Vec<String> = pool.map(|one| one.expect("a file").file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    pub fn uri(&self) -> String {
+        format!("qemu+unix:///system?socket={}", self.folder.path().join("libvirt-sock").display())
+    }
+
     /// As `patchlab.toml` has it. It has room for one machine.
     fn host(&self, name: &str) -> String {
-        let socket = self.folder.path().join("libvirt-sock");
-        let uri = format!("qemu+unix:///system?socket={}", socket.display());
-        format!("[[host]]\nname = \"{name}\"\nuri = \"{uri}\"\ncores = 1\nmemory = \"6GiB\"\ndisk = \"20GiB\"\n")
+        format!("[[host]]\nname = \"{name}\"\nuri = \"{}\"\ncores = 1\nmemory = \"6GiB\"\ndisk = \"20GiB\"\n", self.uri())
     }
 }
 
@@ -66,12 +82,14 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a Vec<Value> {
 #[ignore = "needs golden images, root, and two libvirt daemons for some minutes: cargo test --test real distant -- --ignored"]
 fn distant_hosts_share_a_run_and_one_that_dies_in_the_middle_spoils_nothing() {
     let (lab, _other) = (Lab::new(), Slot::take());
-    let (alpha, mut beta) = (Daemon::start("libvirt-qemu"), Daemon::start("nobody"));
+    // One has the lab's files at the same paths, the other has none of them.
+    let golden = std::env::var_os("PATCHLAB_TEST_STATE").expect("a folder with golden images");
+    let (alpha, mut beta) = (Daemon::start("libvirt-qemu", &[]), Daemon::start("nobody", &[golden.as_ref()]));
     let folder = tempfile::tempdir().expect("a folder");
     for shared in ["images", "builds", "test-suites"] {
         symlink(format!("{REPOSITORY}/{shared}"), folder.path().join(shared)).expect("a link");
     }
-    std::fs::write(folder.path().join("patchlab.toml"), alpha.host("alpha") + &beta.host("beta")).expect("written");
+    std::fs::write(folder.path().join("patchlab.toml"), alpha.host("alpha") + &beta.host("beta") + "pool = \"lab\"\n").expect("written");
 
     let report = folder.path().join("report.json");
     let mut run = command::patchlab(folder.path(), lab.state.path());
@@ -105,4 +123,9 @@ fn distant_hosts_share_a_run_and_one_that_dies_in_the_middle_spoils_nothing() {
     let left = String::from_utf8_lossy(&left.stdout);
     assert!(left.starts_with("nothing is left over\n"), "{left}");
     lab.has_no_emulators();
+    // Only images stay where they were sent, each with the mark that says that it is whole.
+    let sent = beta.volumes();
+    let images: Vec<&str> = sent.iter().filter_map(|name| name.strip_suffix(".qcow2")).collect();
+    assert!(!images.is_empty() && sent.iter().all(|name| name.starts_with("patchlab-")), "{sent:?}");
+    assert_eq!(sent, images.iter().flat_map(|image| [format!("{image}.qcow2"), format!("{image}.whole")]).collect::<Vec<_>>());
 }

@@ -116,6 +116,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        // What is wrong is told by axum, which says where; a good one takes it twice as long to read.
+        if let Ok(query) = serde_urlencoded::from_str(parts.uri.query().unwrap_or_default()) {
+            return Ok(Self(query));
+        }
         match axum::extract::Query::try_from_uri(&parts.uri) {
             Ok(axum::extract::Query(query)) => Ok(Self(query)),
             Err(bad) => Err(Problem::unreadable(bad.body_text())),

@@ -150,11 +150,13 @@ async fn hypervisor(context: &Context) -> Vec<Checked> {
         }
     };
     let mut checked = Vec::new();
+    let hosts = context.settled_hosts().unwrap_or_default();
+    let elsewhere = |name: &Name| hosts.iter().any(|host| host.name == *name && !host.is_own());
     for name in &sites.names {
         let several = sites.names.len() > 1;
         let (what, templates) =
             if several { (format!("host {name}"), format!("templates on host {name}")) } else { (what.clone(), "templates".to_owned()) };
-        checked.extend(one_host(&sites, name, (what, templates)).await);
+        checked.extend(one_host(&sites, name, (what, templates), elsewhere(name)).await);
         match pause::read(&context.state.folder, Some(name)) {
             Ok(Some(pause)) if several => {
                 checked.push(Checked { what: format!("whether host {name} is paused"), sound: true, found: pause.told(), mend: None });
@@ -165,7 +167,7 @@ async fn hypervisor(context: &Context) -> Vec<Checked> {
     checked
 }
 
-async fn one_host(sites: &Sites, name: &Name, (what, templates): (String, String)) -> Vec<Checked> {
+async fn one_host(sites: &Sites, name: &Name, (what, templates): (String, String), elsewhere: bool) -> Vec<Checked> {
     let plain = Hardware::plain(Chipset::Pc, Firmware::Bios, DiskBus::Virtio, NicModel::Virtio);
     let opened = sites.get(name).await.map_err(Failure::from);
     match opened.map(|site| (site.controller.host, site.hypervisor.unfreezable(&plain))) {
@@ -176,7 +178,11 @@ async fn one_host(sites: &Sites, name: &Name, (what, templates): (String, String
             vec![Checked { what, sound: true, found, mend: None }, templates]
         }
         Err(failure) => {
-            let mend = "apt-get install libvirt-daemon-driver-qemu libvirt-daemon-system qemu-system-x86".to_owned();
+            let mend = if elsewhere {
+                format!("see to libvirt on {name}, or to its [[host]] in patchlab.toml")
+            } else {
+                "apt-get install libvirt-daemon-driver-qemu libvirt-daemon-system qemu-system-x86".to_owned()
+            };
             vec![Checked { what, sound: false, found: failure.message, mend: Some(mend) }]
         }
     }

@@ -166,3 +166,44 @@ fn refusal(cell: &PlannedCell, hosts: usize, lacks: &[Lack]) -> String {
 fn free(folder: &Path) -> u64 {
     nix::sys::statvfs::statvfs(folder).map_or(0, |disk| disk.blocks_available().saturating_mul(disk.fragment_size()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::text::Size;
+
+    #[test]
+    fn a_pool_has_what_its_host_says_and_the_settings_have_the_last_word() {
+        let report = HostReport {
+            accelerator: "kvm".to_owned(),
+            accelerator_reason: String::new(),
+            qemu: String::new(),
+            libvirt: String::new(),
+            kernel: String::new(),
+            cpus: 8,
+            memory: 32 << 30,
+        };
+        let pooled = settings::Host {
+            name: Name::constant("beta"),
+            uri: Some("qemu+ssh://beta/system".to_owned()),
+            pool: Some("lab".to_owned()),
+            cores: None,
+            boots: None,
+            memory: None,
+            disk: None,
+        };
+        let disk = |host: &settings::Host, said| room_with(false, Path::new("/"), host, said, None, 0).disk;
+        let said = |disk| Some(Said { report: &report, disk });
+        let bounded = settings::Host { disk: Some(Size::mib(5 << 10)), ..pooled.clone() };
+        for (host, said, room) in [
+            (&pooled, said(Some(100 << 30)), 99 << 30),
+            (&pooled, said(Some(1 << 20)), 0),
+            (&pooled, None, 0),
+            (&bounded, said(Some(100 << 30)), 5 << 30),
+        ] {
+            assert_eq!(disk(host, said), room, "{:?}", said.map(|said| said.disk));
+        }
+        let shared = settings::Host { pool: None, ..pooled };
+        assert!(disk(&shared, said(None)) > 0, "the state folder's disk counts where the host sees it");
+    }
+}

@@ -95,20 +95,24 @@ where
             if let Some(leftover) = leftover {
                 leftover.discard().await;
             }
-            let headers = response.headers_mut();
-            for (name, value) in
-                [(header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::CACHE_CONTROL, "no-store"), (header::X_FRAME_OPTIONS, "DENY")]
-            {
-                headers.entry(name).or_insert(HeaderValue::from_static(value));
-            }
-            let (status, took) = (response.status().as_u16(), started.elapsed());
             // By route rather than by path.
-            let route = route.as_ref().map_or("none", MatchedPath::as_str);
-            tracing::debug!(method, route, status, ?took, "request");
-            service.metrics.request(method, route, status, took);
+            leave(&service, &mut response, (method, route.as_ref().map_or("none", MatchedPath::as_str)), started);
             Ok(response)
         })
     }
+}
+
+/// What every answer passes on its way out.
+pub fn leave(service: &Service, response: &mut Response, (method, route): (&'static str, &str), started: Instant) {
+    let headers = response.headers_mut();
+    for (name, value) in
+        [(header::X_CONTENT_TYPE_OPTIONS, "nosniff"), (header::CACHE_CONTROL, "no-store"), (header::X_FRAME_OPTIONS, "DENY")]
+    {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    let (status, took) = (response.status().as_u16(), started.elapsed());
+    tracing::debug!(method, route, status, ?took, "request");
+    service.metrics.request(method, route, status, took);
 }
 
 /// Has what a handler leaves of a body come back.

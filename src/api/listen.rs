@@ -28,6 +28,7 @@ use tower::ServiceExt;
 
 use super::caller::Peer;
 use super::crowd::{Crowd, Held};
+use super::decisions::poll::Polls;
 use super::leftover;
 use super::patience::Patience;
 use super::problem::Problem;
@@ -54,6 +55,14 @@ pub enum ListenError {
     File { what: &'static str, path: PathBuf, found: String },
     #[error("the certificate and the private key can't be used: {0}")]
     Tls(#[from] rustls::Error),
+}
+
+/// What requests are answered by.
+#[derive(Clone)]
+pub struct Inside {
+    /// What is at hand for those who poll.
+    pub polls: Option<Polls>,
+    pub routes: Router,
 }
 
 /// An address that connections come in by, and how.
@@ -88,7 +97,7 @@ impl Door {
     }
 
     /// Serves until told to stop; then requests under way may end, and nobody new comes in.
-    pub async fn serve(self, router: Router, mut stopping: watch::Receiver<bool>) {
+    pub async fn serve(self, inside: Inside, mut stopping: watch::Receiver<bool>) {
         let graceful = GracefulShutdown::new();
         loop {
             let place = tokio::select! {
@@ -104,7 +113,7 @@ impl Door {
                 Ok((stream, peer)) => match self.crowd.admit(peer.ip()) {
                     Some(held) => {
                         let watcher = graceful.watcher();
-                        tokio::spawn(connection(stream, Peer(peer), self.tls.clone(), router.clone(), watcher, (place, held)));
+                        tokio::spawn(connection(stream, Peer(peer), self.tls.clone(), inside.clone(), watcher, (place, held)));
                     }
                     None => {
                         tracing::warn!(%peer, "too many connections from one address");
@@ -132,7 +141,7 @@ async fn connection(
     stream: TcpStream,
     peer: Peer,
     tls: Option<TlsAcceptor>,
-    router: Router,
+    inside: Inside,
     watcher: hyper_util::server::graceful::Watcher,
     place: (OwnedSemaphorePermit, Held),
 ) {
@@ -140,9 +149,9 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &UNREAD_MS);
     match tls {
-        None => talk(stream, peer, router, watcher).await,
+        None => talk(stream, peer, inside, watcher).await,
         Some(tls) => match tokio::time::timeout(HANDSHAKE_DEADLINE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => talk(stream, peer, router, watcher).await,
+            Ok(Ok(stream)) => talk(stream, peer, inside, watcher).await,
             Ok(Err(error)) => tracing::debug!(%error, ?peer, "no TLS"),
             Err(_) => tracing::debug!(?peer, "the TLS handshake took too long"),
         },
@@ -172,16 +181,23 @@ async fn refuse(stream: TcpStream, place: OwnedSemaphorePermit) {
 async fn talk(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
-    router: Router,
+    inside: Inside,
     watcher: hyper_util::server::graceful::Watcher,
 ) {
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        let router = router.clone();
-        async move {
-            let request: Request = request.map(Body::new);
-            let answered: Result<_, Infallible> = router.oneshot(request).await;
-            answered
+        let answering = match inside.polls.as_ref().and_then(|polls| polls.answer(&request)) {
+            Some(answer) => Ok(answer),
+            None => {
+                request.extensions_mut().insert(peer);
+                let request: Request = request.map(Body::new);
+                Err(inside.routes.clone().oneshot(request))
+            }
+        };
+        async {
+            match answering {
+                Ok(answer) => Ok::<_, Infallible>(answer),
+                Err(answering) => answering.await,
+            }
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
@@ -230,7 +246,7 @@ mod tests {
         let address = door.address;
         let router = Router::new().route("/", post(async |Json(value): Json<serde_json::Value>| value.to_string()));
         let (_stop, stopping) = watch::channel(false);
-        let serving = tokio::spawn(door.serve(router, stopping));
+        let serving = tokio::spawn(door.serve(Inside { polls: None, routes: router }, stopping));
         let mut stream = TcpStream::connect(address).await.expect("a connection");
         stream.write_all(sent.as_bytes()).await.expect("sent");
         let (started, mut answer) = (Instant::now(), Vec::new());
@@ -248,7 +264,7 @@ mod tests {
         let address = door.address;
         let router = Router::new().route("/", post(async |Json(value): Json<serde_json::Value>| value.to_string()));
         let (_stop, stopping) = watch::channel(false);
-        let serving = tokio::spawn(door.serve(router, stopping));
+        let serving = tokio::spawn(door.serve(Inside { polls: None, routes: router }, stopping));
         let connect = async || TcpStream::connect(address).await.expect("a connection");
         let ask = async |stream: &mut TcpStream| {
             stream.write_all(ASKED.as_bytes()).await.expect("sent");

@@ -11,7 +11,8 @@ use super::context::Context;
 use super::error::{Exit, Failure};
 use super::key;
 use super::whereabouts::Whereabouts;
-use crate::api::listen::{Door, ListenError};
+use crate::api::decisions::poll::Polls;
+use crate::api::listen::{Door, Inside, ListenError};
 use crate::api::{self, Service};
 use crate::catalog::settings;
 use crate::journal::Journal;
@@ -50,8 +51,9 @@ pub async fn serve(context: Context, verb: &Serve) -> Result<Exit, Failure> {
     if service.tokens.list()?.is_empty() {
         super::say("nobody has a token yet; make one: patchlab token add NAME --role administrator");
     }
-    let router = api::router(service.clone(), web::pages(service.clone()));
-    door.serve(router, service.stopping()).await;
+    let routes = api::router(service.clone(), web::pages(service.clone()));
+    let inside = Inside { polls: Some(Polls::of(&service)), routes };
+    door.serve(inside, service.stopping()).await;
     super::say("stopping: what is under way is given up, and taken up at the next start");
     if tokio::time::timeout(GIVE_UP, worker).await.is_err() {
         super::say("the run that was worked on did not give up in time; the next start removes its machines");

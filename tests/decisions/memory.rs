@@ -78,3 +78,47 @@ fn what_has_not_changed_is_answered_without_the_database() {
         assert_eq!(reading.join().expect("an answer"), 200);
     });
 }
+
+#[test]
+fn a_plain_poll_is_answered_as_any_other() {
+    let lab = lab(POLICY, "");
+    let engineer = lab.token("engineer");
+    let server = lab.serve(&[]);
+    run(&server, &engineer);
+    let known = server.get(DECISION, &engineer);
+    let digest = known.json()["patch"]["sha256"].as_str().expect("a digest").to_owned();
+    let (bearer, tag) = (format!("Bearer {engineer}"), tag(&known));
+    let asked = |method: &str, path: &str, headers: &[(&str, &str)]| {
+        let mut answer = server.ask(method, path, headers, b"");
+        answer.headers.remove("date");
+        (answer.status, answer.headers, answer.text)
+    };
+    let (good, bad) = (("authorization", bearer.as_str()), ("authorization", "Bearer patchlab_guessed"));
+    for (status, method, patch, headers) in [
+        (200, "GET", "good-motd", vec![good]),
+        (200, "GET", digest.as_str(), vec![good]),
+        (200, "GET", &digest[7..15], vec![good, ("if-none-match", "\"another\"")]),
+        (304, "GET", "good-motd", vec![good, ("if-none-match", &tag)]),
+        (304, "GET", "good-motd", vec![good, ("if-none-match", "*")]),
+        (200, "HEAD", "good-motd", vec![good]),
+        (405, "DELETE", "good-motd", vec![good]),
+        (404, "GET", "unknown", vec![good]),
+        (404, "GET", "good-motd/", vec![good]),
+        (400, "GET", "%FF", vec![good]),
+        (401, "GET", "good-motd", vec![]),
+        (401, "GET", "good-motd", vec![bad]),
+        (401, "GET", "good-motd", vec![good, good]),
+    ] {
+        let [plain, other] =
+            ["acme", "%61cme"].map(|customer| asked(method, &format!("/api/v1/decisions/{patch}?customer={customer}"), &headers));
+        assert_eq!(plain, other, "{method} {patch} {headers:?}");
+        assert_eq!(plain.0, status, "{method} {patch} {headers:?}: {plain:?}");
+    }
+    // A guess counts once: the four from above, and so many more until this address has had its ten.
+    let guesses = (0..7).map(|_| asked("GET", DECISION, &[bad]).0).collect::<Vec<_>>();
+    assert_eq!(guesses, [401, 401, 401, 401, 401, 401, 429]);
+    assert_eq!(asked("GET", DECISION, &[good]).0, 200, "who has a good token is not one of them");
+    let revoked = server.lab().patchlab(&["token", "revoke", "engineer"], None);
+    assert!(revoked.status.success(), "{revoked:?}");
+    assert_eq!(asked("GET", DECISION, &[good]).0, 429, "a revocation counts at once");
+}

@@ -158,11 +158,15 @@ impl Board {
     pub async fn current(&self, key: &Key, by: &str) -> Result<Arc<Answer>, Problem> {
         self.sync().await?;
         if let Some(answer) = self.remembered(key) {
-            self.counts.remembered.fetch_add(1, Ordering::Relaxed);
             return Ok(answer);
         }
         // Apart, so that what is seldom needed takes no room in the future of whoever is answered from memory.
         Box::pin(self.decide(key, by)).await
+    }
+
+    /// The decision as it is now, if it is remembered and nothing was written since.
+    pub(super) fn at_hand(&self, key: &Key) -> Option<Arc<Answer>> {
+        self.is_unchanged().then(|| self.remembered(key))?
     }
 
     /// Has everybody who waits look again.
@@ -177,6 +181,7 @@ impl Board {
         let answer = place.answer.as_ref()?;
         let holds = place.touched <= answer.read && answer.generation == generation && answer.holds(Timestamp::now());
         holds.then(|| {
+            self.counts.remembered.fetch_add(1, Ordering::Relaxed);
             answer.used.store(self.asked.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
             answer.clone()
         })

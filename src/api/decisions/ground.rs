@@ -126,6 +126,27 @@ struct Known {
     all: BTreeSet<Digest>,
 }
 
+impl Known {
+    fn find(&self, wanted: &str) -> Result<Digest, Problem> {
+        let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+        let is_start = (6..=64).contains(&hex.len()) && hex.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
+        let begins = |sha256: &&Digest| is_start && sha256.hex().starts_with(hex);
+        let by_digest = || self.all.iter().filter(begins).copied().collect();
+        let found: Cow<'_, [Digest]> =
+            self.ids.get(wanted).map_or_else(|| Cow::Owned(by_digest()), |found| Cow::Borrowed(found.as_slice()));
+        match &*found {
+            [only] => Ok(*only),
+            [] => Err(Problem::not_found("no-such-patch", format!("there is no patch {wanted:?}; see what there is: patchlab patch list"))),
+            several => {
+                let digests: Vec<_> = several.iter().map(ToString::to_string).collect();
+                let detail =
+                    format!("{} candidates are meant by {wanted:?}; name one by its digest: {}", several.len(), digests.join(", "));
+                Err(Problem::new(StatusCode::CONFLICT, "several-patches", detail))
+            }
+        }
+    }
+}
+
 impl Candidates {
     pub fn of(desk: &Desk) -> Self {
         Self {
@@ -141,22 +162,12 @@ impl Candidates {
     /// # Errors
     /// When there is none such, or several.
     pub async fn find(&self, wanted: &str) -> Result<Digest, Problem> {
-        let all = self.all().await?;
-        let hex = wanted.strip_prefix("sha256:").unwrap_or(wanted);
-        let is_start = (6..=64).contains(&hex.len()) && hex.bytes().all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
-        let begins = |sha256: &&Digest| is_start && sha256.hex().starts_with(hex);
-        let by_digest = || all.all.iter().filter(begins).copied().collect();
-        let found: Cow<'_, [Digest]> = all.ids.get(wanted).map_or_else(|| Cow::Owned(by_digest()), |found| Cow::Borrowed(found.as_slice()));
-        match &*found {
-            [only] => Ok(*only),
-            [] => Err(Problem::not_found("no-such-patch", format!("there is no patch {wanted:?}; see what there is: patchlab patch list"))),
-            several => {
-                let digests: Vec<_> = several.iter().map(ToString::to_string).collect();
-                let detail =
-                    format!("{} candidates are meant by {wanted:?}; name one by its digest: {}", several.len(), digests.join(", "));
-                Err(Problem::new(StatusCode::CONFLICT, "several-patches", detail))
-            }
-        }
+        self.all().await?.find(wanted)
+    }
+
+    /// The same, if the store was not written to since it was read last; `None` also where there is none such, or several.
+    pub(super) fn at_hand(&self, wanted: &str) -> Option<Digest> {
+        self.remembered(self.folder.stamp())?.find(wanted).ok()
     }
 
     /// A candidate as plans have it. What its digest names does not change, so it is read and checked once.
@@ -199,12 +210,16 @@ impl Candidates {
 
     async fn all(&self) -> Result<Arc<Known>, Problem> {
         let now = self.folder.stamp();
-        if let Some((stamp, all)) = &*self.known()
-            && Some(*stamp) == now
-        {
-            return Ok(all.clone());
+        match self.remembered(now) {
+            Some(all) => Ok(all),
+            None => Box::pin(self.read(now)).await,
         }
-        Box::pin(self.read(now)).await
+    }
+
+    fn remembered(&self, now: Option<Stamp>) -> Option<Arc<Known>> {
+        let known = self.known();
+        let (stamp, all) = known.as_ref()?;
+        (Some(*stamp) == now).then(|| all.clone())
     }
 
     async fn read(&self, now: Option<Stamp>) -> Result<Arc<Known>, Problem> {

@@ -1,10 +1,10 @@
 //! Decisions: what the gate says, for pipelines that poll.
 //!
 //! ```text
-//! request -> Board::current -> remembered, nothing written since -> answer, or 304
-//!                 |                         (no word to the database)
-//!                 v
-//!            Gate::require, Gate::stand -> journal
+//! request -> poll: plain, remembered, nothing written since -> answer, or 304
+//!   |                    (no routing, no word to the database)
+//!   v
+//! routes -> Board::current -> Gate::require, Gate::stand -> journal
 //! ```
 
 mod acts;
@@ -12,6 +12,7 @@ mod answer;
 pub mod board;
 mod ground;
 mod keeper;
+pub mod poll;
 mod row;
 mod schema;
 
@@ -22,7 +23,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -171,10 +172,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Known {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let values = parts.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        let tags = values.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/").to_owned());
-        Ok(Self(tags.filter(|tag| !tag.is_empty()).collect()))
+        Ok(Self(known(&parts.headers)))
     }
+}
+
+fn known(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let tags = values.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/").to_owned());
+    tags.filter(|tag| !tag.is_empty()).collect()
 }
 
 fn is_known(answer: &Answer, known: &[String]) -> bool {

@@ -1,5 +1,6 @@
 //! The hosts that machines share: what is at work, what waits and why; pausing them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -50,6 +51,8 @@ pub struct HostReport {
 pub struct OneHostReport {
     #[schema(value_type = NameText)]
     pub name: Name,
+    #[schema(value_type = Vec<NameText>)]
+    pub labels: BTreeSet<Name>,
     pub capacity: RoomReport,
     pub taken: RoomReport,
     /// Who lets no cell start there, where somebody does.
@@ -142,8 +145,8 @@ impl From<Pause> for PauseReport {
 }
 
 impl From<OneHost> for OneHostReport {
-    fn from(OneHost { name, capacity, taken, pause, out }: OneHost) -> Self {
-        Self { name, capacity: capacity.into(), taken: taken.into(), paused: pause.map(Into::into), out }
+    fn from(OneHost { name, labels, capacity, taken, pause, out }: OneHost) -> Self {
+        Self { name, labels, capacity: capacity.into(), taken: taken.into(), paused: pause.map(Into::into), out }
     }
 }
 

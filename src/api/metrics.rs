@@ -205,7 +205,7 @@ impl Metrics {
         self.taken.set(standing.in_use.cores.into());
         self.waiting.set(count(standing.cells_waiting));
         self.paused.set(standing.paused.into());
-        for OneHost { name, capacity, taken, pause, out } in &standing.hosts {
+        for OneHost { name, capacity, taken, pause, out, .. } in &standing.hosts {
             let host = ByHost { host: name.to_string() };
             self.host_slots.get_or_create(&host).set(capacity.cores.into());
             self.host_taken.get_or_create(&host).set(taken.cores.into());

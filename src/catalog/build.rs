@@ -1,5 +1,7 @@
 //! Customers and their builds: `builds/<customer>/customer.toml`, `builds/<customer>/<build>.toml`.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,9 @@ pub struct Customer {
     /// choice of roles.
     #[serde(default)]
     pub levels: Levels,
+    /// Labels that a host must have for this customer's machines to run there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub host_labels: BTreeSet<Name>,
     /// What has to be shown before a patch may go to this customer. Without it the gate stays closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,

@@ -5,10 +5,13 @@ pub mod cpu;
 mod identity;
 mod impossible;
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text::Size;
+use crate::id::Name;
 
 pub use claims::{Claims, Device, Kind, claims};
 pub use identity::{Smbios, SmbiosText};
@@ -51,6 +54,9 @@ pub struct Hardware {
     /// Whether a machine on this profile is also switched off and started once more after the patch: some failures show only at the second boot.
     #[serde(default)]
     pub second_cold_boot: bool,
+    /// Labels that a host must have for such a machine to run there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub host_labels: BTreeSet<Name>,
     /// Who the machine says it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smbios: Option<Smbios>,
@@ -77,6 +83,7 @@ impl Hardware {
             nic,
             clock: ClockBase::Utc,
             second_cold_boot: false,
+            host_labels: BTreeSet::new(),
             smbios: None,
             differences: Vec::new(),
         }

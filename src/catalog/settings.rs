@@ -1,5 +1,6 @@
 //! What holds for the lab as a whole: `patchlab.toml`, a file in the lab's folder that may be left out.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -65,6 +66,9 @@ pub struct Host {
     #[schemars(length(min = 1))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// What it is or has, in words of the lab's own: cells that ask for one in `host-labels` go only where it is.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub labels: BTreeSet<Name>,
     /// Machines at work at once; as many as the host has processors when left out. An environment of more is run by itself.
     #[schemars(range(min = 1, max = 4096))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,6 +95,11 @@ pub fn is_embedded(uri: &str) -> bool {
 }
 
 impl Host {
+    /// One that says nothing but its name.
+    pub const fn plain(name: Name) -> Self {
+        Self { name, uri: None, pool: None, labels: BTreeSet::new(), cores: None, boots: None, memory: None, disk: None }
+    }
+
     /// Whether it is libvirt inside this process, or what `--hypervisor` names: the one whose machines are in the state folder itself.
     pub fn is_own(&self) -> bool {
         self.uri.as_deref().is_none_or(is_embedded)
@@ -106,7 +115,7 @@ impl Settings {
         if !self.hosts.is_empty() {
             return Ok(self.hosts.clone());
         }
-        Ok(vec![Host { name: "local".parse()?, uri: None, pool: None, cores: None, boots: None, memory: None, disk: None }])
+        Ok(vec![Host::plain("local".parse()?)])
     }
 }
 

@@ -72,8 +72,8 @@ impl CellRunner {
             reboot_pending,
             patches: self.plan.patches_for(machine).map(|(_, patch)| patch.clone()).collect(),
             hardware: machine.hardware.profile.clone(),
-            services: machine.services.clone(),
-            volatile: machine.volatile.clone(),
+            services: machine.services.to_vec(),
+            volatile: machine.volatile.to_vec(),
         })
     }
 

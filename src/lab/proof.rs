@@ -1,19 +1,20 @@
 //! A host's proof, asked for before its first work and after a fault, where there are several: what was left there is removed, and a clone of a
 //! golden image boots until its agent answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::reaper;
 use super::session::{Budget, Session, lab_trouble};
 use super::{Lab, RunFiles};
 use crate::cell::Trouble;
 use crate::hypervisor::{MachineSpec, Tag};
-use crate::id::{CellId, Digest, RunId};
+use crate::id::{CellId, Digest, Name, RunId};
 use crate::plan::{Plan, PlannedCell, PlannedMachine};
 
-/// What the proof is made with: the machine of a plan whose image is the smallest.
-fn smallest<'a>(plan: &'a Plan, disks: &BTreeMap<Digest, u64>) -> Option<(&'a PlannedCell, &'a PlannedMachine)> {
-    let machines = plan.cells.iter().flat_map(|cell| cell.machines.iter().map(move |machine| (cell, machine)));
+/// What the proof is made with: of the machines of a plan that may run on a host of these labels, the one whose image is the smallest.
+fn smallest<'a>(plan: &'a Plan, labels: &BTreeSet<Name>, disks: &BTreeMap<Digest, u64>) -> Option<(&'a PlannedCell, &'a PlannedMachine)> {
+    let fitting = plan.cells.iter().filter(|cell| cell.host_labels.is_subset(labels));
+    let machines = fitting.flat_map(|cell| cell.machines.iter().map(move |machine| (cell, machine)));
     machines.min_by_key(|(_, machine)| (disks.get(&machine.image.sha256), machine.hardware.profile.memory.0))
 }
 
@@ -21,11 +22,11 @@ fn smallest<'a>(plan: &'a Plan, disks: &BTreeMap<Digest, u64>) -> Option<(&'a Pl
 ///
 /// # Errors
 /// In words, why it is not fit for work.
-pub async fn prove(lab: &Lab, run: RunId, plan: &Plan, files: &RunFiles) -> Result<(), String> {
+pub async fn prove(lab: &Lab, run: RunId, labels: &BTreeSet<Name>, plan: &Plan, files: &RunFiles) -> Result<(), String> {
     let trouble = |trouble: Trouble| trouble.message;
     lab.hypervisor.host().await.map_err(lab_trouble).map_err(trouble)?;
     reaper::reap_idle(lab).await.map_err(|error| error.to_string())?;
-    let Some((cell, machine)) = smallest(plan, &files.disks) else { return Ok(()) };
+    let Some((cell, machine)) = smallest(plan, labels, &files.disks) else { return Ok(()) };
     let spec = spec(lab, (run, &cell.id), machine, files)?;
     let booted = boot(lab, &spec, machine).await;
     let gone = lab.hypervisor.destroy(&spec.name).await.map_err(lab_trouble);

@@ -8,6 +8,7 @@ pub mod host;
 pub mod room;
 pub mod standing;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,10 +62,14 @@ pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdi
         since: state.planned,
         needs: Room::of(cell, &files.disks),
         not_on: None,
+        labels: cell.host_labels.clone(),
     };
     // How each stands that has not ended, unless somebody works on it.
     let mut waiting: Vec<Option<CellRecord>> = open.iter().map(|(_, cell)| Some(record(cell).clone())).collect();
     let (mut left, mut at_work, begun) = (open.len(), 0_usize, lab.clock.now());
+    // What those that have not ended ask of their hosts, and how many ask for the same.
+    let mut asked: BTreeMap<&BTreeSet<Name>, usize> = BTreeMap::new();
+    open.iter().for_each(|(_, cell)| *asked.entry(&cell.host_labels).or_default() += 1);
     let mut queued = lab.hosts.queue(open.iter().map(ask).collect(), lab.clock);
     let mut cancelled = lab.cancelled.clone();
     let doubts = lab.hosts.doubts();
@@ -74,12 +79,13 @@ pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdi
         while left > 0 {
             // Before it is asked: nothing that is told meanwhile is missed.
             let doubted = doubts.notified();
-            let (trial, next) = lab.hosts.to_prove(lab.clock.now());
+            let fits = |labels: &BTreeSet<Name>| asked.keys().any(|asked| asked.is_subset(labels));
+            let (trial, next) = lab.hosts.to_prove(fits, lab.clock.now());
             if let Some(trial) = trial {
                 workers.spawn(prove(lab.clone(), run, plan.clone(), files.clone(), (trial, over.subscribe())));
                 continue;
             }
-            let end = lab.hosts.all_out().filter(|_| at_work == 0).map(|(since, why)| (end_of_patience(since.max(begun)), why));
+            let end = lab.hosts.all_out(fits).filter(|_| at_work == 0).map(|(since, why)| (end_of_patience(since.max(begun)), why));
             if let Some((_, why)) = end.as_ref().filter(|(end, _)| *end <= lab.clock.now()) {
                 let minutes = PATIENCE.as_secs() / 60;
                 let reason = format!("for {minutes} min no host was fit for work: {why}; see to them and launch it again");
@@ -94,8 +100,12 @@ pub async fn cells(lab: &Lab, state: &RunState, files: RunFiles) -> Result<Verdi
                 Some(ended) = workers.join_next() => {
                     match outcome(ended)? {
                         Work::Proof => {}
-                        Work::Cell(_, _, Done::Judged(verdict)) => {
+                        Work::Cell(at, _, Done::Judged(verdict)) => {
                             (left, at_work) = (left - 1, at_work - 1);
+                            if let Some(same) = open.get(at).and_then(|(_, cell)| asked.get_mut(&cell.host_labels)) {
+                                *same -= 1;
+                            }
+                            asked.retain(|_, same| *same > 0);
                             verdicts.add(verdict);
                         }
                         Work::Cell(at, host, Done::Elsewhere(so_far)) => {
@@ -185,7 +195,7 @@ async fn prove(
     let proved = match on {
         Err(why) => Err(why),
         Ok(on) => tokio::select! {
-            proved = proof::prove(&on, run, &plan, &files) => proved,
+            proved = proof::prove(&on, run, &trial.labels, &plan, &files) => proved,
             Ok(()) = told(&mut over) => {
                 proof::undo(&on, run).await;
                 return Ok(Work::Proof);

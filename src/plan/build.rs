@@ -267,14 +267,17 @@ impl Place<'_> {
         let subject = format!("{}.{}", self.customer, self.name);
         let (chosen, left) = pairwise::limit(fitting.len(), kinds, &subject, self.entry.customer.most_hardware);
         plan.excluded.extend(left);
-        for (hardware, os) in fitting.into_iter().enumerate().filter(|(at, _)| chosen.contains(at)).map(|(_, fits)| fits) {
+        let Some((first, os)) = fitting.first() else { return };
+        let machine = machine(self.build.role.name(), self.name, self.build, *os, sealed, first.clone());
+        let machine = PlannedMachine { spared, ..machine };
+        for (hardware, _) in fitting.into_iter().enumerate().filter(|(at, _)| chosen.contains(at)).map(|(_, fits)| fits) {
             let id = CellId::new(self.customer, self.name, &hardware.name);
-            let machine = machine(self.build.role.name(), self.name, self.build, os, sealed, hardware);
-            let machine = PlannedMachine { spared: spared.clone(), ..machine };
+            let machine = PlannedMachine { hardware, ..machine.clone() };
             plan.cells.push(PlannedCell {
                 id,
                 customer: self.customer.clone(),
                 subject: Subject::Build(self.name.clone()),
+                host_labels: host_labels(self.entry, std::slice::from_ref(&machine)),
                 machines: vec![machine],
                 segments: Vec::new(),
                 suites: suites.clone(),
@@ -317,6 +320,12 @@ fn updates(patch: &PlannedPatch, installed: &BTreeMap<String, String>) -> bool {
     patch.facts.packages.iter().any(|package| installed.contains_key(&package.name))
 }
 
+/// What a customer and his machines' hardware ask of a host together.
+pub(super) fn host_labels(customer: &CustomerEntry, machines: &[PlannedMachine]) -> BTreeSet<Name> {
+    let hardware = machines.iter().flat_map(|machine| &machine.hardware.profile.host_labels);
+    customer.customer.host_labels.iter().chain(hardware).cloned().collect()
+}
+
 /// The machine that a build is.
 pub(super) fn machine(
     role: Name,
@@ -327,7 +336,7 @@ pub(super) fn machine(
     hardware: Shared<PlannedHardware>,
 ) -> PlannedMachine {
     let image = PlannedImage { name: build.image.clone(), sha256: sealed.sha256 };
-    let (services, volatile) = (build.services.clone(), build.volatile.clone());
+    let (services, volatile) = (build.services.clone().into(), build.volatile.clone().into());
     PlannedMachine { services, volatile, ..PlannedMachine::alone(role, name.clone(), os, image, hardware) }
 }
 

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::catalog::build::{Customer, Levels, Role};
@@ -41,8 +41,15 @@ fn catalog() -> Catalog {
         services: Vec::new(),
         volatile: Vec::new(),
     };
-    let customer =
-        Customer { title: "c".to_owned(), confirmations: 1, attempts: 2, most_hardware: None, levels: Levels::Each, policy: None };
+    let customer = Customer {
+        title: "c".to_owned(),
+        confirmations: 1,
+        attempts: 2,
+        most_hardware: None,
+        levels: Levels::Each,
+        host_labels: BTreeSet::new(),
+        policy: None,
+    };
     Catalog {
         images: [(name("image"), ImageEntry { image, folder: "x".into() })].into(),
         hardware: [(name("bios"), hardware(Firmware::Bios)), (name("uefi"), hardware(Firmware::Uefi))].into(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::build::{NoPlan, Profiles, Request, SealedImage, Spared, machine, no_image, spared, wanted};
+use super::build::{NoPlan, Profiles, Request, SealedImage, Spared, host_labels, machine, no_image, spared, wanted};
 use super::{Exclusion, Plan, PlannedCell, PlannedMachine, PlannedNic, PlannedSegment, PlannedSuite, Shared, Subject, pairwise};
 use crate::catalog::build::Levels;
 use crate::catalog::environment::{Environment, Member, start_order};
@@ -126,6 +126,7 @@ impl Surroundings<'_> {
             id: CellId::new(self.customer, self.name, self.name),
             customer: self.customer.clone(),
             subject: Subject::Environment(self.name.clone()),
+            host_labels: host_labels(self.entry, &machines),
             machines,
             segments: self
                 .environment

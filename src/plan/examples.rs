@@ -43,12 +43,13 @@ pub(crate) fn cell(build: &str, hardware: &str, suites: Vec<PlannedSuite>) -> Pl
         id: CellId::new(&name("acme"), &name(build), &name(hardware)),
         customer: name("acme"),
         subject: Subject::Build(name(build)),
-        machines: vec![PlannedMachine { services: vec!["nginx.service".to_owned()], ..machine }],
+        machines: vec![PlannedMachine { services: vec!["nginx.service".to_owned()].into(), ..machine }],
         segments: Vec::new(),
         suites: suites.into_iter().map(Into::into).collect(),
         confirmations: 1,
         attempts: 2,
         baseline_valid_for: Span::secs(0),
+        host_labels: std::collections::BTreeSet::new(),
     }
 }
 

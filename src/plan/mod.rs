@@ -19,7 +19,7 @@ pub use bundle::{Bundle, NoBundle};
 pub use required::required;
 pub use shared::Shared;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
@@ -151,6 +151,9 @@ pub struct PlannedCell {
     /// How long what a case gave unpatched in an earlier run counts as its baseline; zero where each run has its own.
     #[serde(default = "nothing", skip_serializing_if = "is_nothing")]
     pub baseline_valid_for: Span,
+    /// Labels that a host must have to run it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub host_labels: BTreeSet<Name>,
 }
 
 const fn nothing() -> Span {
@@ -184,9 +187,9 @@ pub struct PlannedMachine {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spared: Vec<Digest>,
     /// Units that must be active.
-    pub services: Vec<String>,
+    pub services: Shared<Vec<String>>,
     /// Paths that change by themselves (shell patterns).
-    pub volatile: Vec<String>,
+    pub volatile: Shared<Vec<String>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nics: Vec<PlannedNic>,
     /// Names that the others find it under, besides its role.
@@ -223,8 +226,8 @@ impl PlannedMachine {
             hardware,
             patched: true,
             spared: Vec::new(),
-            services: Vec::new(),
-            volatile: Vec::new(),
+            services: Vec::new().into(),
+            volatile: Vec::new().into(),
             nics: Vec::new(),
             names: Vec::new(),
             ready: Vec::new(),

@@ -267,7 +267,9 @@ async fn hosts(web: &Web, hosts: &[OneHost]) -> Result<Vec<HostCard>, Trouble> {
             }
         }
         let name = if several { format!("{}: {hypervisor}", host.name) } else { hypervisor.clone() };
-        Some(HostCard { notice: HostCard::notice(host), ..HostCard::of(&name, report, (host.taken.cores, host.capacity.cores), gauges) })
+        let mut card = HostCard::of(&name, report, (host.taken.cores, host.capacity.cores), gauges);
+        (card.notice, card.facts) = (HostCard::notice(host), [HostCard::labels(host), card.facts].concat());
+        Some(card)
     };
     Ok(hosts.iter().filter_map(card).collect())
 }

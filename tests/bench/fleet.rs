@@ -1,6 +1,6 @@
 //! A lab of many customers, as large as a measure wants it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use patchlab::catalog::build::{Build, Customer, Levels, Role};
 use patchlab::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
@@ -102,7 +102,15 @@ impl Fleet {
             (name(&format!("build-{build}")), made)
         };
         let title = format!("customer {number}");
-        let customer = Customer { title, confirmations: 1, attempts: 2, most_hardware: None, levels: Levels::Each, policy: None };
+        let customer = Customer {
+            title,
+            confirmations: 1,
+            attempts: 2,
+            most_hardware: None,
+            levels: Levels::Each,
+            host_labels: BTreeSet::new(),
+            policy: None,
+        };
         let builds = (0..self.builds).map(build).collect();
         (name(&format!("customer-{number}")), CustomerEntry { customer, builds, environments: BTreeMap::new() })
     }

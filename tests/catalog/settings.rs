@@ -86,7 +86,7 @@ fn hosts_are_told_apart_and_each_has_bounds_of_its_own() {
         ("[host]\ncores = 2\n", "1 [host]", "write [[host]] in place of [host]"),
         ("[[host]]\ncores = 2\n", "1 [host[0].name]", "lacks the key \"name\""),
         ("[[host]]\nname = \"Alpha\"\n", "2 [host[0].name]", "lower-case"),
-        ("[[host]]\nname = \"a\"\nlabels = [\"big\"]\n", "3 [host[0].labels]", "unknown key"),
+        ("[[host]]\nname = \"a\"\nlabels = [\"Big\"]\n", "3 [host[0].labels[0]]", "lower-case"),
         ("[[host]]\nname = \"a\"\n[[host]]\nname = \"a\"\nuri = \"qemu:///system\"\n", "4 [host[1].name]", "another host has this name"),
         ("[[host]]\nname = \"a\"\n[[host]]\nname = \"b\"\n", "3 [host[1].uri]", "a process has one libvirt of its own"),
         (
@@ -111,4 +111,25 @@ fn hosts_are_told_apart_and_each_has_bounds_of_its_own() {
         assert!(said.contains(told), "{hosts}: no {told:?} in {said}");
         assert!(lab.load().catalog.is_none(), "{hosts}: nothing is done with it");
     }
+}
+
+#[test]
+fn a_label_that_no_host_has_is_told() {
+    let lab = Lab::good();
+    lab.write(FILE, "[[host]]\nname = \"alpha\"\nlabels = [\"site-a\", \"nested\"]\n");
+    let (customer, hardware) = ("builds/acme/customer.toml", "builds/hardware/plain.toml");
+    let file = |file: &str| std::fs::read_to_string(lab.path().join(file)).expect("a file");
+    let good = [customer, hardware].map(|one| (one, file(one)));
+    let asks = |labels: [&str; 2]| {
+        // Before any table.
+        good.iter().zip(labels).for_each(|((name, text), labels)| lab.write(name, format!("host-labels = [{labels}]\n{text}")));
+        (lab.brief(), lab.said())
+    };
+    assert_eq!(asks(["\"site-a\"", "\"nested\", \"site-a\""]).0, Vec::<String>::new());
+    let (brief, said) = asks(["\"site-b\"", "\"nested\", \"gpu\""]);
+    assert_eq!(brief.len(), 2, "{brief:?}");
+    assert!(brief[0].starts_with(&format!("warning: {customer}:1 [host-labels[0]]")), "{brief:?}");
+    assert!(brief[1].starts_with(&format!("warning: {hardware}:1 [host-labels[1]]")), "{brief:?}");
+    assert!(said.contains("did you mean \"site-a\"?") && said.contains("give it to a [[host]]"), "{said}");
+    assert!(lab.load().catalog.is_some(), "a host that is gone for a while closes no gate");
 }

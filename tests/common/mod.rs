@@ -97,7 +97,7 @@ pub fn case(text: &str, destructive: bool) -> Case {
 fn machine(role: &str, hardware: impl Into<Shared<PlannedHardware>>) -> PlannedMachine {
     let image = PlannedImage { name: name("acme-web"), sha256: Digest::of("image") };
     let services = vec!["nginx.service".to_owned()];
-    PlannedMachine { services, ..PlannedMachine::alone(name(role), name("web"), Os::Debian, image, hardware.into()) }
+    PlannedMachine { services: services.into(), ..PlannedMachine::alone(name(role), name("web"), Os::Debian, image, hardware.into()) }
 }
 
 pub fn plan(patch: PlannedPatch) -> Plan {
@@ -120,6 +120,7 @@ pub fn plan(patch: PlannedPatch) -> Plan {
         confirmations: 1,
         attempts: 2,
         baseline_valid_for: Span::secs(0),
+        host_labels: Default::default(),
     };
     Plan { version: VERSION, patch, beside: Vec::new(), cells: vec![cell], excluded: Vec::new(), lint: Vec::new() }
 }
@@ -197,11 +198,12 @@ pub struct SimHost {
     pub room: Room,
     /// How often it can't be reached before it can.
     pub away: u32,
+    pub labels: &'static [&'static str],
 }
 
 impl SimHost {
     pub fn new(name: &'static str, scenario: &str) -> Self {
-        Self { name, scenario: scenario.to_owned(), room: Room::cores(2), away: 0 }
+        Self { name, scenario: scenario.to_owned(), room: Room::cores(2), away: 0, labels: &[] }
     }
 }
 
@@ -401,7 +403,8 @@ impl Story {
             emulated: self.emulated,
             id: "lab-00000001".to_owned(),
             settings: Settings { cold: self.cold, fresh_baselines: self.fresh_baselines, ..Settings::default() },
-            hosts: Hosts::new(hosts, None),
+            hosts: Hosts::new(hosts, None)
+                .labelled(self.hosts.iter().map(|host| (name(host.name), host.labels.iter().map(|label| name(label)).collect()))),
             sites: Arc::new(sites),
             placed,
             lanes: Arc::default(),

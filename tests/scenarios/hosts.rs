@@ -1,6 +1,6 @@
 //! Several hosts: the verdict is that of one, whichever of them vanishes, hangs, lies or is not fit for work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use patchlab::catalog::patch::Reboot;
@@ -145,6 +145,35 @@ fn what_the_patch_does_is_a_finding_on_every_host_and_speaks_against_none() {
         assert!(cell.passes.iter().all(|pass| pass.placed == cell.passes[0].placed));
         assert!(cell.passes.iter().all(|pass| pass.outcome(Stage::Teardown).is_some()));
     }
+}
+
+/// The first cells ask for a host with this label.
+fn asking(story: Story, cells: usize, label: &str) -> Story {
+    let labels: BTreeSet<_> = [label.parse().expect("a name")].into();
+    story.with(|plan| plan.cells.iter_mut().take(cells).for_each(|cell| cell.host_labels.clone_from(&labels)))
+}
+
+#[test]
+fn what_asks_for_a_label_touches_no_host_without_it() {
+    let [alpha, beta] =
+        ["alpha", "beta"].map(|host| SimHost { labels: if host == "beta" { &["site-b"] } else { &[] }, ..SimHost::new(host, "") });
+    let told = asking(story(), 2, "site-b").hosts(&[SimHost { room: Room::cores(8), ..alpha }, beta]).run();
+    is_as_on_one_host(&told);
+    for (at, cell) in told.state.plan.cells.iter().enumerate() {
+        let hosts: BTreeSet<_> = told.state.cells[&cell.id].passes.iter().map(host).collect();
+        assert!(!hosts.is_empty() && (at >= 2 || hosts == ["beta"].into()), "{}: {hosts:?}", cell.id);
+    }
+}
+
+#[test]
+fn a_run_does_not_wait_for_ever_for_the_one_host_with_a_label() {
+    let beta = SimHost { labels: &["site-b"], away: u32::MAX, ..SimHost::new("beta", "") };
+    let told = asking(story(), 1, "site-b").hosts(&[SimHost::new("alpha", ""), beta]).run();
+    assert_eq!(told.judgement.verdict, Verdict::Inconclusive);
+    let off = told.state.called_off.as_ref().expect("called off");
+    assert!(off.reason.contains("beta: no route to it") && !off.reason.contains("alpha"), "{}", off.reason);
+    let ended: Vec<_> = told.state.plan.cells.iter().map(|cell| told.state.cells.get(&cell.id).is_some_and(|cell| cell.ended)).collect();
+    assert_eq!(ended, [false, true, true, true]);
 }
 
 #[test]

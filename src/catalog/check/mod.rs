@@ -6,6 +6,7 @@
 mod build;
 mod environment;
 mod image;
+mod labels;
 mod policy;
 mod settings;
 mod suite;
@@ -47,6 +48,7 @@ pub(super) fn check(raw: &RawCatalog, diagnostics: &mut Vec<Diagnostic>) {
             webhook::check(raw, source, diagnostics);
         });
     }
+    labels::check(raw, diagnostics);
     build::customers(raw, diagnostics);
     let mut builds = raw.customers.values().flat_map(|customer| customer.builds.values());
     if builds.all(|found| found.reading.source.is_some()) {

@@ -1,6 +1,6 @@
 //! How much of the hosts there is for machines, and which plans it can never bear.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -73,13 +73,17 @@ impl Desk {
                     ..room
                 },
             };
-        let most: Vec<Room> = hosts.iter().map(all).collect();
+        let most: Vec<(&settings::Host, Room)> = hosts.iter().map(|host| (host, all(host))).collect();
         let disks = self.disks(plan)?;
         let never = |cell: &PlannedCell| {
             let needs = Room { cores: 0, boots: 0, ..Room::of(cell, &disks) };
-            let each: Vec<_> = most.iter().map(|most| needs.lacks(*most, *most)).collect();
+            let labelled = most.iter().filter(|(host, _)| host.labels.is_superset(&cell.host_labels));
+            let each: Vec<_> = labelled.map(|(_, most)| needs.lacks(*most, *most)).collect();
             let bears = each.iter().any(Vec::is_empty);
-            (!bears).then(|| refusal(cell, each.len(), &each.into_iter().min_by_key(Vec::len).unwrap_or_default()))
+            (!bears).then(|| match each.into_iter().min_by_key(Vec::len) {
+                Some(lacks) => refusal(cell, most.len(), &lacks),
+                None => format!("{} can't run on any host: none has {}", cell.id, labels(&cell.host_labels)),
+            })
         };
         let mut refused: Vec<String> = plan.cells.iter().filter_map(never).collect();
         if refused.is_empty() {
@@ -162,6 +166,12 @@ fn refusal(cell: &PlannedCell, hosts: usize, lacks: &[Lack]) -> String {
     format!("{} can't run on {host}: {machines} {lacks}", cell.id)
 }
 
+/// `the labels a and b`
+fn labels(labels: &BTreeSet<Name>) -> String {
+    let names = labels.iter().map(Name::as_str).collect::<Vec<_>>().join(" and ");
+    if labels.len() == 1 { format!("the label {names}") } else { format!("the labels {names}") }
+}
+
 /// Bytes that are free on the disk of a folder; 0 where nobody says.
 fn free(folder: &Path) -> u64 {
     nix::sys::statvfs::statvfs(folder).map_or(0, |disk| disk.blocks_available().saturating_mul(disk.fragment_size()))
@@ -184,13 +194,9 @@ mod tests {
             memory: 32 << 30,
         };
         let pooled = settings::Host {
-            name: Name::constant("beta"),
             uri: Some("qemu+ssh://beta/system".to_owned()),
             pool: Some("lab".to_owned()),
-            cores: None,
-            boots: None,
-            memory: None,
-            disk: None,
+            ..settings::Host::plain(Name::constant("beta"))
         };
         let disk = |host: &settings::Host, said| room_with(false, Path::new("/"), host, said, None, 0).disk;
         let said = |disk| Some(Said { report: &report, disk });

@@ -15,7 +15,6 @@ use crate::lab::baselines::Baselines;
 use crate::lab::history::History;
 use crate::lab::pause;
 use crate::lab::scheduler::host::Hosts;
-use crate::lab::scheduler::room::Room;
 use crate::lab::sites::{Opener, Site, Sites};
 use crate::lab::state::State;
 use crate::lab::templates::{Limits, Templates};
@@ -129,13 +128,11 @@ impl Desk {
 
     /// The hosts that cells are to find room on, with what is known of it before any was opened, and who has paused which.
     pub fn hosts(&self, workers: Option<u16>) -> Result<Hosts, DeskError> {
-        let mut rooms = Vec::new();
-        for host in self.settled_hosts()? {
-            rooms.push((host.name.clone(), self.room_of(&host, None, workers)));
-        }
-        let names: Vec<Name> = rooms.iter().map(|(name, _): &(Name, Room)| name.clone()).collect();
+        let all = self.settled_hosts()?;
+        let rooms = all.iter().map(|host| (host.name.clone(), self.room_of(host, None, workers))).collect();
         let hosts = Hosts::new(rooms, pause::read(&self.state.folder, None)?).bounded(workers);
-        for name in names {
+        let hosts = hosts.labelled(all.iter().map(|host| (host.name.clone(), host.labels.clone())));
+        for Host { name, .. } in all {
             if let Some(pause) = pause::read(&self.state.folder, Some(&name))? {
                 hosts.pause(Some(&name), Some(pause), crate::lab::clock::Clock::wall());
             }

@@ -1,6 +1,6 @@
 //! Which of the cells that wait start now, on which host, and why the others wait.
 //!
-//! A cell starts on a host with room for all of its machines or not at all; of several such hosts on the one with the most free cores.
+//! A cell starts on a host with its labels and with room for all of its machines or not at all; of several such hosts on the one with the most free cores.
 //! Lanes come in the order of how soon their policies want an answer; in a lane comes the customer who has had least of the hosts; of a
 //! customer's cells the longest comes first. Where one does not fit, the next one that does goes ahead.
 //!
@@ -50,16 +50,18 @@ pub struct Ask {
     pub needs: Room,
     /// The host that has failed it, if one did: it goes there again only where no other open one can bear it.
     pub not_on: Option<usize>,
+    /// What a host must have besides.
+    pub labels: BTreeSet<Name>,
 }
 
 impl Ask {
     fn kind(&self) -> Kind {
-        (self.needs, self.not_on)
+        (self.needs, self.not_on, self.labels.clone())
     }
 }
 
 /// What decides where a cell fits: see [`Ask`].
-type Kind = (Room, Option<usize>);
+type Kind = (Room, Option<usize>, BTreeSet<Name>);
 
 /// A cell's number, given when it asks.
 pub type Ticket = u64;
@@ -73,6 +75,8 @@ pub enum Why {
     Closed,
     /// This host has failed it, and another can bear it.
     Failed,
+    /// What this host is not labelled with.
+    Unlabelled(Vec<Name>),
     /// What this host has too little of even with nothing else at work; another host has enough.
     Small(Vec<Lack>),
     /// What it needs and there is too little of. `kept`: its turn has come, and what is let go is kept for it.
@@ -91,6 +95,7 @@ impl Why {
         match self {
             Self::Paused => "pause",
             Self::Closed | Self::Failed => "host",
+            Self::Unlabelled(_) => "labels",
             Self::Lacks { kept: true, .. } | Self::Behind { .. } => "kept-room",
             Self::Lacks { lacks, .. } | Self::Small(lacks) => lacks.first().map_or("nothing", |lack| lack.what.as_str()),
             Self::Next => "nothing",
@@ -98,7 +103,8 @@ impl Why {
                 // Where it could start but for what others have, rather than where it could not.
                 let open = hosts.iter().find(|why| matches!(why, Self::Lacks { .. } | Self::Behind { .. }));
                 let small = || hosts.iter().find(|why| matches!(why, Self::Small(_))).filter(|_| !hosts.contains(&Self::Closed));
-                open.or_else(small).map_or("host", Self::kind)
+                let closed = || hosts.iter().any(|why| matches!(why, Self::Closed | Self::Failed));
+                open.or_else(small).map_or(if closed() { "host" } else { "labels" }, Self::kind)
             }
         }
     }
@@ -109,6 +115,7 @@ impl Why {
 struct Site {
     capacity: Room,
     taken: Room,
+    labels: BTreeSet<Name>,
     /// Whether cells start there.
     open: bool,
 }
@@ -161,7 +168,7 @@ impl Line {
     /// Hosts that have this for machines.
     pub fn new(hosts: Vec<Room>) -> Self {
         Self {
-            sites: hosts.into_iter().map(|capacity| Site { capacity, taken: Room::NONE, open: true }).collect(),
+            sites: hosts.into_iter().map(|capacity| Site { capacity, taken: Room::NONE, labels: BTreeSet::new(), open: true }).collect(),
             paused: false,
             cells: BTreeMap::new(),
             accounts: BTreeMap::new(),
@@ -180,6 +187,13 @@ impl Line {
     pub fn resize(&mut self, host: usize, capacity: Room) {
         if let Some(site) = self.sites.get_mut(host).filter(|site| site.taken == Room::NONE) {
             site.capacity = capacity;
+        }
+    }
+
+    /// What a host is labelled with.
+    pub fn label(&mut self, host: usize, labels: BTreeSet<Name>) {
+        if let Some(site) = self.sites.get_mut(host) {
+            site.labels = labels;
         }
     }
 
@@ -212,34 +226,34 @@ impl Line {
         ticket
     }
 
-    /// Which hosts can bear this with nothing else at work: those that have enough; where none has, those with enough memory and disk, where
+    /// Which hosts can bear this with nothing else at work: of those with its labels, those that have enough; where none has, those with enough memory and disk, where
     /// it then takes all cores; else a host that is the only one, where it takes all there is. Of several, none: one that is larger may yet
     /// be found to be.
-    fn bears(&self, needs: Room) -> impl Fn(&Site) -> bool + Copy + use<> {
-        let each = [needs, Room { cores: 0, boots: 0, ..needs }, Room::NONE];
-        let has = |site: &Site, least: Room| site.capacity.cores > 0 && least.fits(site.capacity);
+    fn bears<'a>(&self, (needs, _, labels): &'a Kind) -> impl Fn(&Site) -> bool + Copy + use<'a> {
+        let each = [*needs, Room { cores: 0, boots: 0, ..*needs }, Room::NONE];
+        let has = move |site: &Site, least: Room| site.capacity.cores > 0 && least.fits(site.capacity) && site.labels.is_superset(labels);
         let levels = if self.sites.len() == 1 { 3 } else { 2 };
         let least = each.into_iter().take(levels).find(|least| self.sites.iter().any(|site| has(site, *least)));
         move |site| least.is_some_and(|least| has(site, least))
     }
 
     /// The open hosts that can bear this.
-    fn open_to(&self, (needs, not_on): Kind) -> impl Iterator<Item = (usize, &Site)> {
-        let bears = self.bears(needs);
+    fn open_to<'a>(&'a self, kind: &'a Kind) -> impl Iterator<Item = (usize, &'a Site)> {
+        let (bears, not_on) = (self.bears(kind), kind.1);
         let open = move |(_, site): &(usize, &Site)| site.open && bears(site);
         let other = not_on.filter(|_| self.sites.iter().enumerate().filter(open).any(|(host, _)| Some(host) != not_on));
         self.sites.iter().enumerate().filter(open).filter(move |(host, _)| Some(*host) != other)
     }
 
     /// The host where this fits now, if none of the room is touched that is kept on one of them.
-    fn place(&self, kind: Kind, kept: Option<(usize, Room)>) -> Option<usize> {
+    fn place(&self, kind: &Kind, kept: Option<(usize, Room)>) -> Option<usize> {
         let free = |(host, site): (usize, &Site)| site.free().less(kept.filter(|(at, _)| *at == host).map_or(Room::NONE, |(_, room)| room));
         let fitting = self.open_to(kind).filter(|(host, site)| kind.0.least(site.capacity).fits(free((*host, site))));
         fitting.max_by_key(|(host, site)| (free((*host, site)).cores, Reverse(*host))).map(|(host, _)| host)
     }
 
     /// Where room is kept for this until it fits, and how much: always on the same host, so that it does come to fit.
-    fn keep(&self, kind: Kind) -> Option<(usize, Room)> {
+    fn keep(&self, kind: &Kind) -> Option<(usize, Room)> {
         let largest = self.open_to(kind).max_by_key(|(host, site)| (site.capacity.cores, Reverse(*host)));
         largest.map(|(host, site)| (host, kind.0.least(site.capacity)))
     }
@@ -247,7 +261,7 @@ impl Line {
     /// The one that has waited longest, of those that an open host can bear.
     fn first(&self) -> Option<(Ticket, &Ask)> {
         let asks = self.oldest.iter().filter_map(|(.., ticket)| Some((*ticket, &self.cells.get(ticket)?.ask)));
-        let mut asks = asks.filter(|(_, ask)| self.keep(ask.kind()).is_some());
+        let mut asks = asks.filter(|(_, ask)| self.keep(&ask.kind()).is_some());
         asks.next()
     }
 
@@ -260,10 +274,10 @@ impl Line {
     fn pick(&self, now: Timestamp) -> Option<(Ticket, usize)> {
         let mut kept = None;
         if let Some((ticket, ask)) = self.turn(now) {
-            if let Some(host) = self.place(ask.kind(), None) {
+            if let Some(host) = self.place(&ask.kind(), None) {
                 return Some((ticket, host));
             }
-            kept = self.keep(ask.kind());
+            kept = self.keep(&ask.kind());
         }
         if self.sites.iter().all(|site| !site.open || site.free().cores == 0) {
             return None;
@@ -274,7 +288,7 @@ impl Line {
                 if best.is_some_and(|(other, had, _)| (other, had) < (*lane, account.had)) {
                     break;
                 }
-                let fitting = kinds.iter().filter(|(kind, _)| self.place(**kind, kept).is_some());
+                let fitting = kinds.iter().filter(|(kind, _)| self.place(kind, kept).is_some());
                 if let Some(rank) = fitting.filter_map(|(_, cells)| cells.first()).min() {
                     let found = (*lane, account.had, *rank);
                     best = Some(best.map_or(found, |best| best.min(found)));
@@ -283,7 +297,7 @@ impl Line {
             }
         }
         let (.., ticket) = best?.2;
-        Some((ticket, self.place(self.cells.get(&ticket)?.ask.kind(), kept)?))
+        Some((ticket, self.place(&self.cells.get(&ticket)?.ask.kind(), kept)?))
     }
 
     /// The next cell that starts and its host, with its room taken. To be asked until it gives nothing.
@@ -370,16 +384,21 @@ impl Line {
         if self.paused {
             return Why::Paused;
         }
-        let (bears, turn) = (self.bears(ask.needs), self.turn(now));
-        let kept = turn.and_then(|(_, first)| self.keep(first.kind())).map(|(host, _)| host);
+        let (kind, turn) = (ask.kind(), self.turn(now));
+        let bears = self.bears(&kind);
+        let kept = turn.and_then(|(_, first)| self.keep(&first.kind())).map(|(host, _)| host);
         let on = |(host, site): (usize, &Site)| {
+            let unlabelled: Vec<_> = ask.labels.difference(&site.labels).cloned().collect();
+            if !unlabelled.is_empty() {
+                return Why::Unlabelled(unlabelled);
+            }
             if !bears(site) {
                 return Why::Small(ask.needs.lacks(site.capacity, site.capacity));
             }
             if !site.open {
                 return Why::Closed;
             }
-            if ask.not_on == Some(host) && !self.open_to(ask.kind()).any(|(open, _)| open == host) {
+            if ask.not_on == Some(host) && !self.open_to(&kind).any(|(open, _)| open == host) {
                 return Why::Failed;
             }
             let lacks = ask.needs.least(site.capacity).lacks(site.free(), site.capacity);

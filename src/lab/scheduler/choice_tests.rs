@@ -28,6 +28,7 @@ fn ask(customer: &str, expected: u64, since: u64) -> Ask {
         since: at(since),
         needs: one(1),
         not_on: None,
+        labels: BTreeSet::new(),
     }
 }
 
@@ -188,6 +189,30 @@ fn a_host_that_is_closed_or_has_failed_a_cell_is_passed_over_and_says_so() {
 }
 
 #[test]
+fn a_cell_starts_only_where_its_labels_are() {
+    let labels = |labels: &[&str]| labels.iter().map(|label| name(label)).collect::<BTreeSet<_>>();
+    let mut line = Line::new(vec![Room::cores(1), Room::cores(8)]);
+    line.label(0, labels(&["gpu", "site-a"]));
+    line.label(1, labels(&["site-b"]));
+    let asking = |wanted: &[&str], expected| Ask { labels: labels(wanted), ..ask("acme", expected, 0) };
+    let (first, second) = (line.ask(asking(&["gpu"], 90)), line.ask(asking(&["gpu", "site-a"], 80)));
+    let anywhere = line.ask(asking(&[], 10));
+    let nowhere = line.ask(asking(&["gpu", "site-b"], 5));
+    let hosts: Vec<_> = std::iter::from_fn(|| line.start(at(0))).collect();
+    assert_eq!(hosts, [(first, 0), (anywhere, 1)], "who waits for a label holds nobody else up");
+    let why = |ticket| line.why(ticket, &line.cells[&ticket].ask, at(0));
+    let (waits, never) = (why(second), why(nowhere));
+    assert!(
+        matches!(&waits, Why::Each(each) if matches!(each[0], Why::Lacks { .. }) && each[1] == Why::Unlabelled(vec![name("gpu"), name("site-a")])),
+        "{waits:?}"
+    );
+    assert!(matches!(&never, Why::Each(each) if each[0] == Why::Unlabelled(vec![name("site-b")])), "{never:?}");
+    assert_eq!((waits.kind(), never.kind()), ("cores", "labels"));
+    line.end(first, at(1));
+    assert_eq!((line.start(at(1)), line.start(at(1))), (Some((second, 0)), None));
+}
+
+#[test]
 fn what_no_host_of_several_has_memory_for_is_squeezed_in_nowhere() {
     let small = Room { cores: 4, boots: 4, memory: 2 * GIB, disk: 0 };
     let mut line = Line::new(vec![small, Room::NONE]);
@@ -238,9 +263,14 @@ fn asks() -> impl Strategy<Value = Ask> {
     (customer, lane, 1..600_u64, needs).prop_map(|(customer, lane, expected, needs)| Ask { lane, needs, ..ask(customer, expected, 0) })
 }
 
+fn labels() -> impl Strategy<Value = BTreeSet<Name>> {
+    prop_oneof![3 => Just(""), 1 => Just("a"), 1 => Just("b"), 1 => Just("a b")]
+        .prop_map(|labels| labels.split_whitespace().map(name).collect())
+}
+
 fn acts() -> impl Strategy<Value = Vec<Act>> {
     let act = prop_oneof![
-        6 => asks().prop_map(Act::Ask),
+        6 => (asks(), labels()).prop_map(|(ask, labels)| Act::Ask(Ask { labels, ..ask })),
         4 => (0..9_usize).prop_map(Act::End),
         2 => (0..9_usize).prop_map(Act::Booted),
         1 => (0..9_usize).prop_map(Act::Withdraw),
@@ -257,8 +287,10 @@ fn rooms() -> impl Strategy<Value = Room> {
 
 proptest! {
     #[test]
-    fn no_more_is_taken_of_a_host_than_it_has_and_nothing_that_fits_waits(rooms in vec(rooms(), 1..4), acts in acts()) {
+    fn no_more_is_taken_of_a_host_than_it_has_and_nothing_that_fits_waits(hosts in vec((rooms(), labels()), 1..4), acts in acts()) {
+        let (rooms, labels): (Vec<_>, Vec<_>) = hosts.into_iter().unzip();
         let mut line = Line::new(rooms.clone());
+        labels.iter().enumerate().for_each(|(host, labels)| line.label(host, labels.clone()));
         let (mut now, mut at_work, mut waiting) = (0, Vec::new(), Vec::new());
         for act in acts {
             let nth = |of: &[Ticket], at: usize| of.get(at % of.len().max(1)).copied();
@@ -294,7 +326,10 @@ proptest! {
                 let (needs, room) = (place.ask.needs, rooms[host]);
                 let all = needs.least(room);
                 prop_assert!((Room { boots: all.boots, ..takes }) == all && [0, all.boots].contains(&takes.boots), "all of a cell's machines, or none");
-                prop_assert!(needs.fits(room) || !rooms.iter().any(|other| needs.fits(*other)), "squeezed in where another host has enough");
+                let asked = &place.ask.labels;
+                prop_assert!(labels[host].is_superset(asked), "a host without its labels");
+                let enough = rooms.iter().zip(&labels).any(|(other, labels)| needs.fits(*other) && labels.is_superset(asked));
+                prop_assert!(needs.fits(room) || !enough, "squeezed in where another host has enough");
             }
             let told = line.waiting(at(now));
             prop_assert_eq!(told.len(), waiting.len());
@@ -311,6 +346,7 @@ proptest! {
                 for (site, why) in line.sites.iter().zip(each) {
                     let fits = ask.needs.least(site.capacity).fits(site.free());
                     match why {
+                        Why::Unlabelled(lacking) => prop_assert!(!lacking.is_empty() && !site.labels.is_superset(&ask.labels)),
                         Why::Closed => prop_assert!(!site.open),
                         Why::Small(lacks) => prop_assert!(!lacks.is_empty() && !ask.needs.fits(site.capacity)),
                         Why::Lacks { .. } => prop_assert!(site.open && !fits),

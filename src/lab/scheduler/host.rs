@@ -45,6 +45,7 @@ struct Inner {
 #[derive(Debug)]
 struct Host {
     name: Name,
+    labels: BTreeSet<Name>,
     pause: Option<Pause>,
     out: Option<Out>,
     /// Proofs and cells that failed there since a cell did well.
@@ -84,7 +85,7 @@ impl Inner {
         let one = |(at, host): (usize, &Host)| {
             let (capacity, taken) = self.line.room(at);
             let out = host.out.as_ref().map(|out| out.why.clone());
-            OneHost { name: host.name.clone(), capacity, taken, pause: host.pause.clone(), out }
+            OneHost { name: host.name.clone(), labels: host.labels.clone(), capacity, taken, pause: host.pause.clone(), out }
         };
         self.hosts.iter().enumerate().map(one).collect()
     }
@@ -113,7 +114,7 @@ impl Hosts {
         let several = names.len() > 1;
         let out =
             || several.then(|| Out { why: "it has not proved itself yet".to_owned(), since: Timestamp::MIN, due: Some(Timestamp::MIN) });
-        let hosts = names.into_iter().map(|name| Host { name, pause: None, out: out(), failed: 0 }).collect();
+        let hosts = names.into_iter().map(|name| Host { name, labels: BTreeSet::new(), pause: None, out: out(), failed: 0 }).collect();
         let mut line = Line::new(rooms);
         line.pause(pause.is_some());
         let mut inner = Inner { line, pause, hosts, runs: HashMap::new(), begun: BTreeSet::new(), doubts: Arc::default(), most: None };
@@ -124,6 +125,19 @@ impl Hosts {
     /// With at most so many machines on each.
     pub fn bounded(self, most: Option<u16>) -> Self {
         self.inner().most = most.map(u32::from);
+        self
+    }
+
+    /// With labels, each by its host's name.
+    pub fn labelled(self, labels: impl IntoIterator<Item = (Name, BTreeSet<Name>)>) -> Self {
+        let mut inner = self.inner();
+        for (host, labels) in labels {
+            if let Some((at, host)) = inner.at(&host) {
+                host.labels.clone_from(&labels);
+                inner.line.label(at, labels);
+            }
+        }
+        drop(inner);
         self
     }
 
@@ -191,16 +205,16 @@ impl Hosts {
         }
     }
 
-    /// A host whose proof is due, which is the caller's to make; or when the next one will be.
-    pub fn to_prove(&self, now: Timestamp) -> (Option<Trial>, Option<Timestamp>) {
+    /// A host whose proof is due, which is the caller's to make with cells for a host of such labels; or when the next one will be.
+    pub fn to_prove(&self, fits: impl Fn(&BTreeSet<Name>) -> bool, now: Timestamp) -> (Option<Trial>, Option<Timestamp>) {
         let mut inner = self.inner();
         let mut next = None;
-        for Host { name, out, .. } in &mut inner.hosts {
-            let Some(out) = out else { continue };
+        for Host { name, labels, out, .. } in &mut inner.hosts {
+            let Some(out) = out.as_mut().filter(|_| fits(labels)) else { continue };
             match out.due {
                 Some(due) if due <= now => {
                     out.due = None;
-                    return (Some(Trial { hosts: self.clone(), host: name.clone(), told: false }), None);
+                    return (Some(Trial { hosts: self.clone(), host: name.clone(), labels: labels.clone(), told: false }), None);
                 }
                 Some(due) => next = Some(next.map_or(due, |next: Timestamp| next.min(due))),
                 None => {}
@@ -209,13 +223,17 @@ impl Hosts {
         (None, next)
     }
 
-    /// Since when all hosts are out, and why each is.
-    pub fn all_out(&self) -> Option<(Timestamp, String)> {
+    /// Since when all hosts of such labels are out, and why each is.
+    pub fn all_out(&self, fits: impl Fn(&BTreeSet<Name>) -> bool) -> Option<(Timestamp, String)> {
         let inner = self.inner();
-        let since = inner.hosts.iter().map(|host| host.out.as_ref().map(|out| out.since)).collect::<Option<Vec<_>>>()?;
+        let hosts = || inner.hosts.iter().filter(|host| fits(&host.labels));
+        let since = hosts().map(|host| host.out.as_ref().map(|out| out.since)).collect::<Option<Vec<_>>>()?;
         let told = |host: &Host| host.out.as_ref().map(|out| format!("{}: {}", host.name, out.why));
-        let why = inner.hosts.iter().filter_map(told).collect::<Vec<_>>().join("; ");
-        Some((since.into_iter().max()?, why))
+        let why = hosts().filter_map(told).collect::<Vec<_>>().join("; ");
+        match since.into_iter().max() {
+            Some(since) => Some((since, why)),
+            None => Some((Timestamp::MIN, "no host has the labels that its cells ask for".to_owned())),
+        }
     }
 
     fn proved(&self, host: &Name, proof: Result<(), String>, clock: Clock) {
@@ -345,6 +363,7 @@ impl Hosts {
 pub struct Trial {
     hosts: Hosts,
     pub host: Name,
+    pub labels: BTreeSet<Name>,
     told: bool,
 }
 
@@ -445,6 +464,7 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             needs: Room::cores(1),
             not_on: None,
+            labels: BTreeSet::new(),
         }
     }
 
@@ -452,7 +472,7 @@ mod tests {
     async fn a_cell_is_at_work_on_the_host_that_it_was_given_alone() {
         let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
         let hosts = Hosts::new(vec![(name("alpha"), Room::cores(1)), (name("beta"), Room::cores(1))], None);
-        while let (Some(trial), _) = hosts.to_prove(clock.now()) {
+        while let (Some(trial), _) = hosts.to_prove(|_| true, clock.now()) {
             trial.tell(Ok(()), clock);
         }
         let mut queued = hosts.queue(vec![ask("web"), ask("desktop")], clock);
@@ -460,5 +480,20 @@ mod tests {
         let cells: Vec<_> = leases.iter().map(|(_, lease)| hosts.at_work(Some(&lease.host))).collect();
         assert!(cells.iter().all(|cells| cells.len() == 1) && cells[0].is_disjoint(&cells[1]), "{cells:?}");
         assert_eq!(hosts.at_work(None).len(), 2);
+    }
+    #[test]
+    fn a_host_proves_itself_only_with_what_may_run_there() {
+        let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
+        let label = name("site-b");
+        let hosts = Hosts::new(vec![(name("alpha"), Room::cores(1)), (name("beta"), Room::cores(1))], None);
+        let hosts = hosts.labelled([(name("beta"), [label.clone()].into())]);
+        let may = |labels: &BTreeSet<Name>| labels.contains(&label);
+        let (trial, _) = hosts.to_prove(may, clock.now());
+        let trial = trial.expect("one is due");
+        assert_eq!((&trial.host, &trial.labels), (&name("beta"), &[label.clone()].into()));
+        trial.tell(Ok(()), clock);
+        assert!(matches!(hosts.to_prove(may, clock.now()), (None, None)), "it is not alpha's turn");
+        assert_eq!((hosts.all_out(may), hosts.all_out(|labels| labels.is_empty()).is_some()), (None, true));
+        assert_eq!(hosts.to_prove(|_| true, clock.now()).0.expect("another run's").host, name("alpha"));
     }
 }

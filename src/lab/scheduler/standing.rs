@@ -28,6 +28,7 @@ pub struct Standing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OneHost {
     pub name: Name,
+    pub labels: BTreeSet<Name>,
     pub capacity: Room,
     pub taken: Room,
     pub pause: Option<Pause>,
@@ -79,6 +80,10 @@ fn on_host(why: &Why, host: &OneHost, now: Timestamp) -> String {
         Why::Closed | Why::Paused | Why::Each(_) => {
             let out = host.out.as_ref().map(|why| format!("the host is out: {why}"));
             out.or_else(|| host.pause.as_ref().map(Pause::told)).unwrap_or_else(|| "the host is paused".to_owned())
+        }
+        Why::Unlabelled(lacking) => {
+            let lacking = lacking.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+            format!("the host is not labelled {lacking}")
         }
         Why::Failed => "it has failed it before".to_owned(),
         Why::Small(lacks) => {

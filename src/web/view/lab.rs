@@ -3,6 +3,7 @@
 use askama::Template;
 use jiff::Timestamp;
 
+use crate::id::Name;
 use crate::journal::{HostReport, RunState};
 use crate::lab::scheduler::standing::{OneHost, Waiting};
 use crate::report::text;
@@ -99,7 +100,13 @@ impl HostCard {
     /// One that no run has been on yet.
     pub fn unseen(host: &OneHost) -> Self {
         let slots = (host.taken.cores, host.capacity.cores);
-        Self { name: host.name.to_string(), facts: Vec::new(), slots, notice: Self::notice(host), gauges: Vec::new() }
+        Self { name: host.name.to_string(), facts: Self::labels(host), slots, notice: Self::notice(host), gauges: Vec::new() }
+    }
+
+    /// What a host is labelled with, where it is.
+    pub fn labels(host: &OneHost) -> Vec<(&'static str, String)> {
+        let labels = host.labels.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+        if labels.is_empty() { Vec::new() } else { vec![("Labels", text::one_line(&labels, 200))] }
     }
 
     /// Why a host gets no work, where it does not.

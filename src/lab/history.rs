@@ -12,7 +12,7 @@ use crate::journal::{CellRecord, HostReport, RunState};
 use crate::plan::{Plan, PlannedCell};
 use crate::verdict::baselines::Expected;
 use crate::verdict::rank;
-use crate::verdict::trend::{self, Measured, Past, median};
+use crate::verdict::trend::{self, Measured, Past, Place, median};
 
 /// What cells have in common whose stages take alike: images and hardware of their machines, and which of them are patched.
 type Likeness = Vec<(Digest, Digest, bool)>;
@@ -33,8 +33,8 @@ struct Samples {
 pub struct History {
     /// Runs on another accelerator teach nothing about this one, and samples with another QEMU are no samples of this. `None` learns from all.
     host: Option<HostReport>,
-    /// By image, hardware and what was measured.
-    measured: BTreeMap<(Digest, Digest, Measured), Samples>,
+    /// By host where there are several, image, hardware and what was measured.
+    measured: BTreeMap<(Option<Place>, Digest, Digest, Measured), Samples>,
     samples: HashMap<(Likeness, Stage), Vec<Duration>>,
     /// Boots that went on from templates: they say how long the next one takes, and nothing of how long a machine may take to boot.
     warm: HashMap<Likeness, Vec<Duration>>,
@@ -56,10 +56,14 @@ impl History {
             wanted.as_ref().is_none_or(fits)
         };
         for cell in &run.plan.cells {
-            let Some(record) = run.cells.get(&cell.id).filter(|record| on(record, |host| &host.accelerator)) else { continue };
+            let Some(record) = run.cells.get(&cell.id) else { continue };
+            let is_alike = on(record, |host| &host.accelerator);
             // A run that goes on speaks for itself.
-            if run.is_finished() && on(record, |host| &host.qemu) {
-                self.measure(run, cell, record);
+            if run.is_finished() {
+                self.measure(run, cell, record, is_alike && on(record, |host| &host.qemu));
+            }
+            if !is_alike {
+                continue;
             }
             let mains = record.passes.iter().filter(|pass| pass.pass == Pass::Main);
             for (pass, stage) in mains.flat_map(|pass| pass.stages.iter().map(move |stage| (pass, stage))) {
@@ -77,10 +81,11 @@ impl History {
         }
     }
 
-    fn measure(&mut self, run: &RunState, cell: &PlannedCell, record: &CellRecord) {
+    /// Samples of one of several hosts are its own; others count where the host was the same.
+    fn measure(&mut self, run: &RunState, cell: &PlannedCell, record: &CellRecord, is_same: bool) {
         let [machine] = cell.machines.as_slice() else { return };
-        for (of, phase, value) in trend::samples(cell, record) {
-            let samples = self.measured.entry((machine.image.sha256, machine.hardware.sha256, of)).or_default();
+        for (on, of, phase, value) in trend::samples(cell, record).into_iter().filter(|(on, ..)| on.is_some() || is_same) {
+            let samples = self.measured.entry((on, machine.image.sha256, machine.hardware.sha256, of)).or_default();
             let side = match phase {
                 Phase::Baseline => &mut samples.unpatched,
                 Phase::Patched => samples.patched.entry(run.plan.tested()).or_default(),
@@ -95,8 +100,9 @@ impl History {
     pub fn past(&self, plan: &Plan) -> Vec<Past> {
         let places: BTreeSet<_> = plan.machines().map(|machine| (machine.image.sha256, machine.hardware.sha256)).collect();
         let newest_last = |samples: &[u64]| samples.iter().rev().copied().collect();
-        let of_plan = self.measured.iter().filter(|((image, hardware, _), _)| places.contains(&(*image, *hardware)));
-        let past = of_plan.map(|((image, hardware, of), samples)| Past {
+        let of_plan = self.measured.iter().filter(|((_, image, hardware, _), _)| places.contains(&(*image, *hardware)));
+        let past = of_plan.map(|((on, image, hardware, of), samples)| Past {
+            on: on.clone(),
             image: *image,
             hardware: *hardware,
             of: of.clone(),

@@ -1,6 +1,6 @@
 //! Whether a patch makes a machine slower or larger: warnings, with the statistics that justify them. They decide nothing.
 //!
-//! Samples are compared on one image, one hardware profile, one QEMU and accelerator and, for cases, one suite, by their digests: unpatched
+//! Samples are compared on one host, one image, one hardware profile, one QEMU and accelerator and, for cases, one suite: unpatched
 //! ones of this run and of earlier ones, patched ones of this run and of earlier ones of the same patch. What earlier runs gave is drawn
 //! once, when a run is taken, and journaled with it, so that the same journal always gives the same warnings.
 //!
@@ -16,7 +16,7 @@ use super::rank::chance_of_higher;
 use crate::cell::identity::Start;
 use crate::cell::{CaseOutcome, Phase, Point};
 use crate::id::{CellId, Digest, Name};
-use crate::journal::{CellRecord, PassRecord, RunState};
+use crate::journal::{CellRecord, HostReport, PassRecord, Placed, RunState};
 use crate::plan::PlannedCell;
 
 /// The highest chance at which a difference is believed. Many are looked at in every run, so it is low.
@@ -47,10 +47,29 @@ pub enum Measured {
     },
 }
 
+/// Which of several hosts samples are from, and what it was when they were taken.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Place {
+    pub host: Name,
+    pub accelerator: String,
+    pub qemu: String,
+}
+
+impl Place {
+    fn of(placed: &Placed) -> Self {
+        let HostReport { accelerator, qemu, .. } = &placed.controller.host;
+        Self { host: placed.host.clone(), accelerator: accelerator.clone(), qemu: qemu.clone() }
+    }
+}
+
 /// What earlier runs gave, the newest last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Past {
+    /// `None` where there is but one host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<Place>,
     pub image: Digest,
     pub hardware: Digest,
     pub of: Measured,
@@ -83,10 +102,15 @@ pub fn gauges(facts: &Facts) -> BTreeMap<Gauge, u64> {
         .collect()
 }
 
-/// The samples that a build's cell gave. Machines among each other wait for each other: what they take is not looked at.
-pub fn samples(cell: &PlannedCell, record: &CellRecord) -> Vec<(Measured, Phase, u64)> {
+/// The samples that a build's cell gave, and where. Machines among each other wait for each other: what they take is not looked at.
+pub fn samples(cell: &PlannedCell, record: &CellRecord) -> Vec<(Option<Place>, Measured, Phase, u64)> {
     let passes = record.passes.iter().filter(|pass| is_clean(pass) && !cell.is_environment());
-    passes.flat_map(|pass| of_cases(cell, pass).chain(of_guest(pass))).collect()
+    passes
+        .flat_map(|pass| {
+            let on = pass.placed.as_deref().map(Place::of);
+            of_cases(cell, pass).chain(of_guest(pass)).map(move |(of, phase, value)| (on.clone(), of, phase, value))
+        })
+        .collect()
 }
 
 fn of_cases<'a>(cell: &'a PlannedCell, pass: &'a PassRecord) -> impl Iterator<Item = (Measured, Phase, u64)> + use<'a> {
@@ -126,16 +150,16 @@ struct Sides<'a> {
 
 /// What got worse, by the cells that it concerns.
 pub fn warnings(state: &RunState) -> BTreeMap<&CellId, Vec<String>> {
-    let mut all: BTreeMap<(Digest, Digest, Measured), Sides<'_>> = BTreeMap::new();
+    let mut all: BTreeMap<(Option<Place>, Digest, Digest, Measured), Sides<'_>> = BTreeMap::new();
     for past in &state.past {
-        let sides = all.entry((past.image, past.hardware, past.of.clone())).or_default();
+        let sides = all.entry((past.on.clone(), past.image, past.hardware, past.of.clone())).or_default();
         sides.unpatched.extend(&past.unpatched);
         sides.patched.extend(&past.patched);
     }
     for cell in &state.plan.cells {
         let (Some(record), [machine]) = (state.cells.get(&cell.id), cell.machines.as_slice()) else { continue };
-        for (of, phase, value) in samples(cell, record) {
-            let sides = all.entry((machine.image.sha256, machine.hardware.sha256, of)).or_default();
+        for (on, of, phase, value) in samples(cell, record) {
+            let sides = all.entry((on, machine.image.sha256, machine.hardware.sha256, of)).or_default();
             match phase {
                 Phase::Baseline => sides.unpatched.push(value),
                 Phase::Patched => sides.patched.push(value),
@@ -146,8 +170,8 @@ pub fn warnings(state: &RunState) -> BTreeMap<&CellId, Vec<String>> {
         }
     }
     let mut found: BTreeMap<&CellId, Vec<String>> = BTreeMap::new();
-    for ((_, _, of), sides) in all {
-        if let Some(warning) = warning(&of, &sides.unpatched, &sides.patched) {
+    for ((on, _, _, of), sides) in all {
+        if let Some(warning) = warning(on.as_ref(), &of, &sides.unpatched, &sides.patched) {
             for cell in sides.cells {
                 found.entry(cell).or_default().push(warning.clone());
             }
@@ -157,7 +181,7 @@ pub fn warnings(state: &RunState) -> BTreeMap<&CellId, Vec<String>> {
 }
 
 /// What is to be said of these samples, if anything: too few of them never say anything, because chance could always explain them.
-pub fn warning(of: &Measured, unpatched: &[u64], patched: &[u64]) -> Option<String> {
+pub fn warning(on: Option<&Place>, of: &Measured, unpatched: &[u64], patched: &[u64]) -> Option<String> {
     let (before, after) = (median(unpatched)?, median(patched)?);
     if !matters(of, before, after) {
         return None;
@@ -175,7 +199,8 @@ pub fn warning(of: &Measured, unpatched: &[u64], patched: &[u64]) -> Option<Stri
         Measured::Case { suite, case, .. } => format!("{suite}/{case} takes {} instead of {}", seconds(after), seconds(before)),
     };
     let (few, many, odds) = (patched.len(), unpatched.len(), (1.0 / chance).floor());
-    Some(format!("warning: {said} (medians of {few} samples with the patch and {many} without; by chance less than once in {odds:.0})"))
+    let at = on.map(|place| format!("on {} ", place.host)).unwrap_or_default();
+    Some(format!("warning: {at}{said} (medians of {few} samples with the patch and {many} without; by chance less than once in {odds:.0})"))
 }
 
 /// Whether a difference is worth a person's time: by so much of what it was, and by so much.
@@ -209,7 +234,7 @@ mod tests {
     #[test]
     fn what_is_worse_by_chance_or_by_little_is_not_said() {
         let usual = [1000, 1010, 1020, 990, 1005, 995, 1015, 1001, 1002, 1003];
-        let said = warning(&case(), &usual, &[2000, 2100, 1900]).expect("a warning");
+        let said = warning(None, &case(), &usual, &[2000, 2100, 1900]).expect("a warning");
         assert_eq!(
             said,
             "warning: web/tls takes 2.0 s instead of 1.0 s (medians of 3 samples with the patch and 10 without; by chance less than once in 286)"
@@ -221,14 +246,14 @@ mod tests {
             (&[500, 510, 520], "it got faster"),
             (&[], "nothing was measured"),
         ] {
-            assert_eq!(warning(&case(), &usual, patched), None, "{why}");
+            assert_eq!(warning(None, &case(), &usual, patched), None, "{why}");
         }
         let short = usual.map(|ms| ms / 10);
-        assert_eq!(warning(&case(), &short, &[300, 310, 320]), None, "three times as long, and nobody waits for it");
-        assert_eq!(warning(&case(), &usual[..3], &[2000, 2100, 1900]), None, "too few to compare with");
+        assert_eq!(warning(None, &case(), &short, &[300, 310, 320]), None, "three times as long, and nobody waits for it");
+        assert_eq!(warning(None, &case(), &usual[..3], &[2000, 2100, 1900]), None, "too few to compare with");
         let kib = |mib: [u64; 10]| mib.map(|mib| mib * 1024);
         let memory = kib([300, 301, 302, 303, 304, 305, 306, 307, 308, 309]);
-        let said = warning(&Measured::Guest(Gauge::Memory), &memory, &[400, 401, 402].map(|mib| mib * 1024)).expect("a warning");
+        let said = warning(None, &Measured::Guest(Gauge::Memory), &memory, &[400, 401, 402].map(|mib| mib * 1024)).expect("a warning");
         assert!(said.starts_with("warning: the machine uses 401 MiB of memory instead of 305 MiB"), "{said}");
     }
 

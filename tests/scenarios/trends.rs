@@ -1,13 +1,15 @@
 //! What gets slower with a patch, against what earlier runs measured.
 
 use patchlab::catalog::patch::Reboot;
-use patchlab::id::Digest;
+use patchlab::id::{Digest, Name};
 use patchlab::lab::history::History;
 use patchlab::plan::PlannedPatch;
 use patchlab::verdict::Verdict;
 use patchlab::verdict::trend::Past;
 
-use crate::common::{Story, Told, script_patch};
+use crate::common::{SimHost, Story, Told, script_patch};
+
+const SLOW: &str = "[[step]]\non={case='web/tls'}\nwhen={side='after'}\ntakes='5s'";
 
 /// Of this many earlier runs, all alike.
 fn past(runs: usize) -> Vec<Past> {
@@ -23,7 +25,7 @@ fn other() -> PlannedPatch {
 }
 
 fn slow() -> Story {
-    Story::new(other()).scenario("[[step]]\non={case='web/tls'}\nwhen={side='after'}\ntakes='5s'")
+    Story::new(other()).scenario(SLOW)
 }
 
 fn warnings(told: &Told) -> Vec<&String> {
@@ -62,4 +64,23 @@ fn what_the_same_patch_gave_before_stands_on_its_side() {
     // Twice after the patch: the profile has a second cold boot.
     assert_eq!(sides(other()), Some((1, vec![5000, 5000])));
     assert_eq!(sides(script_patch(Reboot::Auto)), Some((1, vec![])));
+}
+
+#[test]
+fn what_was_measured_on_one_host_says_nothing_of_another() {
+    let host = |name: &'static str| SimHost { labels: if name == "alpha" { &["alpha"] } else { &["beta"] }, ..SimHost::new(name, SLOW) };
+    let on = |story: Story, label: &str| {
+        let label: Name = label.parse().expect("a name");
+        let story = story.with(|plan| plan.cells.iter_mut().for_each(|cell| cell.host_labels = [label.clone()].into()));
+        story.hosts(&[host("alpha"), host("beta")])
+    };
+    let mut history = History::default();
+    let told = on(Story::new(script_patch(Reboot::Auto)), "alpha").run();
+    (0..20).for_each(|_| history.learn(&told.state));
+    for (host, expected) in [("alpha", Some("warning: on alpha web/tls takes 5.0 s instead of 0.4 s")), ("beta", None)] {
+        let told = on(Story::new(other()), host).past(history.past(&Story::new(other()).plan)).run();
+        let warnings = warnings(&told);
+        assert_eq!(warnings.len(), usize::from(expected.is_some()), "{host}: {warnings:?}");
+        assert!(warnings.iter().all(|one| expected.is_some_and(|expected| one.starts_with(expected))), "{host}: {warnings:?}");
+    }
 }

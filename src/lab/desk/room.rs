@@ -93,7 +93,8 @@ impl Desk {
             refused.truncate(NAMED);
             refused.push(format!("and {more} more"));
         }
-        refused.push("leave them out (--build, --environment, --hardware), or give machines more: [[host]] in patchlab.toml".to_owned());
+        refused
+            .push("leave them out (--build, --environment, --hardware), or change what hosts have: [[host]] in patchlab.toml".to_owned());
         Err(DeskError::Asked(refused.join("\n")))
     }
 

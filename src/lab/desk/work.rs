@@ -174,8 +174,7 @@ impl Desk {
         lab.journal.append(run, Timestamp::max(lab.clock.now(), Timestamp::UNIX_EPOCH), Event::RunTaken { controller }).await?;
         let gone = || DeskError::Fault(format!("run {run} is not in the journal"));
         let mut state = lab.journal.state(run).await?.ok_or_else(gone)?;
-        // What was measured on one host says nothing of another.
-        let past = if lab.placed.is_some() { Vec::new() } else { lab.history.past(&state.plan) };
+        let past = lab.history.past(&state.plan);
         // A controller that takes a run up goes by what the first one drew.
         if state.past.is_empty() && !past.is_empty() {
             let drawn = lab.journal.append(run, lab.clock.now(), Event::HistoryDrawn { past }).await?;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::session::{AGENT_PATIENCE, Session, guest_trouble};
+use super::stages::named;
 use crate::cell::{Cause, Trouble};
+use crate::guest::linux::apply::facts_step;
 use crate::guest::linux::exit_file;
 use crate::guest::{GuestError, Job, JobState, JobStep, StepEnd, StepReport};
 
@@ -34,6 +36,7 @@ impl Session {
         let limit = steps.iter().map(|step| step.limit).sum::<Duration>() + SLACK;
         let job = Job { id: self.job_id(what), steps };
         let guest = self.guest.clone();
+        let began = Instant::now();
         match self.patiently(|| guest.start(&job)).await {
             Err(trouble) if trouble.cause == Cause::UnexpectedReboot => return Ok(JobEnd::Restarted(Vec::new())),
             started => started?,
@@ -51,7 +54,11 @@ impl Session {
                 return Ok(JobEnd::Restarted(finished));
             }
             match self.guest.poll(&job.id).await {
-                Ok(JobState::Ended { steps }) if steps.len() == job.steps.len() => return Ok(JobEnd::Done(steps)),
+                Ok(JobState::Ended { steps }) if steps.len() == job.steps.len() => {
+                    let inside: Duration = steps.iter().map(|step| step.elapsed).sum();
+                    tracing::debug!(machine = self.machine, job = job.id, took = ?began.elapsed(), ?inside, "job ended");
+                    return Ok(JobEnd::Done(steps));
+                }
                 Ok(JobState::Ended { steps }) => {
                     let message = format!("the guest's job runner ended {what} after {} of {} steps", steps.len(), job.steps.len());
                     return Err(Trouble::new(Cause::ProbeFailed, message));
@@ -118,6 +125,22 @@ impl Session {
             let output = b"(what it said was lost with the restart)".to_vec();
             vec![StepReport { end: StepEnd::Exit(code.into()), elapsed: Duration::ZERO, output, truncated: true, result: None }]
         }))
+    }
+
+    /// Has the machine do what every clone of it will do first, so that they find the programs and files in its memory. That costs a
+    /// template some MiB, and spares each clone the reading.
+    ///
+    /// # Errors
+    /// When the machine is lost. A step that fails costs speed alone.
+    pub async fn rehearse(&mut self) -> Result<(), Trouble> {
+        const WHAT: &str = "rehearsal";
+        match self.run(WHAT, vec![named(facts_step(), WHAT)], |_| {}).await {
+            Ok(_) => {}
+            Err(trouble) if trouble.cause == Cause::ProbeFailed => tracing::debug!(machine = self.machine, %trouble.message, "rehearsal"),
+            Err(trouble) => return Err(trouble),
+        }
+        let (guest, job) = (self.guest.clone(), self.job.clone());
+        self.patiently(|| guest.kill(&job)).await
     }
 
     /// Runs one step that the lab relies on.

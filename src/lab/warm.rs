@@ -159,6 +159,7 @@ impl CellRunner {
         let boot = self.session(at)?.boot_took.unwrap_or_default();
         let guest = self.session(at)?.guest.clone();
         self.session(at)?.patiently(|| guest.install()).await?;
+        self.session(at)?.rehearse().await?;
         let identity = self.session(at)?.patiently(|| guest.identity()).await?;
         let unfit = unfit_as_template(&identity);
         let (draft, now) = (key.clone(), self.lab.clock.now());

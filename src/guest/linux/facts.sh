@@ -53,6 +53,7 @@ optional() {
 }
 
 collect() {
+    began=$PWD
     section meta
     echo "version 1"
     first boot-id /proc/sys/kernel/random/boot_id
@@ -166,17 +167,15 @@ collect() {
     for device in /sys/class/block/* /sys/class/net/* /sys/class/tpm/*; do
         [ -e "$device/device" ] || continue
         case $device in /sys/class/block/*) kind=disk ;; /sys/class/net/*) kind=network ;; *) kind=tpm ;; esac
-        at=$(readlink -f "$device/device")
-        chain=
+        cd -P "$device/device" || continue
+        at=$PWD chain=
         while [ -n "$at" ] && [ "$at" != /sys/devices ]; do
-            if [ -L "$at/driver" ]; then
-                link=$(readlink "$at/driver")
-                chain="$chain ${link##*/}"
-            fi
+            if [ -L "$at/driver" ] && cd -P "$at/driver"; then chain="$chain ${PWD##*/}"; fi
             at=${at%/*}
         done
         echo "$kind ${device##*/}$chain"
     done
+    cd "$began" || cd /
     for device in /sys/bus/pci/devices/*; do
         if [ ! -L "$device/driver" ] && read -r class 2>/dev/null <"$device/class"; then
             case $class in 0x01* | 0x02*) echo "unbound ${device##*/} $class $(cat "$device/vendor" "$device/device" | tr '\n' ' ')" ;; esac

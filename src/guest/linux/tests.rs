@@ -273,6 +273,15 @@ fn questions_on_the_terminal_are_seen() {
 }
 
 #[test]
+fn a_question_is_seen_beside_one_who_works() {
+    let Some(groups) = control_groups() else { return };
+    let bench = Bench::new(groups);
+    bench.start(vec![on_terminal("while :; do :; done & printf 'Sure? '; read answer")]);
+    let ended = bench.ended();
+    assert_eq!((ended[0].end.clone(), text(&ended[0])), (StepEnd::Asked, "Sure? ".into()));
+}
+
+#[test]
 fn a_long_silence_is_no_question() {
     let commands =
         ["tty -s && sleep 4 && exit 4", "script -qec 'sleep 4; exit 5' /dev/null", "(read answer </dev/null); timeout 4 sleep 9"];

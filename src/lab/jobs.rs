@@ -127,8 +127,8 @@ impl Session {
         }))
     }
 
-    /// Has the machine do what every clone of it will do first, so that they find the programs and files in its memory. That costs a
-    /// template some MiB, and spares each clone the reading.
+    /// Has a machine that is to be a template do what every clone of it will do first, so that they find programs and files in memory. It
+    /// makes the template a third larger.
     ///
     /// # Errors
     /// When the machine is lost. A step that fails costs speed alone.

@@ -15,7 +15,8 @@ use patchlab::catalog::image::Os;
 use patchlab::catalog::text::Size;
 use patchlab::cell::identity::{Identity, unfit};
 use patchlab::guest::agent::AgentGuests;
-use patchlab::guest::{Guest, Guests, Job, JobStep, Renewal};
+use patchlab::guest::linux::apply::facts_step;
+use patchlab::guest::{Guest, Guests, Job, JobState, JobStep, Renewal};
 use patchlab::hypervisor::libvirt::{Libvirt, quiet};
 use patchlab::hypervisor::segments::Mac;
 use patchlab::hypervisor::{Hypervisor, MachineNic, MachineSpec, OnTemplate, Tag};
@@ -132,6 +133,12 @@ impl Bench {
             sleep(Duration::from_millis(200)).await;
         }
         guest.install().await.expect("installed");
+        let rehearsal = Job { id: "rehearsal".to_owned(), steps: vec![facts_step()] };
+        guest.start(&rehearsal).await.expect("started");
+        while !matches!(guest.poll(&rehearsal.id).await.expect("an answer"), JobState::Ended { .. }) {
+            sleep(Duration::from_millis(200)).await;
+        }
+        guest.kill(&rehearsal.id).await.expect("forgotten");
         let identity = guest.identity().await.expect("an identity");
         let host = self.hypervisor.host().await.expect("a host");
         let key = Key::new(self.digest, Digest::of("bench"), Digest::of("runner"), 1, &host);

@@ -99,7 +99,7 @@ collect() {
     optional packages dpkg-query -W -f '${binary:Package} ${Version} ${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag}\n'
     section owned
     # Who owns which file: tells the patch's own files from others. `package` lines, then that package's paths.
-    (cd /var/lib/dpkg/info 2>/dev/null && grep -H '' -- *.list | sed 's/\.list:/ /')
+    (cd /var/lib/dpkg/info 2>/dev/null && awk 'FNR == 1 { package = substr(FILENAME, 1, length(FILENAME) - 5) } { print package, $0 }' *.list 2>/dev/null)
     optional package-audit dpkg --audit
     section apt-check
     if have apt-get; then

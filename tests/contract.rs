@@ -76,7 +76,8 @@ contract! {
         a_machine_on_no_template_is_refused_and_leaves_nothing,
         a_clone_that_never_went_on_leaves_nothing,
         a_clone_goes_on_only_once,
-        clones_of_a_template_are_machines_of_their_own;
+        clones_of_a_template_are_machines_of_their_own,
+        a_clone_is_frozen_in_its_turn;
     guest:
         files_are_read_up_to_a_cap,
         jobs_run_to_their_ends,

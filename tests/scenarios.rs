@@ -4,6 +4,8 @@
 mod autopkgtest;
 #[path = "scenarios/baselines.rs"]
 mod baselines;
+#[path = "scenarios/checkpoints.rs"]
+mod checkpoints;
 mod common;
 #[path = "scenarios/environments.rs"]
 mod environments;

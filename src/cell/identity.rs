@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Point;
 use crate::id::Digest;
 
 /// The most that a thawed machine's clock may be off, in milliseconds. Asking takes some of it.
@@ -23,6 +24,9 @@ pub enum Start {
         /// When that was frozen.
         frozen: Timestamp,
         identity: Box<Identity>,
+        /// From a checkpoint that a clone of the template became behind its patch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        behind: Option<Point>,
     },
 }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! main pass   clone - boot - baseline - apply - [reboot] - verify - suites - [cold-boot] - reapply - rollback - teardown
-//! twin pass   clone - boot - (one destructive case) - teardown                     unpatched, and again with apply - [reboot]
+//! twin pass   clone - boot - (one destructive case) - teardown                     unpatched, and again with apply - [reboot] or on a
+//!                                                                                  checkpoint behind them
 //! confirm     clone - boot - baseline - apply - [reboot] - verify - suites ... up to where the bad news was - teardown
 //! ```
 //! A stage that fails ends its pass with a teardown. A pass that the lab spoilt is repeated a bounded number of times; bad news

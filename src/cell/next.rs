@@ -81,6 +81,16 @@ fn stages(cell: &PlannedCell, record: &CellRecord, pass: &Pass) -> Vec<Stage> {
     }
 }
 
+/// The destructive cases whose first patched clones are still to begin.
+pub fn patched_clones_to_come(cell: &PlannedCell, record: &CellRecord) -> Vec<CaseKey> {
+    let begun = |(suite, case): &CaseKey| {
+        let first = Pass::Twin { suite: suite.clone(), case: case.clone(), phase: Phase::Patched, round: 0 };
+        record.passes.iter().any(|pass| pass.pass == first)
+    };
+    let destructive = cell.cases().filter(|(_, case)| case.destructive).map(|(suite, case)| (suite.name.clone(), case.name.clone()));
+    destructive.filter(|key| !begun(key)).collect()
+}
+
 /// The stages of a main pass. Applying again and taking back are tried on each build by itself, not once more among its peers.
 pub fn main_stages(cell: &PlannedCell) -> Vec<Stage> {
     let fits = |stage: &Stage| match stage {

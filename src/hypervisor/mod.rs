@@ -49,7 +49,8 @@ pub trait Hypervisor: Send + Sync {
 
     /// Ends a running machine and keeps what it was in that moment, its memory, its disk and its firmware's variables, as a template:
     /// files in the folder `into`, which is there and empty. The machine stays defined and is fit for nothing but to be destroyed.
-    /// On error it may still run, and `into` may hold anything.
+    /// It may have been made on a template itself, but not on one whose machine had been. On error it may still run, and `into` may hold
+    /// anything.
     async fn freeze(&self, machine: &str, into: &Path) -> Result<(), HypervisorError>;
 
     /// Instead of [`Self::start`]: a machine that was created on a template goes on where that was frozen, its media in the drive.
@@ -148,6 +149,8 @@ pub struct OnTemplate {
     pub folder: PathBuf,
     /// The hardware addresses that its NICs had, in order. The thawed guest has them until it is told otherwise.
     pub macs: Vec<Mac>,
+    /// Whether its drive held the media, which then are in use by the guest.
+    pub media: bool,
 }
 
 /// A NIC of a machine.

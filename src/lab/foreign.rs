@@ -11,6 +11,7 @@ use crate::cell::{Cause, Point, Stage, Trouble};
 use crate::guest::linux::autopkgtest::{prepare_step, test_step};
 use crate::guest::{JobStep, StepEnd, StepReport};
 use crate::id::Name;
+use crate::plan::{PlannedCell, PlannedSuite};
 use crate::verdict::results::autopkgtest::{Part, part, read, restless, skipped};
 use crate::verdict::results::{CaseResult, ScriptReport};
 
@@ -23,11 +24,7 @@ impl CellRunner {
     /// Makes the clone fit for the tests of others that the pass runs.
     pub(super) async fn prepare_suites(&mut self, stage: Stage) -> Result<(), Stop> {
         let work = self.pass.as_ref().map(|pass| pass.work.cases.clone()).unwrap_or_default();
-        let runs = |suite: &Name| {
-            let mut mine = work.iter().filter(|(other, _)| other == suite).filter_map(|(suite, case)| self.cell.case(suite, case));
-            mine.any(|case| case.autopkgtest.as_ref().is_some_and(|test| test.skip.is_none()))
-        };
-        let wanted: Vec<_> = self.cell.suites.iter().filter(|suite| runs(&suite.name)).cloned().collect();
+        let wanted: Vec<_> = to_prepare(&self.cell, &work).cloned().collect();
         for suite in wanted {
             self.tell(stage, &format!("preparing {}", suite.name));
             let packages: Vec<String> = suite.packages.iter().map(|package| package.file.clone()).collect();
@@ -98,6 +95,15 @@ impl CellRunner {
 fn judged(test: &Test, report: &StepReport, output: &[u8]) -> CaseResult {
     let end = report.end.clone().into();
     read(test, &ScriptReport { end: &end, output, truncated: report.truncated, result: report.result.as_deref() })
+}
+
+/// The suites of these cases whose tests want the clone prepared before it is patched.
+pub(super) fn to_prepare<'a>(cell: &'a PlannedCell, cases: &'a [(Name, Name)]) -> impl Iterator<Item = &'a PlannedSuite> {
+    let runs = move |suite: &PlannedSuite| {
+        let mut mine = cases.iter().filter(|(other, _)| *other == suite.name).filter_map(|(suite, case)| cell.case(suite, case));
+        mine.any(|case| case.autopkgtest.as_ref().is_some_and(|test| test.skip.is_none()))
+    };
+    cell.suites.iter().map(|suite| &**suite).filter(move |suite| runs(suite))
 }
 
 /// The step as a case's, for who reads the guest's process list and for the simulator.

@@ -8,7 +8,9 @@
 //! a run was judged against. Nothing here decides who is to blame or what a
 //! result means: that is `cell` and `verdict`.
 
+mod again;
 pub mod baselines;
+mod checkpoint;
 mod chronicle;
 pub mod clock;
 pub mod desk;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::checkpoint::Checkpoint;
 use super::scheduler::host::Lease;
 use super::session::{Session, lab_trouble};
 use super::stages::Memory;
@@ -65,6 +66,7 @@ pub struct CellRunner {
     lease: Lease,
     /// Whether a pass was begun here.
     begun: bool,
+    pub(super) checkpoint: Checkpoint,
 }
 
 /// What lives only as long as a pass.
@@ -98,7 +100,7 @@ impl CellRunner {
         record: CellRecord,
         lease: Lease,
     ) -> Self {
-        Self { lab, run, plan, cell, place, files, record, pass: None, lease, begun: false }
+        Self { lab, run, plan, cell, place, files, record, pass: None, lease, begun: false, checkpoint: Checkpoint::None }
     }
 
     /// Runs the cell to its end, or until its host is in doubt, and says what it means.

@@ -31,13 +31,22 @@ pub struct Memory {
     pub(super) misfit: Option<Trouble>,
     /// Where in the pass the guest is.
     pub(super) point: Option<Point>,
+    /// Whether it began on a checkpoint, so that nothing is left to do before its cases.
+    patched_before: bool,
+}
+
+impl Memory {
+    /// Begins where a template was frozen behind a patch, if it was.
+    pub(super) fn begin_behind(&mut self, point: Option<Point>) {
+        (self.point, self.patched_before) = (point, point.is_some());
+    }
 }
 
 /// A patch as it goes onto a machine.
-struct Laid {
-    id: Name,
-    reboot: Reboot,
-    steps: PatchSteps,
+pub(super) struct Laid {
+    pub(super) id: Name,
+    pub(super) reboot: Reboot,
+    pub(super) steps: PatchSteps,
 }
 
 /// Whether none of these may restart the machine.
@@ -52,8 +61,15 @@ impl CellRunner {
             Stage::Clone => self.clone_machines().await,
             Stage::Boot => self.boot().await,
             Stage::Baseline => self.baseline().await,
+            Stage::Apply | Stage::Reboot if self.memory(0)?.patched_before => {
+                Ok(StageOutcome::Skipped { reason: "the clone went on from a checkpoint behind it".to_owned() })
+            }
             Stage::Apply => self.apply().await,
-            Stage::Reboot => self.reboot().await,
+            Stage::Reboot => {
+                let outcome = self.reboot().await?;
+                self.keep_checkpoint().await?;
+                Ok(outcome)
+            }
             Stage::Verify => self.verify().await,
             Stage::Suites => self.suites().await,
             Stage::ColdBoot => self.cold_boot().await,
@@ -92,13 +108,13 @@ impl CellRunner {
     }
 
     /// Where in the pass the patched machines are.
-    fn point(&self) -> Point {
+    pub(super) fn point(&self) -> Point {
         let points = self.pass.iter().flat_map(|pass| &pass.machines).filter_map(|machine| machine.memory.point);
         points.max().unwrap_or(Point::Applied)
     }
 
     /// What goes onto a machine, in its order.
-    fn laid(&self, at: usize) -> Vec<Laid> {
+    pub(super) fn laid(&self, at: usize) -> Vec<Laid> {
         let of = |(place, patch): (usize, &PlannedPatch)| {
             let mut steps = steps(patch).beside(place);
             steps.say("PATCHLAB_PATCH", patch.manifest.id.as_str());
@@ -108,7 +124,7 @@ impl CellRunner {
     }
 
     /// Names the patch, where there are several.
-    fn about(&self, patch: &Laid, stop: impl Into<Stop>) -> Stop {
+    pub(super) fn about(&self, patch: &Laid, stop: impl Into<Stop>) -> Stop {
         match stop.into() {
             Stop::Trouble(trouble) if self.plan.is_together() => {
                 let message = format!("{}: {}", patch.id, trouble.message);
@@ -121,6 +137,9 @@ impl CellRunner {
     async fn boot(&mut self) -> Result<StageOutcome, Stop> {
         for at in 0..self.cell.machines.len() {
             self.boot_machine(at).await.map_err(|stop| self.on(at, stop))?;
+        }
+        if self.memory(0)?.patched_before {
+            return Ok(StageOutcome::Passed);
         }
         self.prepare_suites(Stage::Boot).await?;
         let stages = self.pass.as_ref().map(|pass| pass.work.stages.as_slice()).unwrap_or_default();
@@ -305,7 +324,12 @@ impl CellRunner {
     }
 
     /// The same, and what the patch's step that the restart cut short had written down, if it had come to its end.
-    async fn come_back_from(&mut self, stage: Stage, at: usize, finished: Vec<StepReport>) -> Result<Option<Vec<StepReport>>, Stop> {
+    pub(super) async fn come_back_from(
+        &mut self,
+        stage: Stage,
+        at: usize,
+        finished: Vec<StepReport>,
+    ) -> Result<Option<Vec<StepReport>>, Stop> {
         self.come_back(stage, at).await?;
         Ok(self.session(at)?.reports_of_old(finished).await?)
     }
@@ -404,71 +428,6 @@ impl CellRunner {
         self.become_ready(Stage::ColdBoot, at).await
     }
 
-    async fn reapply(&mut self) -> Result<StageOutcome, Stop> {
-        let before = match self.memory(0)?.after_cases.take() {
-            Some(facts) => facts,
-            None => self.take_facts(Stage::Reapply, self.point()).await?,
-        };
-        for patch in self.laid(0) {
-            self.reapply_one(&patch).await.map_err(|stop| self.about(&patch, stop))?;
-        }
-        let after = self.take_facts(Stage::Reapply, Point::Reapplied).await?;
-        if let Some((message, detail)) = self.news(&before, &after, Point::Reapplied)? {
-            let message = format!("applying the patch a second time changed the machine: {message}");
-            return Err(Trouble::new(Cause::NotIdempotent, message).with_detail(detail).into());
-        }
-        Ok(StageOutcome::Passed)
-    }
-
-    async fn reapply_one(&mut self, patch: &Laid) -> Result<(), Stop> {
-        match self.patch_job(Stage::Reapply, 0, "reapply", patch.steps.reapply.clone()).await? {
-            JobEnd::Done(reports) => judge::reapply(&reports)?,
-            JobEnd::Restarted(_) if patch.reboot == Reboot::Never => return Err(unasked("applying the patch again").into()),
-            JobEnd::Restarted(finished) => {
-                if let Some(reports) = self.come_back_from(Stage::Reapply, 0, finished).await? {
-                    judge::reapply(&reports)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn rollback(&mut self) -> Result<StageOutcome, Stop> {
-        let laid = self.laid(0);
-        if let Some(stays) = laid.iter().find(|patch| patch.steps.rollback.is_none()) {
-            let which = if self.plan.is_together() { stays.id.as_str() } else { "this patch" };
-            let reason =
-                format!("{which} cannot be taken back from inside; the way back is the image, whose digest was checked before the run");
-            return Ok(StageOutcome::Skipped { reason });
-        }
-        // The last one applied lies on top.
-        for patch in laid.iter().rev() {
-            self.roll_back_one(patch).await.map_err(|stop| self.about(patch, stop))?;
-        }
-        let before = self.memory(0)?.baseline.clone();
-        let after = self.take_facts(Stage::Rollback, Point::RolledBack).await?;
-        if let Some(before) = before
-            && let Some((message, detail)) = self.news(&before, &after, Point::RolledBack)?
-        {
-            let message = format!("taking the patch back left the machine different from before: {message}");
-            return Err(Trouble::new(Cause::RollbackFailed, message).with_detail(detail).into());
-        }
-        Ok(StageOutcome::Passed)
-    }
-
-    async fn roll_back_one(&mut self, patch: &Laid) -> Result<(), Stop> {
-        match self.patch_job(Stage::Rollback, 0, "rollback", patch.steps.rollback.clone().unwrap_or_default()).await? {
-            JobEnd::Done(reports) => judge::rollback(&reports)?,
-            JobEnd::Restarted(_) if patch.reboot == Reboot::Never => return Err(unasked("taking the patch back").into()),
-            JobEnd::Restarted(finished) => {
-                if let Some(reports) = self.come_back_from(Stage::Rollback, 0, finished).await? {
-                    judge::rollback(&reports)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Runs steps of the lab's own that must not restart the machine.
     pub(super) async fn engine_job(&mut self, stage: Stage, at: usize, what: &str, steps: Vec<JobStep>) -> Result<Vec<StepReport>, Stop> {
         match self.patch_job(stage, at, what, steps).await? {
@@ -480,7 +439,7 @@ impl CellRunner {
         }
     }
 
-    async fn patch_job(&mut self, stage: Stage, at: usize, what: &str, steps: Vec<JobStep>) -> Result<JobEnd, Stop> {
+    pub(super) async fn patch_job(&mut self, stage: Stage, at: usize, what: &str, steps: Vec<JobStep>) -> Result<JobEnd, Stop> {
         self.tell(stage, what);
         let steps = steps.into_iter().map(|step| named(step, what)).collect();
         let mut tell = self.teller(stage);
@@ -495,6 +454,6 @@ pub(super) fn named(mut step: JobStep, what: &str) -> JobStep {
 }
 
 /// A restart that the manifest rules out.
-fn unasked(when: &str) -> Trouble {
+pub(super) fn unasked(when: &str) -> Trouble {
     Trouble::new(Cause::UnexpectedReboot, format!("{when} restarted the machine, and the manifest says reboot = \"never\""))
 }

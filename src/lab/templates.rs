@@ -3,7 +3,7 @@
 //! ```text
 //! <state>/templates/<key>/   template.json  memory.save  disk.qcow2  variables.fd  console.log     read-only
 //!                            clones.jsonl   who went on from it; its time is that of the last use
-//! <state>/templates/.draft-PID-* one being made by that process
+//! <state>/templates/.draft-PID-* one being made by that process, or a checkpoint of it
 //! ```
 //! Invariants: a template is found only under everything that it depends on; it appears as a whole or not at all; its files are what
 //! their digests say, looked at anew whenever a file's size, time or place has changed; machines hold links of their own, so one that
@@ -23,6 +23,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::images::digest_of;
 use crate::catalog::settings;
+use crate::cell::Point;
 use crate::cell::identity::Identity;
 use crate::hypervisor::segments::Mac;
 use crate::id::Digest;
@@ -74,13 +75,15 @@ pub struct Record {
     pub identity: Identity,
     /// The hardware addresses of its NICs.
     pub macs: Vec<Mac>,
-    files: BTreeMap<String, Sealed>,
+    /// Empty until it is published.
+    #[serde(default)]
+    pub files: BTreeMap<String, Sealed>,
 }
 
 /// A file of a template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Sealed {
+pub struct Sealed {
     sha256: Digest,
     bytes: u64,
     /// Where and from when it was when its digest was taken: device, inode, seconds and nanoseconds of its last change.
@@ -93,6 +96,19 @@ pub struct Template {
     pub digest: Digest,
     pub folder: PathBuf,
     pub record: Record,
+    /// Where in a pass its machine was frozen, where that was behind a patch.
+    pub behind: Option<Point>,
+}
+
+impl Template {
+    /// What was frozen behind a patch, in a [draft](Templates::draft) that is never published.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn behind(draft: &Path, record: Record, point: Point) -> io::Result<Self> {
+        fs::write(draft.join(CLONES), "")?;
+        Ok(Self { digest: record.key.digest(), folder: draft.to_owned(), record, behind: Some(point) })
+    }
 }
 
 /// How many templates may be kept, and how long.
@@ -171,7 +187,7 @@ impl Templates {
             Ok(record) if record.key != *key => "it is another's".to_owned(),
             Ok(record) if now.duration_since(record.frozen).unsigned_abs() > self.limits.age => "it is too old".to_owned(),
             Ok(mut record) => match verify(&folder, &mut record)? {
-                None => return Ok(Some(Template { digest, folder, record })),
+                None => return Ok(Some(Template { digest, folder, record, behind: None })),
                 Some(why) => why,
             },
         };
@@ -203,17 +219,18 @@ impl Templates {
         }
     }
 
-    /// An empty folder for a template of this key.
+    /// An empty folder for a template, or for what is to stay this process's: it is removed when that is gone. The name tells it from
+    /// others of this process, `memory` is the machine's, in bytes.
     ///
     /// # Errors
     /// The disk's; too little room is one.
-    pub fn draft(&self, key: &Key, memory: u64) -> io::Result<PathBuf> {
+    pub fn draft(&self, name: &str, memory: u64) -> io::Result<PathBuf> {
         let room = nix::sys::statvfs::statvfs(&self.folder).map(|found| found.blocks_available() * found.fragment_size())?;
         if room < memory.saturating_mul(2) {
             let found = format!("{} MiB are free where the state folder is, and twice the machine's memory is wanted", room >> 20);
             return Err(io::Error::new(io::ErrorKind::StorageFull, found));
         }
-        let folder = self.folder.join(format!("{DRAFT}{}-{}", std::process::id(), key.digest().short()));
+        let folder = self.folder.join(format!("{DRAFT}{}-{name}", std::process::id()));
         if folder.exists() {
             fs::remove_dir_all(&folder)?;
         }
@@ -225,25 +242,16 @@ impl Templates {
     ///
     /// # Errors
     /// The disk's. The draft is removed then.
-    pub fn publish(
-        &self,
-        draft: &Path,
-        key: Key,
-        identity: Identity,
-        macs: Vec<Mac>,
-        boot: Duration,
-        now: Timestamp,
-    ) -> io::Result<Template> {
-        let digest = key.digest();
+    pub fn publish(&self, draft: &Path, record: Record) -> io::Result<Template> {
+        let digest = record.key.digest();
         let folder = self.folder.join(digest.hex());
-        let boot_ms = u64::try_from(boot.as_millis()).unwrap_or(u64::MAX);
         let made = seal(draft).and_then(|files| {
-            let record = Record { key, frozen: now, boot_ms, identity, macs, files };
+            let record = Record { files, ..record };
             fs::write(draft.join(CLONES), "")?;
             fs::write(draft.join(RECORD), serde_json::to_vec_pretty(&record).map_err(io::Error::other)?)?;
             self.remove(digest)?;
             fs::rename(draft, &folder)?;
-            Ok(Template { digest, folder: folder.clone(), record })
+            Ok(Template { digest, folder: folder.clone(), record, behind: None })
         });
         let made = made.inspect_err(|_| drop(fs::remove_dir_all(draft)))?;
         self.evict(digest)?;

@@ -48,11 +48,12 @@ fn shelf(limits: Limits) -> Shelf {
 impl Shelf {
     /// Publishes a template with this much memory.
     fn publish(&self, image: &str, bytes: usize) -> Template {
-        let draft = self.templates.draft(&key(image), 0).expect("a draft");
+        let draft = self.templates.draft(image, 0).expect("a draft");
         fs::write(draft.join("memory.save"), vec![7; bytes]).expect("written");
         fs::write(draft.join("disk.qcow2"), image).expect("written");
-        let boot = Duration::from_secs(30);
-        self.templates.publish(&draft, key(image), identity(image), vec![Mac([2; 6])], boot, at(0)).expect("published")
+        let macs = vec![Mac([2; 6])];
+        let record = Record { key: key(image), frozen: at(0), boot_ms: 30_000, identity: identity(image), macs, files: BTreeMap::new() };
+        self.templates.publish(&draft, record).expect("published")
     }
 
     fn find(&self, image: &str) -> Option<Template> {
@@ -171,7 +172,7 @@ fn clones_are_remembered_and_success_forgives() {
 #[test]
 fn what_a_killed_controller_left_half_made_is_no_template() {
     let shelf = shelf(Limits::default());
-    let draft = shelf.templates.draft(&key("image"), 0).expect("a draft");
+    let draft = shelf.templates.draft("image", 0).expect("a draft");
     fs::write(draft.join("memory.save"), "half").expect("written");
     assert!(shelf.find("image").is_none());
     let at_work = shelf.state.path().join("templates").join(format!("{DRAFT}1-of-another"));
@@ -179,7 +180,7 @@ fn what_a_killed_controller_left_half_made_is_no_template() {
     shelf.templates.sweep().expect("swept");
     assert_eq!(shelf.folders(), 1);
     assert!(at_work.exists(), "a process that lives may still be at it");
-    let error = shelf.templates.draft(&key("image"), u64::MAX).expect_err("no such disk");
+    let error = shelf.templates.draft("image", u64::MAX).expect_err("no such disk");
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
 }
 

@@ -10,13 +10,15 @@
 //! Invariants: nothing starts on a clone that was not checked; what goes wrong with a template costs time, never a verdict: the machine
 //! is made anew and booted cold, and the journal says why.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::checkpoint::Checkpoint;
 use super::network::nowhere;
 use super::runner::{CellRunner, Stop, no_pass};
 use super::session::{Budget, Session, lab_trouble};
 use super::stages::Memory;
-use super::templates::{Key, Template, Templates};
+use super::templates::{Key, Record, Template, Templates};
 use crate::cell::identity::{Identity, Start, unfit, unfit_as_template};
 use crate::cell::{Cause, Stage, Trouble};
 use crate::guest::Renewal;
@@ -35,7 +37,7 @@ const SEED: usize = 64;
 
 /// Whether a machine is to begin on a template.
 pub(super) enum Offer {
-    /// On this one.
+    /// On this one, or on this checkpoint.
     Ready(Box<Template>),
     /// On one that is still to be made.
     Wanted(Key),
@@ -50,10 +52,18 @@ impl CellRunner {
         let (names, network) = (self.cell.machine_names(&pass.name), pass.name.clone());
         self.open_network(&network).await?;
         for (at, name) in names.iter().enumerate() {
-            let mut offer = self.offer(at).await?;
+            let mut offer = match self.checkpoint() {
+                Some(checkpoint) => Offer::Ready(Box::new(checkpoint.clone())),
+                None => self.offer(at).await?,
+            };
             if let Offer::Ready(template) = &offer {
                 match self.make(at, name, Some(template)).await {
-                    Err(Stop::Trouble(trouble)) => offer = Offer::None(Some(trouble.message)),
+                    Err(Stop::Trouble(trouble)) => {
+                        if template.behind.is_some() {
+                            self.checkpoint = Checkpoint::GivenUp;
+                        }
+                        offer = Offer::None(Some(trouble.message));
+                    }
                     made => made?,
                 }
             }
@@ -74,12 +84,15 @@ impl CellRunner {
         let why = match offer {
             Offer::None(why) => why,
             Offer::Ready(template) => match self.thaw(at, &template).await? {
-                Ok(()) => return Ok(()),
-                Err(why) => Some(self.anew(at, &template.record.key, why).await?),
+                Ok(()) => {
+                    self.memory(at)?.begin_behind(template.behind);
+                    return Ok(());
+                }
+                Err(why) => Some(self.anew(at, Some(&template.record.key).filter(|_| template.behind.is_none()), why).await?),
             },
             Offer::Wanted(key) => match self.on_new_template(at, &key).await? {
                 Ok(()) => return Ok(()),
-                Err(why) => Some(self.anew(at, &key, why).await?),
+                Err(why) => Some(self.anew(at, Some(&key), why).await?),
             },
         };
         if let Some(why) = why {
@@ -100,13 +113,19 @@ impl CellRunner {
         if let Some(why) = self.lab.hypervisor.unfreezable(&machine.hardware.profile) {
             return Ok(Offer::None(Some(why)));
         }
-        let host = self.lab.hypervisor.host().await.map_err(lab_trouble)?;
-        let runner = Digest::of(family(machine.os).runner);
-        let key = Key::new(machine.image.sha256, machine.hardware.sha256, runner, machine.nics.len().max(1), &host);
+        let key = self.key(at).await?;
         Ok(match self.find(&templates, &key).await {
             Some(template) => Offer::Ready(Box::new(template)),
             None => templates.given_up(&key).map_or(Offer::Wanted(key), |why| Offer::None(Some(why))),
         })
+    }
+
+    /// What a template of this machine depends on.
+    pub(super) async fn key(&self, at: usize) -> Result<Key, Stop> {
+        let machine = self.planned(at)?;
+        let host = self.lab.hypervisor.host().await.map_err(lab_trouble)?;
+        let runner = Digest::of(family(machine.os).runner);
+        Ok(Key::new(machine.image.sha256, machine.hardware.sha256, runner, machine.nics.len().max(1), &host))
     }
 
     async fn find(&self, templates: &std::sync::Arc<Templates>, key: &Key) -> Option<Template> {
@@ -166,13 +185,14 @@ impl CellRunner {
         let memory = spec.hardware.memory.0;
         let room = match unfit {
             Some(why) => Err(why),
-            None => blocking(&templates, move |templates| templates.draft(&draft, memory)).await,
+            None => blocking(&templates, move |templates| templates.draft(&draft.digest().short(), memory)).await,
         };
         let frozen = match room {
             Ok(draft) => match self.lab.hypervisor.freeze(&name, &draft).await {
                 Ok(()) => {
-                    let key = key.clone();
-                    blocking(&templates, move |templates| templates.publish(&draft, key, identity, macs, boot, now)).await
+                    let boot_ms = u64::try_from(boot.as_millis()).unwrap_or(u64::MAX);
+                    let record = Record { key: key.clone(), frozen: now, boot_ms, identity, macs, files: BTreeMap::new() };
+                    blocking(&templates, move |templates| templates.publish(&draft, record)).await
                 }
                 Err(error) => {
                     let _ = std::fs::remove_dir_all(&draft);
@@ -188,7 +208,7 @@ impl CellRunner {
     }
 
     /// Lets a machine that was made on a template go on, as one of its own. The inner error says why it is not fit.
-    async fn thaw(&mut self, at: usize, template: &Template) -> Result<Result<(), String>, Stop> {
+    pub(super) async fn thaw(&mut self, at: usize, template: &Template) -> Result<Result<(), String>, Stop> {
         self.tell(Stage::Boot, "thawing");
         let thawed = match self.session(at)?.thaw(WAKING, Duration::from_millis(template.record.boot_ms)).await {
             Ok(()) => self.renew(at, template).await,
@@ -200,7 +220,12 @@ impl CellRunner {
             Err(Stop::Trouble(trouble)) if trouble.cause != Cause::Cancelled => return Ok(Err(trouble.message)),
             Err(stop) => return Err(stop),
         };
-        let start = Start::Warm { template: template.digest, frozen: template.record.frozen, identity: Box::new(identity) };
+        let start = Start::Warm {
+            template: template.digest,
+            frozen: template.record.frozen,
+            identity: Box::new(identity),
+            behind: template.behind,
+        };
         self.started(at, start).await?;
         Ok(Ok(()))
     }
@@ -231,12 +256,14 @@ impl CellRunner {
         })
     }
 
-    /// Removes what came of a machine that was to begin on a template, and makes it anew, to boot cold. Gives the reason back.
-    async fn anew(&mut self, at: usize, key: &Key, why: String) -> Result<String, Stop> {
+    /// Removes what came of a machine that was to begin on the template of this key, or on a checkpoint, and makes it anew, to boot cold.
+    /// Gives the reason back.
+    async fn anew(&mut self, at: usize, key: Option<&Key>, why: String) -> Result<String, Stop> {
         let name = self.session(at)?.machine.clone();
         tracing::warn!(run = %self.run, cell = %self.cell.id, machine = name, why, "booting cold");
-        if let Some(templates) = &self.lab.templates {
-            templates.fail(key, &why);
+        match (&self.lab.templates, key) {
+            (Some(templates), Some(key)) => templates.fail(key, &why),
+            _ => self.checkpoint = Checkpoint::GivenUp,
         }
         self.lab.hypervisor.destroy(&name).await.map_err(lab_trouble)?;
         self.make(at, &name, None).await?;
@@ -251,7 +278,7 @@ impl CellRunner {
         Ok(self.append(Event::MachineStarted { cell: self.cell.id.clone(), machine, start }).await?)
     }
 
-    async fn make(&mut self, at: usize, name: &str, template: Option<&Template>) -> Result<(), Stop> {
+    pub(super) async fn make(&mut self, at: usize, name: &str, template: Option<&Template>) -> Result<(), Stop> {
         let spec = MachineSpec { template: template.map(on), ..self.spec(at, name)? };
         self.create(&spec).await
     }
@@ -261,12 +288,12 @@ impl CellRunner {
         Ok(self.append(Event::MachineDefined { cell: self.cell.id.clone(), machine: spec.name.clone(), xml }).await?)
     }
 
-    fn planned(&self, at: usize) -> Result<&PlannedMachine, Stop> {
+    pub(super) fn planned(&self, at: usize) -> Result<&PlannedMachine, Stop> {
         self.cell.machines.get(at).ok_or_else(|| no_pass().into())
     }
 
     /// The machine that boots cold.
-    fn spec(&self, at: usize, name: &str) -> Result<MachineSpec, Stop> {
+    pub(super) fn spec(&self, at: usize, name: &str) -> Result<MachineSpec, Stop> {
         let planned = self.planned(at)?;
         let pass = self.pass.as_ref().map(|pass| pass.name.clone()).unwrap_or_default();
         let image = self.files.images.get(&planned.image.sha256).cloned().ok_or_else(|| {
@@ -287,11 +314,11 @@ impl CellRunner {
 }
 
 fn on(template: &Template) -> OnTemplate {
-    OnTemplate { folder: template.folder.clone(), macs: template.record.macs.clone() }
+    OnTemplate { folder: template.folder.clone(), macs: template.record.macs.clone(), media: template.behind.is_some() }
 }
 
 /// Work on the templates' files, off the threads that must not block.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     templates: &std::sync::Arc<Templates>,
     work: impl FnOnce(&Templates) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, String> {

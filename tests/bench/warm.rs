@@ -23,7 +23,7 @@ use patchlab::hypervisor::{Hypervisor, MachineNic, MachineSpec, OnTemplate, Tag}
 use patchlab::id::{Digest, RunId};
 use patchlab::lab::images;
 use patchlab::lab::media::LABEL;
-use patchlab::lab::templates::{Key, Limits, Template, Templates};
+use patchlab::lab::templates::{Key, Limits, Record, Template, Templates};
 use tokio::time::{Instant, sleep};
 
 /// How many times faster than a boot, and the longest until the agent answers and until the first case starts.
@@ -142,18 +142,20 @@ impl Bench {
         let identity = guest.identity().await.expect("an identity");
         let host = self.hypervisor.host().await.expect("a host");
         let key = Key::new(self.digest, Digest::of("bench"), Digest::of("runner"), 1, &host);
-        let draft = self.templates.draft(&key, 0).expect("a draft");
+        let draft = self.templates.draft("bench", 0).expect("a draft");
         self.hypervisor.freeze("cold", &draft).await.expect("frozen");
         self.hypervisor.destroy("cold").await.expect("destroyed");
         let macs = vec![spec.nics[0].mac];
-        let template = self.templates.publish(&draft, key, identity, macs, answered, Timestamp::now()).expect("a template");
+        let boot_ms = u64::try_from(answered.as_millis()).expect("a time");
+        let record = Record { key, frozen: Timestamp::now(), boot_ms, identity, macs, files: BTreeMap::new() };
+        let template = self.templates.publish(&draft, record).expect("a template");
         (answered, template)
     }
 
     async fn warm(&self, round: usize, template: &Template) -> (Duration, Duration) {
         let name = format!("warm-{round}");
         let spec = MachineSpec {
-            template: Some(OnTemplate { folder: template.folder.clone(), macs: template.record.macs.clone() }),
+            template: Some(OnTemplate { folder: template.folder.clone(), macs: template.record.macs.clone(), media: false }),
             ..self.spec(&name, 10 + u8::try_from(round).expect("few"))
         };
         let began = Instant::now();

@@ -260,7 +260,7 @@ impl Bench {
 pub struct Told {
     pub judgement: Judgement,
     pub state: RunState,
-    /// Machines that nobody owns and that are still there.
+    /// Machines that nobody owns and that are still there, and drafts of templates.
     pub left: Vec<String>,
     /// How many entries the journal has, and what they say.
     pub entries: usize,
@@ -442,12 +442,15 @@ impl Story {
         if !ended {
             controller().await;
         }
+        let folder = state.join("templates");
         let state = journal.state(run).await.expect("a journal").expect("a run");
         let mut left: Vec<String> = hypervisor.owned().await.unwrap_or_default().into_iter().map(|one| one.machine).collect();
         for world in worlds {
             let owned = SimHypervisor::new(world, "lab-00000001").owned().await.expect("every host is back");
             left.extend(owned.into_iter().map(|one| one.machine));
         }
+        let named = |entry: std::io::Result<std::fs::DirEntry>| entry.expect("an entry").file_name().to_string_lossy().into_owned();
+        left.extend(std::fs::read_dir(folder).into_iter().flatten().map(named).filter(|name| name.starts_with(".draft")));
         journal.verify().await.expect("a sound chain");
         assert_eq!(state.ended.map(|(_, verdict)| verdict), Some(judge(&state).verdict), "the run ended with what its journal means");
         let entries = journal.entries(run).await.expect("entries");

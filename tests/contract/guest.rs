@@ -100,7 +100,7 @@ pub async fn files_are_read_up_to_a_cap(lab: &Lab) {
     assert!(matches!(guest.read("/no/such/file", 10).await, Err(GuestError::Refused { .. })));
 }
 
-fn step(command: &str) -> JobStep {
+pub fn step(command: &str) -> JobStep {
     JobStep {
         command: command.to_owned(),
         folder: None,
@@ -113,7 +113,7 @@ fn step(command: &str) -> JobStep {
 }
 
 /// Runs a job to its end.
-async fn run<const N: usize>(guest: &dyn Guest, id: &str, steps: [JobStep; N]) -> [StepReport; N] {
+pub async fn run<const N: usize>(guest: &dyn Guest, id: &str, steps: [JobStep; N]) -> [StepReport; N] {
     guest.start(&Job { id: id.to_owned(), steps: steps.to_vec() }).await.expect("a job");
     ended(guest, id).await
 }

@@ -122,7 +122,7 @@ pub fn distant(folder: &Path, uri: &str) -> Lab {
 }
 
 /// An empty folder, passable for whoever runs QEMU.
-fn templates(beside: &Path) -> TempDir {
+pub fn templates(beside: &Path) -> TempDir {
     tempfile::Builder::new().prefix("template-").permissions(Permissions::from_mode(0o755)).tempdir_in(beside).expect("a folder")
 }
 

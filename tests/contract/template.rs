@@ -7,12 +7,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use patchlab::catalog::image::Os;
 use patchlab::cell::identity::{Identity, unfit};
-use patchlab::guest::{Guest, Renewal};
+use patchlab::guest::{Guest, Renewal, StepEnd};
 use patchlab::hypervisor::HypervisorErrorKind::{NoMachine, Refused};
 use patchlab::hypervisor::segments::Mac;
 use patchlab::hypervisor::{MachineEventKind, MachineNic, MachineSpec, OnTemplate};
 
-use crate::lab::{Lab, kind, until, until_event, until_settled};
+use crate::guest::{run, step};
+use crate::lab::{Lab, PAYLOAD, kind, templates, until, until_event, until_settled};
 
 /// What was frozen.
 pub struct Template {
@@ -41,6 +42,38 @@ pub async fn clones_of_a_template_are_machines_of_their_own(lab: &Lab) {
     assert!(again.renew(&renewal(template, &mac(6).to_string(), 6)).await.is_ok(), "it serves another");
     lab.destroy("second-clone").await;
     lab.destroy("third-clone").await;
+    assert_eq!(lab.owned().await, []);
+    assert_eq!(files(lab.templates.path()), template.files);
+}
+
+/// With what it did and with the medium that it uses. Nothing of the first template is needed any more, nor anything of the clone.
+pub async fn a_clone_is_frozen_in_its_turn(lab: &Lab) {
+    let template = template(lab).await;
+    let guest = thawed(lab, template, "worked", 9).await;
+    guest.renew(&renewal(template, &mac(9).to_string(), 9)).await.expect("a machine of its own");
+    let [wrote] = run(&*guest, "work", [step("echo work >/root/work && cat \"$PATCHLAB_MEDIA/word\" >>/root/work")]).await;
+    assert_eq!(wrote.end, StepEnd::Exit(0));
+    guest.kill("work").await.expect("forgotten");
+    let checkpoint = Template { identity: guest.identity().await.expect("an identity"), mac: mac(9), files: BTreeMap::new() };
+    let folder = templates(lab.templates.path().parent().expect("a folder above"));
+    lab.hypervisor.freeze("worked", folder.path()).await.expect("a checkpoint");
+    lab.destroy("worked").await;
+
+    for last in [10, 11] {
+        let on = OnTemplate { folder: folder.path().to_owned(), macs: vec![checkpoint.mac], media: true };
+        let name = format!("further-{last}");
+        lab.hypervisor.create(&MachineSpec { template: Some(on), ..spec(lab, template, &name, last) }).await.expect("a machine on it");
+        let guest = goes_on(lab, &name).await;
+        guest.renew(&renewal(&checkpoint, &mac(last).to_string(), last)).await.expect("a machine of its own");
+        let [read] = run(&*guest, "work", [step("cat /root/work \"$PATCHLAB_MEDIA/word\"")]).await;
+        assert_eq!(read.end, StepEnd::Exit(0));
+        if lab.media.is_some() {
+            assert_eq!(String::from_utf8_lossy(&read.output), format!("work\n{PAYLOAD}{PAYLOAD}"));
+            let other = tempfile::tempdir().expect("a folder");
+            assert_eq!(kind(lab.hypervisor.freeze(&name, other.path()).await), Some(Refused), "no deeper than that");
+        }
+        lab.destroy(&name).await;
+    }
     assert_eq!(lab.owned().await, []);
     assert_eq!(files(lab.templates.path()), template.files);
 }
@@ -92,7 +125,7 @@ pub async fn a_machine_on_no_template_is_refused_and_leaves_nothing(lab: &Lab) {
     let empty = tempfile::tempdir().expect("a folder");
     for folder in [empty.path().to_owned(), empty.path().join("missing")] {
         let macs = vec![mac(3)];
-        let spec = MachineSpec { template: Some(OnTemplate { folder: folder.clone(), macs }), ..lab.spec("unfounded") };
+        let spec = MachineSpec { template: Some(OnTemplate { folder: folder.clone(), macs, media: false }), ..lab.spec("unfounded") };
         assert_eq!(kind(lab.hypervisor.create(&spec).await), Some(Refused), "{}", folder.display());
         assert_eq!(lab.owned().await, [], "{}", folder.display());
     }
@@ -139,6 +172,10 @@ async fn freeze(lab: &Lab) -> Template {
 /// A clone of the lab's template that runs and whose agent answers.
 async fn thawed(lab: &Lab, template: &Template, name: &str, last: u8) -> Arc<dyn Guest> {
     lab.hypervisor.create(&spec(lab, template, name, last)).await.expect("a machine on a template");
+    goes_on(lab, name).await
+}
+
+async fn goes_on(lab: &Lab, name: &str) -> Arc<dyn Guest> {
     assert_eq!(lab.hypervisor.vitals(name).await.map(|vitals| vitals.running), Ok(false), "nothing goes on by itself");
     lab.hypervisor.thaw(name).await.expect("it goes on");
     assert_eq!(lab.hypervisor.vitals(name).await.map(|vitals| vitals.running), Ok(true));
@@ -149,7 +186,7 @@ async fn thawed(lab: &Lab, template: &Template, name: &str, last: u8) -> Arc<dyn
 
 fn spec(lab: &Lab, template: &Template, name: &str, last: u8) -> MachineSpec {
     let nics = vec![MachineNic { mac: mac(last), at: None }];
-    let template = OnTemplate { folder: lab.templates.path().to_owned(), macs: vec![template.mac] };
+    let template = OnTemplate { folder: lab.templates.path().to_owned(), macs: vec![template.mac], media: false };
     MachineSpec { template: Some(template), nics, ..lab.spec(name) }
 }
 

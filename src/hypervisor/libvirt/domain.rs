@@ -88,16 +88,19 @@ pub struct Files {
     pub variables: PathBuf,
     /// The disk of the template that the machine began as.
     pub template: PathBuf,
+    /// What lies between that and the image.
+    pub below: Option<PathBuf>,
 }
 
 impl Files {
-    /// All in its folder.
+    /// All in its folder, and nothing below its template.
     pub fn of(folder: &Path) -> Self {
         Self {
             overlay: folder.join("overlay.qcow2"),
             console: folder.join("console.log"),
             variables: folder.join("variables.fd"),
             template: folder.join("template.qcow2"),
+            below: None,
         }
     }
 }
@@ -201,7 +204,13 @@ pub fn domain(spec: &MachineSpec, site: &Site) -> Domain {
         disk: Disk {
             bus: hardware.disk,
             overlay: site.files.overlay.clone(),
-            backing: spec.template.iter().map(|_| site.files.template.clone()).chain([spec.image.clone()]).collect(),
+            backing: spec
+                .template
+                .iter()
+                .flat_map(|_| std::iter::once(&site.files.template).chain(&site.files.below))
+                .chain([&spec.image])
+                .cloned()
+                .collect(),
         },
         media: spec.media.clone(),
         nics: site.nics.iter().map(|nic| Nic { model: hardware.nic, mac: nic.mac, at: nic.at.clone() }).collect(),

@@ -6,6 +6,7 @@
 //! | `overlay.qcow2` | what the guest changed of its image |
 //! | `variables.fd` | UEFI variables |
 //! | `template.qcow2` | of a machine made on a template: its disk, by a link of its own, so that the template may go |
+//! | `below.qcow2` | the same of the template that the template's machine had been made on, where it had |
 //! | `memory.save`, `thaw.xml`, `drive.xml` | the same machine's memory, and what it is to be when it goes on; gone once it does |
 //! | `*.pcap` | of a network: the frames of its segments |
 //! | `console.log` | serial console, and SeaBIOS's debug port; QEMU appends |
@@ -56,18 +57,32 @@ pub fn captures(folder: &Path) -> io::Result<Vec<(Name, PathBuf)>> {
 /// A file of a machine's folder, and of a template's.
 pub const MEMORY: &str = "memory.save";
 pub const DISK: &str = "disk.qcow2";
+/// What the disk of a template refers to that lies on another's.
+pub const BELOW: &str = "below.qcow2";
 pub const VARIABLES: &str = "variables.fd";
 pub const CONSOLE: &str = "console.log";
 
 /// Takes what a template has of a machine's disk and memory into the machine's folder, by links.
 pub fn link_template(folder: &Path, template: &Path) -> io::Result<()> {
     fs::hard_link(template.join(DISK), Files::of(folder).template)?;
+    if template.join(BELOW).exists() {
+        fs::hard_link(template.join(BELOW), folder.join(BELOW))?;
+    }
     fs::hard_link(template.join(MEMORY), folder.join(MEMORY))
+}
+
+/// The disk below that of the machine's template, if there is one.
+pub fn below(folder: &Path) -> Option<PathBuf> {
+    Some(folder.join(BELOW)).filter(|below| below.exists())
 }
 
 /// Moves what a machine that ended has left into a template's folder, where its memory is already. Nobody writes to it any more.
 pub fn into_template(folder: &Path, template: &Path) -> io::Result<()> {
     fs::rename(Files::of(folder).overlay, template.join(DISK))?;
+    let below = Files::of(folder).template;
+    if below.exists() {
+        fs::hard_link(below, template.join(BELOW))?;
+    }
     let variables = Files::of(folder).variables;
     if variables.exists() {
         fs::write(template.join(VARIABLES), fs::read(variables)?)?;

@@ -181,7 +181,8 @@ impl Libvirt {
         let (uefi_code, variables) = uefi.unzip();
         if self.inner.pool.is_none() {
             self.lay_out(spec, variables).await?;
-            return self.define(spec, Files::of(&folder::of(&self.inner.machines, &spec.name)), uefi_code, None).await;
+            let folder = folder::of(&self.inner.machines, &spec.name);
+            return self.define(spec, Files { below: folder::below(&folder), ..Files::of(&folder) }, uefi_code, None).await;
         }
         let wanted = spec.clone();
         let send = move |inner: &Inner, tried: &str| {
@@ -250,7 +251,7 @@ impl Libvirt {
             let xml = machine.to_xml().map_err(|error| file(tried, &error))?;
             if let Some(template) = &spec.template {
                 let folder = folder::of(&inner.machines, &spec.name);
-                thaw::prepare(&machine, &template.macs, &folder).map_err(|error| file(tried, &error))?;
+                thaw::prepare(&machine, template, &folder).map_err(|error| file(tried, &error))?;
             }
             let session = inner.session()?;
             let defined = session.connection.define_domain_xml(&xml).and_then(|domain| domain.xml_desc(0));
@@ -438,8 +439,16 @@ impl Hypervisor for Libvirt {
     }
 
     async fn freeze(&self, machine: &str, into: &Path) -> Result<(), HypervisorError> {
-        let (name, into) = (machine.to_owned(), into.to_owned());
-        self.blocking(format!("freeze {machine}"), START, move |inner, tried| inner.freeze(&name, &into, tried)).await
+        let tried = format!("freeze {machine}");
+        let (name, folder) = (machine.to_owned(), into.to_owned());
+        let folder = self.blocking(tried.clone(), START, move |inner, tried| inner.save(&name, &folder, tried)).await?;
+        let Files { overlay, template, .. } = Files::of(&folder);
+        if template.exists() {
+            overlay::refer(&overlay, folder::BELOW, &tried, CHANGE).await?;
+        }
+        let into = into.to_owned();
+        let moved = move |_: &Inner, tried: &str| folder::into_template(&folder, &into).map_err(|error| file(tried, &error));
+        self.blocking(tried, CHANGE, moved).await
     }
 
     async fn thaw(&self, machine: &str) -> Result<(), HypervisorError> {

@@ -14,9 +14,28 @@ use crate::hypervisor::{HypervisorError, HypervisorErrorKind};
 /// # Errors
 /// When qemu-img is not there, does not end in time, or can't read what is below.
 pub async fn make(below: &Path, at: &Path, tried: &str, within: Duration) -> Result<(), HypervisorError> {
-    let mut command = Command::new("qemu-img");
+    let mut command = qemu_img();
     command.args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"]).arg(below).arg(at);
+    run(command, tried, within).await
+}
+
+/// Has the overlay `at` refer to what it lies on by another name, in the same folder.
+///
+/// # Errors
+/// When qemu-img is not there, does not end in time, or can't read the overlay.
+pub async fn refer(at: &Path, below: &str, tried: &str, within: Duration) -> Result<(), HypervisorError> {
+    let mut command = qemu_img();
+    command.args(["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", below]).arg(at);
+    run(command, tried, within).await
+}
+
+fn qemu_img() -> Command {
+    let mut command = Command::new("qemu-img");
     command.env("LC_ALL", "C").stdin(Stdio::null()).kill_on_drop(true);
+    command
+}
+
+async fn run(mut command: Command, tried: &str, within: Duration) -> Result<(), HypervisorError> {
     let output = match tokio::time::timeout(within, command.output()).await {
         Ok(Ok(output)) if output.status.success() => return Ok(()),
         Ok(Ok(output)) => output,

@@ -144,7 +144,7 @@ impl Pool {
             let console = PathBuf::from(make(&pool, raw(volume(machine, CONSOLE), 0))?.path()?);
             let beside = |own| console.with_file_name(volume(machine, own));
             let (variables, template) = (beside(VARIABLES), beside(TEMPLATE));
-            Ok((media.transpose()?, Files { overlay: overlay.path()?.into(), console, variables, template }))
+            Ok((media.transpose()?, Files { overlay: overlay.path()?.into(), console, variables, template, below: None }))
         };
         let (media, files) = own().map_err(|broken| broken.told(tried))?;
         Ok((MachineSpec { image, media, ..spec.clone() }, files))

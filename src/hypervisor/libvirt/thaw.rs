@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::stat::Mode;
@@ -17,8 +17,7 @@ use super::error::{failure, file, refused};
 use super::saved::Resumed;
 use super::{Inner, facts, folder};
 use crate::catalog::hardware::{DiskBus, Hardware};
-use crate::hypervisor::segments::Mac;
-use crate::hypervisor::{HypervisorError, HypervisorErrorKind};
+use crate::hypervisor::{HypervisorError, HypervisorErrorKind, OnTemplate};
 
 /// What a machine is when it goes on, and its drive with the media, as they lie in its folder until then.
 const DEFINITION: &str = "thaw.xml";
@@ -39,13 +38,14 @@ pub fn unfreezable(uri: &str, hardware: &Hardware) -> Option<String> {
     (hardware.disk == DiskBus::Nvme).then(|| "QEMU can't save the state of an NVMe disk".to_owned())
 }
 
-/// Writes down what a machine on a template will be when it is thawed: itself, but with the NICs' addresses and the empty drive that its
+/// Writes down what a machine on a template will be when it is thawed: itself, but with the NICs' addresses and the drive that its
 /// template had. (QEMU takes no state of an e1000e with another address.)
-pub fn prepare(machine: &Domain, macs: &[Mac], folder: &Path) -> io::Result<()> {
-    let nics = machine.nics.iter().zip(macs).map(|(nic, mac)| Nic { mac: *mac, ..nic.clone() }).collect();
-    let frozen = Domain { media: None, nics, ..machine.clone() };
+pub fn prepare(machine: &Domain, template: &OnTemplate, folder: &Path) -> io::Result<()> {
+    let nics = machine.nics.iter().zip(&template.macs).map(|(nic, mac)| Nic { mac: *mac, ..nic.clone() }).collect();
+    let media = machine.media.clone().filter(|_| template.media);
+    let frozen = Domain { media, nics, ..machine.clone() };
     fs::write(folder.join(DEFINITION), frozen.to_xml()?)?;
-    if machine.media.is_some() {
+    if machine.media.is_some() && !template.media {
         fs::write(folder.join(DRIVE), machine.drive_xml()?)?;
     }
     Ok(())
@@ -62,10 +62,16 @@ fn pipe(path: &Path) -> io::Result<(File, File)> {
 }
 
 impl Inner {
-    pub(super) fn freeze(&self, machine: &str, into: &Path, tried: &str) -> Result<(), HypervisorError> {
+    /// Ends the machine, its memory in the folder `into`. Gives its folder.
+    pub(super) fn save(&self, machine: &str, into: &Path, tried: &str) -> Result<PathBuf, HypervisorError> {
+        let folder = folder::of(&self.machines, machine);
+        if folder::below(&folder).is_some() {
+            let found = "it was made on a template whose machine had been made on another";
+            return Err(failure(HypervisorErrorKind::Refused, tried, found, super::MISTAKE));
+        }
         let memory = into.join(folder::MEMORY);
         self.session()?.save(machine, &memory.to_string_lossy()).map_err(|error| refused(tried, &error))?;
-        folder::into_template(&folder::of(&self.machines, machine), into).map_err(|error| file(tried, &error))
+        Ok(folder)
     }
 
     pub(super) fn thaw(&self, machine: &str, tried: &str) -> Result<(), HypervisorError> {

@@ -194,6 +194,12 @@ impl Machine {
         self.begin_boot(fx);
     }
 
+    /// Has the disk of a template's machine.
+    pub fn lie_on(&mut self, frozen: Record) {
+        let Record { point, applied, patches, disk_full, ran, .. } = frozen;
+        self.record = Record { on_template: true, point, applied, patches, disk_full, ran, ..self.record.clone() };
+    }
+
     /// Goes on where its template was frozen: up, and with all services.
     pub fn thaw(&mut self, fx: &mut Effects<'_>) {
         self.record.boots += 1;

@@ -31,7 +31,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::broadcast;
 
-pub(crate) use machine::{Agent, Effects, Machine, State};
+pub(crate) use machine::{Agent, Effects, Machine, Record, State};
 #[cfg(test)]
 use matching::Situation;
 pub use matching::When;
@@ -45,8 +45,8 @@ pub use world::{TraceEntry, World, WorldError};
 use super::screen::png;
 use super::segments::{self, NetworkSpec};
 use super::{
-    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Plug, Tag, Vitals,
-    WireReport,
+    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, OnTemplate, Owned, Plug,
+    Tag, Vitals, WireReport,
 };
 use crate::catalog::hardware::Hardware;
 use crate::journal::HostReport;
@@ -175,9 +175,11 @@ impl Hypervisor for SimHypervisor {
                 if core.has(&spec.name) {
                     return Err(refused(&tried, "there is a machine or a folder of this name already"));
                 }
-                if spec.template.as_ref().is_some_and(|template| !template.folder.join(FROZEN).is_file()) {
-                    return Err(refused(&tried, "its template is not there"));
-                }
+                let frozen = |template: &OnTemplate| {
+                    let read = std::fs::read(template.folder.join(FROZEN)).ok();
+                    read.and_then(|read| serde_json::from_slice(&read).ok()).ok_or_else(|| refused(&tried, "its template is not there"))
+                };
+                let frozen: Option<Record> = spec.template.as_ref().map(frozen).transpose()?;
                 let has_place = |nic: &Plug| {
                     let segments = core.networks.get(&nic.network).map(|(_, spec)| spec.segments.as_slice()).unwrap_or_default();
                     segments.iter().any(|segment| segment.name == nic.segment && segment.nics.iter().any(|one| one.name == nic.nic))
@@ -190,7 +192,9 @@ impl Hypervisor for SimHypervisor {
                 let role = spec.nics.iter().find_map(|nic| nic.at.as_ref()).map_or("", |plug| plug.nic.as_str());
                 let mut machine = Machine::new(cell, role, nth, spec.hardware.clone());
                 machine.record.macs = spec.nics.iter().map(|nic| nic.mac.to_string()).collect();
-                machine.record.on_template = spec.template.is_some();
+                if let Some(frozen) = frozen {
+                    machine.lie_on(frozen);
+                }
                 refuse(machine.refusal(&Moment::Create, &core.scenario), &tried)?;
                 core.create(&spec.name, spec.tag.clone(), machine).map_err(|e| disk(&tried, &e))?;
                 Ok(format!(

@@ -133,7 +133,7 @@ fn came_up(cell: &CellView<'_>) -> Vec<(String, String)> {
     let told = |(machine, start): (&String, &Start)| {
         let how = match start {
             Start::Cold { why } => format!("booted: {}", text::one_line(why, 200)),
-            Start::Warm { template, frozen, identity } => format!(
+            Start::Warm { template, frozen, identity, .. } => format!(
                 "from template {}, frozen {}; a machine of its own: machine-id {}, clock {} ms ahead, random numbers and addresses its own",
                 template.short(),
                 text::moment(*frozen),

@@ -29,7 +29,7 @@ use crate::hypervisor::segments::Mac;
 use crate::id::Digest;
 
 /// Changes whenever machines of another version of patchlab would differ in what a frozen one remembers.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 const RECORD: &str = "template.json";
 const CLONES: &str = "clones.jsonl";
 const DRAFT: &str = ".draft-";

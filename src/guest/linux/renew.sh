@@ -1,5 +1,5 @@
 # What a guest is, and what a clone becomes that was thawed from a template: a machine of its own.
-#   look                            says what it is
+#   look                            says what it is, and runs once what a renewal runs
 #   renew ROOT NOW KEYS [OLD NEW]...  with a seed on standard input; ROOT is where the job runner is, NOW in hundredths of a second since
 #                                   1970, KEYS is `yes` where the guest makes its SSH host keys itself, then hardware addresses of NICs and
 #                                   what they are to be
@@ -10,13 +10,29 @@ uptime() {
     read -r uptime _ </proc/uptime
     uptime=$((${uptime%.*} * 100 + 1${uptime#*.} - 100))
 }
-# draw: 48 bytes of random numbers in hexadecimal, 16 into $fresh, 32 into $random.
+# draw: random UUIDs (122 of 128 bits are random), as the kernel makes them of its random numbers: one into $fresh, two into $random.
 draw() {
-    random=$(od -An -v -tx8 -w8 -N48 /dev/urandom)
-    # shellcheck disable=SC2086 # od's columns
-    set -- $random
-    fresh=$1$2 random=$3$4$5$6
+    random=
+    for of in 1 2 3; do
+        IFS=- read -r a b c d e </proc/sys/kernel/random/uuid
+        fresh=$a$b$c$d$e
+        [ "$of" = 3 ] || random=$random$fresh
+    done
 }
+# rehearse: a renewal's programs, where they harm nothing. The clones of who is looked at find them in memory.
+rehearse() {
+    try=/run/patchlab-rehearsal
+    mkdir "$try" || return
+    : >"$try/new"
+    mv "$try/new" "$try/old"
+    ln -s old "$try/new"
+    rm -f "$try/new"
+    ! command -v ssh-keygen || ssh-keygen -q -t ed25519 -N '' -C '' -f "$try/key" </dev/null
+    ip link show
+    mkdir "$try/media"
+    mount -t iso9660 -o ro,nosuid,nodev /dev/sr0 "$try/media" && umount "$try/media"
+    rm -rf --one-file-system "$try"
+} >/dev/null 2>&1
 machine_id() {
     id=
     [ ! -r /etc/machine-id ] || read -r id </etc/machine-id
@@ -42,8 +58,11 @@ if [ "$what" = renew ]; then
             read -r address <"$nic/address"
             [ "$address" = "$1" ] && [ "$1" != "$2" ] || continue
             # Down and up again: addresses that were made of the old one (IPv6, link-local) go with it.
-            ip link set dev "${nic##*/}" down && ip link set dev "${nic##*/}" address "$2"
-            ip link set dev "${nic##*/}" up
+            ip -force -batch - <<LINK
+link set dev ${nic##*/} down
+link set dev ${nic##*/} address $2
+link set dev ${nic##*/} up
+LINK
             break
         done
         shift 2
@@ -108,6 +127,7 @@ if [ "$what" = look ]; then
     booted=$(($(date +%s) - begun / 100))
     for at in $made; do [ "$at" -lt "$booted" ] || echo "makes-host-keys yes"; done
     ip -o -4 address show dynamic 2>/dev/null | while read -r _ _ _ lease _; do echo "lease $lease"; done
+    rehearse
 fi
 for nic in /sys/class/net/*; do
     [ -e "$nic/device" ] && read -r address <"$nic/address" && echo "nic $address"

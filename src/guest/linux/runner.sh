@@ -338,8 +338,8 @@ run() {
     if [ -e "${groups%/*}/cgroup.controllers" ] && mkdir -p "$groups/$id/runner" && echo 0 >"$groups/$id/runner/cgroup.procs"; then
         family=$groups/$id
         # Half of all the processes there may be: a step that forks for ever leaves room for us.
-        read -r most </proc/sys/kernel/threads-max
-        most=$((most / 2))
+        # By cat: the kernel gives a number to who reads the whole of it at once, and the shell reads by the byte.
+        most=$(($(cat /proc/sys/kernel/threads-max) / 2))
         echo +pids >"${groups%/*}/cgroup.subtree_control"
         echo +pids >"$groups/cgroup.subtree_control"
         echo +pids >"$family/cgroup.subtree_control"

@@ -11,7 +11,7 @@ use super::args::{Format, Gc};
 use super::context::{Context, image_failure};
 use super::error::{Exit, Failure};
 use super::print;
-use crate::hypervisor::{Hypervisor, Sent};
+use crate::hypervisor::{Copied, Hypervisor, Sent};
 use crate::id::{Digest, Name};
 use crate::lab::scheduler::host::Hosts;
 use crate::lab::templates::{Limits, Templates};
@@ -21,7 +21,7 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
     let _lock = context.state.lock()?;
     let (lab, _cancel) = context.lab(Settings::default(), Hosts::none()).await?;
     let orphans = reaper::orphans(&lab).await?;
-    let stale = stale_images(context, &lab).await?;
+    let stale = stale(context, &lab, verb.templates).await?;
     // Also where the lab wants none any more.
     let folders = context.template_folders()?.into_iter();
     let stores = folders.map(|folder| Templates::open(&folder, Limits::default())).collect::<Result<Vec<_>, _>>().map_err(Failure::lab)?;
@@ -40,7 +40,12 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
                 print(&format!("{}  {state}, {} MiB, of {run}\n", one.machine, one.bytes >> 20))?;
             }
             for Disk { place, bytes } in &stale {
-                print(&format!("{place}  {} MiB, an image that was built anew since\n", bytes >> 20))?;
+                let why = match place {
+                    Place::Sent { what: Copied::Template, .. } if verb.templates => "of a template",
+                    Place::Sent { what: Copied::Template, .. } => "of a template that is gone",
+                    _ => "an image that was built anew since",
+                };
+                print(&format!("{place}  {} MiB, {why}\n", bytes >> 20))?;
             }
             for (used, bytes, record) in &kept {
                 let [template, image, hardware] = [record.key.digest(), record.key.image, record.key.hardware].map(|digest| digest.short());
@@ -53,7 +58,8 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
                 orphans.iter().map(|one| json!({ "machine": one.machine, "running": one.running, "bytes": one.bytes, "tag": one.tag }));
             let images = stale.iter().map(|Disk { place, bytes }| match place {
                 Place::Here(path) => json!({ "image": path, "bytes": bytes }),
-                Place::Sent { image, host, .. } => json!({ "image": image, "host": host, "bytes": bytes }),
+                Place::Sent { what: Copied::Image, digest, host, .. } => json!({ "image": digest, "host": host, "bytes": bytes }),
+                Place::Sent { what: Copied::Template, digest, host, .. } => json!({ "of-template": digest, "host": host, "bytes": bytes }),
             });
             let kept = kept.iter().map(|(used, bytes, record)| {
                 let (key, frozen) = (&record.key, record.frozen);
@@ -74,7 +80,7 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
         for Disk { place, .. } in &stale {
             match place {
                 Place::Here(path) => store.discard(path).map_err(image_failure)?,
-                Place::Sent { image, on, .. } => on.discard(*image).await.map_err(Failure::lab)?,
+                Place::Sent { digest, on, .. } => on.discard(*digest).await.map_err(Failure::lab)?,
             }
         }
         context.sweep(&lab).await?;
@@ -88,7 +94,7 @@ pub async fn gc(context: &Context, verb: &Gc) -> Result<Exit, Failure> {
     Ok(Exit::Pass)
 }
 
-/// An image's disk that nobody needs any more.
+/// A file that nobody needs any more.
 struct Disk {
     place: Place,
     bytes: u64,
@@ -98,7 +104,8 @@ enum Place {
     Here(PathBuf),
     /// A copy in the storage pool of a host.
     Sent {
-        image: Digest,
+        what: Copied,
+        digest: Digest,
         host: Name,
         on: Arc<dyn Hypervisor>,
     },
@@ -108,13 +115,15 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Here(path) => path.display().fmt(f),
-            Self::Sent { image, host, .. } => write!(f, "image {} on host {host}", image.short()),
+            Self::Sent { what: Copied::Image, digest, host, .. } => write!(f, "image {} on host {host}", digest.short()),
+            Self::Sent { what: Copied::Template, digest, host, .. } => write!(f, "file {} on host {host}", digest.short()),
         }
     }
 }
 
-/// Disks that no image's name stands for any more and that no unfinished run or kept machine needs.
-async fn stale_images(context: &Context, lab: &Lab) -> Result<Vec<Disk>, Failure> {
+/// Disks that no image's name stands for any more and that no unfinished run or kept machine needs, and copies of what no template has:
+/// of all of them, where they are to go.
+async fn stale(context: &Context, lab: &Lab, no_templates: bool) -> Result<Vec<Disk>, Failure> {
     let store = context.images()?;
     let runs = context.runs(&lab.journal).await?;
     let needed = runs.iter().filter(|run| !run.is_finished() || !run.kept.is_empty()).flat_map(|run| &run.plan.cells);
@@ -127,12 +136,18 @@ async fn stale_images(context: &Context, lab: &Lab) -> Result<Vec<Disk>, Failure
     for (host, site) in lab.sites.known().await {
         let on = site.hypervisor;
         let sent = on.sent().await.unwrap_or_else(|error| {
-            super::say(format_args!("host {host}: {error}; the images there are left alone"));
+            super::say(format_args!("host {host}: {error}; what was sent there is left alone"));
             Vec::new()
         });
-        for Sent { image, bytes } in sent {
-            if !named.contains(&image) && !needed.contains(&image) {
-                stale.push(Disk { bytes, place: Place::Sent { image, host: host.clone(), on: on.clone() } });
+        let held = site.templates.filter(|_| !no_templates).map(|templates| templates.held()).transpose().map_err(Failure::lab)?;
+        let held = held.unwrap_or_default();
+        for Sent { what, digest, bytes } in sent {
+            let wanted = match what {
+                Copied::Image => named.contains(&digest) || needed.contains(&digest),
+                Copied::Template => held.contains(&digest),
+            };
+            if !wanted {
+                stale.push(Disk { bytes, place: Place::Sent { what, digest, host: host.clone(), on: on.clone() } });
             }
         }
     }

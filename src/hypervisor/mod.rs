@@ -9,6 +9,7 @@ mod screen;
 pub mod segments;
 pub mod sim;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -49,8 +50,8 @@ pub trait Hypervisor: Send + Sync {
 
     /// Ends a running machine and keeps what it was in that moment, its memory, its disk and its firmware's variables, as a template:
     /// files in the folder `into`, which is there and empty. The machine stays defined and is fit for nothing but to be destroyed.
-    /// It may have been made on a template itself, but not on one whose machine had been. On error it may still run, and `into` may hold
-    /// anything.
+    /// It may have been made on a template itself, but not on one whose machine had been, and not in a storage pool. On error it may
+    /// still run, and `into` may hold anything.
     async fn freeze(&self, machine: &str, into: &Path) -> Result<(), HypervisorError>;
 
     /// Instead of [`Self::start`]: a machine that was created on a template goes on where that was frozen, its media in the drive.
@@ -96,13 +97,18 @@ pub trait Hypervisor: Send + Sync {
     /// All that bears this lab's tag: machines defined or running, and folders without a machine.
     async fn owned(&self) -> Result<Vec<Owned>, HypervisorError>;
 
-    /// The lab's images that were sent to where the machines are; none where they have files in common with the lab.
+    /// The storage pool that its machines' files are in, where they have none in common with the lab.
+    fn pool(&self) -> Option<&str> {
+        None
+    }
+
+    /// What of the lab was sent to where the machines are; nothing where they have files in common with the lab.
     async fn sent(&self) -> Result<Vec<Sent>, HypervisorError> {
         Ok(Vec::new())
     }
 
-    /// Removes an image that was sent. No machine may be on it. No error when there is none.
-    async fn discard(&self, _image: Digest) -> Result<(), HypervisorError> {
+    /// Removes what was sent, but nothing of a template that a machine is on. On an image none may be. No error when it is not there.
+    async fn discard(&self, _sent: Digest) -> Result<(), HypervisorError> {
         Ok(())
     }
 
@@ -151,6 +157,8 @@ pub struct OnTemplate {
     pub macs: Vec<Mac>,
     /// Whether its drive held the media, which then are in use by the guest.
     pub media: bool,
+    /// Of the files in the folder, by their names. A storage pool needs them.
+    pub digests: BTreeMap<String, Digest>,
 }
 
 /// A NIC of a machine.
@@ -194,12 +202,21 @@ pub struct Owned {
     pub bytes: u64,
 }
 
-/// A copy of an image, sent to where the machines are.
+/// A copy of a file, sent to where the machines are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
-    pub image: Digest,
+    pub what: Copied,
+    pub digest: Digest,
     /// Bytes on disk there.
     pub bytes: u64,
+}
+
+/// What a copy is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    Image,
+    /// A template's disk or memory.
+    Template,
 }
 
 /// Signs of life. All counters only grow while the machine runs.

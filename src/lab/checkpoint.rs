@@ -76,7 +76,8 @@ impl CellRunner {
             && self.may_share()
             && patched_clones_to_come(&self.cell, &self.record).into_iter().any(alike);
         let (Some(templates), true) = (self.lab.templates.clone().filter(|_| !self.lab.settings.cold), wanted) else { return Ok(()) };
-        if self.lab.hypervisor.unfreezable(&self.planned(0)?.hardware.profile).is_some() {
+        let hypervisor = &self.lab.hypervisor;
+        if hypervisor.pool().is_some() || hypervisor.unfreezable(&self.planned(0)?.hardware.profile).is_some() {
             return Ok(());
         }
         // Until there is one.

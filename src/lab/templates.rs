@@ -9,7 +9,7 @@
 //! their digests say, looked at anew whenever a file's size, time or place has changed; machines hold links of their own, so one that
 //! is removed harms nobody.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -50,13 +50,22 @@ pub struct Key {
     pub accelerator: String,
     pub qemu: String,
     pub libvirt: String,
+    /// The storage pool that its disk's image is in, where that is in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
     form: u32,
 }
 
 impl Key {
     pub fn new(image: Digest, hardware: Digest, runner: Digest, nics: usize, host: &crate::journal::HostReport) -> Self {
         let (accelerator, qemu, libvirt) = (host.accelerator.clone(), host.qemu.clone(), host.libvirt.clone());
-        Self { image, hardware, runner, nics, accelerator, qemu, libvirt, form: FORM }
+        Self { image, hardware, runner, nics, accelerator, qemu, libvirt, pool: None, form: FORM }
+    }
+
+    /// The same of machines whose files are in a storage pool.
+    #[must_use]
+    pub fn in_pool(self, pool: Option<&str>) -> Self {
+        Self { pool: pool.map(str::to_owned), ..self }
     }
 
     pub fn digest(&self) -> Digest {
@@ -78,6 +87,13 @@ pub struct Record {
     /// Empty until it is published.
     #[serde(default)]
     pub files: BTreeMap<String, Sealed>,
+}
+
+impl Record {
+    /// The digests of its files, by their names.
+    pub fn digests(&self) -> BTreeMap<String, Digest> {
+        self.files.iter().map(|(name, file)| (name.clone(), file.sha256)).collect()
+    }
 }
 
 /// A file of a template.
@@ -309,6 +325,14 @@ impl Templates {
     /// The disk's.
     pub fn all(&self) -> io::Result<Vec<(Timestamp, u64, Record)>> {
         Ok(self.by_use()?.into_iter().map(|(used, bytes, _, record)| (used, bytes, record)).collect())
+    }
+
+    /// The digests of all templates' files.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn held(&self) -> io::Result<BTreeSet<Digest>> {
+        Ok(self.by_use()?.into_iter().flat_map(|(.., record)| record.digests().into_values()).collect())
     }
 
     fn by_use(&self) -> io::Result<Vec<(Timestamp, u64, Digest, Record)>> {

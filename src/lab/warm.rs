@@ -24,7 +24,7 @@ use crate::cell::{Cause, Stage, Trouble};
 use crate::guest::Renewal;
 use crate::guest::linux::family;
 use crate::hypervisor::segments::Mac;
-use crate::hypervisor::{MachineNic, MachineSpec, OnTemplate, Tag};
+use crate::hypervisor::{Copied, HypervisorError, MachineNic, MachineSpec, OnTemplate, Tag};
 use crate::id::Digest;
 use crate::journal::Event;
 use crate::plan::PlannedMachine;
@@ -125,7 +125,8 @@ impl CellRunner {
         let machine = self.planned(at)?;
         let host = self.lab.hypervisor.host().await.map_err(lab_trouble)?;
         let runner = Digest::of(family(machine.os).runner);
-        Ok(Key::new(machine.image.sha256, machine.hardware.sha256, runner, machine.nics.len().max(1), &host))
+        let key = Key::new(machine.image.sha256, machine.hardware.sha256, runner, machine.nics.len().max(1), &host);
+        Ok(key.in_pool(self.lab.hypervisor.pool()))
     }
 
     async fn find(&self, templates: &std::sync::Arc<Templates>, key: &Key) -> Option<Template> {
@@ -204,7 +205,31 @@ impl CellRunner {
         // Its end is no news to the machine that comes after it.
         self.session(at)?.cut_power().await?;
         self.lab.hypervisor.destroy(&name).await.map_err(lab_trouble)?;
+        if self.lab.hypervisor.pool().is_some() {
+            self.discard_copies(&templates).await;
+        }
         Ok(frozen.map_err(|why| format!("no template could be made: {why}")))
+    }
+
+    /// Removes from where the machines are what was sent of templates that are gone.
+    async fn discard_copies(&self, templates: &std::sync::Arc<Templates>) {
+        let held = match blocking(templates, Templates::held).await {
+            Ok(held) => held,
+            Err(why) => return tracing::warn!(why, "templates cannot be read"),
+        };
+        let hypervisor = &self.lab.hypervisor;
+        let discarded: Result<(), HypervisorError> = async {
+            for one in hypervisor.sent().await? {
+                if one.what == Copied::Template && !held.contains(&one.digest) {
+                    hypervisor.discard(one.digest).await?;
+                }
+            }
+            Ok(())
+        }
+        .await;
+        if let Err(error) = discarded {
+            tracing::warn!(%error, "what was sent of templates that are gone is left; `patchlab gc` names it");
+        }
     }
 
     /// Lets a machine that was made on a template go on, as one of its own. The inner error says why it is not fit.
@@ -314,7 +339,8 @@ impl CellRunner {
 }
 
 fn on(template: &Template) -> OnTemplate {
-    OnTemplate { folder: template.folder.clone(), macs: template.record.macs.clone(), media: template.behind.is_some() }
+    let (folder, record) = (template.folder.clone(), &template.record);
+    OnTemplate { folder, macs: record.macs.clone(), media: template.behind.is_some(), digests: record.digests() }
 }
 
 /// Work on the templates' files, off the threads that must not block.

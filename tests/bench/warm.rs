@@ -155,7 +155,12 @@ impl Bench {
     async fn warm(&self, round: usize, template: &Template) -> (Duration, Duration) {
         let name = format!("warm-{round}");
         let spec = MachineSpec {
-            template: Some(OnTemplate { folder: template.folder.clone(), macs: template.record.macs.clone(), media: false }),
+            template: Some(OnTemplate {
+                folder: template.folder.clone(),
+                macs: template.record.macs.clone(),
+                media: false,
+                digests: BTreeMap::new(),
+            }),
             ..self.spec(&name, 10 + u8::try_from(round).expect("few"))
         };
         let began = Instant::now();

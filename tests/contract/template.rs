@@ -60,7 +60,7 @@ pub async fn a_clone_is_frozen_in_its_turn(lab: &Lab) {
     lab.destroy("worked").await;
 
     for last in [10, 11] {
-        let on = OnTemplate { folder: folder.path().to_owned(), macs: vec![checkpoint.mac], media: true };
+        let on = OnTemplate { folder: folder.path().to_owned(), macs: vec![checkpoint.mac], media: true, digests: BTreeMap::new() };
         let name = format!("further-{last}");
         lab.hypervisor.create(&MachineSpec { template: Some(on), ..spec(lab, template, &name, last) }).await.expect("a machine on it");
         let guest = goes_on(lab, &name).await;
@@ -125,7 +125,10 @@ pub async fn a_machine_on_no_template_is_refused_and_leaves_nothing(lab: &Lab) {
     let empty = tempfile::tempdir().expect("a folder");
     for folder in [empty.path().to_owned(), empty.path().join("missing")] {
         let macs = vec![mac(3)];
-        let spec = MachineSpec { template: Some(OnTemplate { folder: folder.clone(), macs, media: false }), ..lab.spec("unfounded") };
+        let spec = MachineSpec {
+            template: Some(OnTemplate { folder: folder.clone(), macs, media: false, digests: BTreeMap::new() }),
+            ..lab.spec("unfounded")
+        };
         assert_eq!(kind(lab.hypervisor.create(&spec).await), Some(Refused), "{}", folder.display());
         assert_eq!(lab.owned().await, [], "{}", folder.display());
     }
@@ -186,7 +189,7 @@ async fn goes_on(lab: &Lab, name: &str) -> Arc<dyn Guest> {
 
 fn spec(lab: &Lab, template: &Template, name: &str, last: u8) -> MachineSpec {
     let nics = vec![MachineNic { mac: mac(last), at: None }];
-    let template = OnTemplate { folder: lab.templates.path().to_owned(), macs: vec![template.mac], media: false };
+    let template = OnTemplate { folder: lab.templates.path().to_owned(), macs: vec![template.mac], media: false, digests: BTreeMap::new() };
     MachineSpec { template: Some(template), nics, ..lab.spec(name) }
 }
 

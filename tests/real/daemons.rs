@@ -123,9 +123,13 @@ fn distant_hosts_share_a_run_and_one_that_dies_in_the_middle_spoils_nothing() {
     let left = String::from_utf8_lossy(&left.stdout);
     assert!(left.starts_with("nothing is left over\n"), "{left}");
     lab.has_no_emulators();
-    // Only images stay where they were sent, each with the mark that says that it is whole.
+    // Only images and the template's two files stay where they were sent, each with the mark that says that it is whole.
     let sent = beta.volumes();
-    let images: Vec<&str> = sent.iter().filter_map(|name| name.strip_suffix(".qcow2")).collect();
-    assert!(!images.is_empty() && sent.iter().all(|name| name.starts_with("patchlab-")), "{sent:?}");
-    assert_eq!(sent, images.iter().flat_map(|image| [format!("{image}.qcow2"), format!("{image}.whole")]).collect::<Vec<_>>());
+    let with = |end: &str| sent.iter().filter_map(|name| Some(format!("{}.whole", name.strip_suffix(end)?))).collect::<Vec<_>>();
+    let (images, frozen) = (with(".qcow2"), with(".frozen"));
+    assert!(!images.is_empty() && frozen.len() % 2 == 0 && sent.iter().all(|name| name.starts_with("patchlab-")), "{sent:?}");
+    let mut marks = [images, frozen].concat();
+    marks.sort();
+    assert_eq!(with(".whole"), marks, "{sent:?}");
+    assert_eq!(sent.len(), 2 * marks.len(), "{sent:?}");
 }

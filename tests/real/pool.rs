@@ -1,5 +1,6 @@
 //! Images and machines' files in the storage pool of a real libvirt daemon that sees nothing of this lab's folders.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,8 @@ use std::process::Command;
 
 use patchlab::catalog::hardware::{Chipset, DiskBus, Firmware, Hardware, NicModel};
 use patchlab::hypervisor::libvirt::Libvirt;
-use patchlab::hypervisor::{Hypervisor, MachineSpec, Sent, Tag};
+use patchlab::hypervisor::segments::Mac;
+use patchlab::hypervisor::{Copied, Hypervisor, HypervisorErrorKind, MachineNic, MachineSpec, OnTemplate, Sent, Tag};
 use patchlab::id::{Digest, RunId};
 
 use crate::daemons::Daemon;
@@ -96,10 +98,86 @@ async fn distant_pool_has_each_image_once_and_whole_and_nothing_of_a_machine_tha
     assert!(libvirt.create(&nvme).await.expect_err("it can't be").found.contains("NVMe"));
 
     let bytes = daemon.pool().join(&there).metadata().expect("sent").blocks() * 512;
-    assert_eq!(libvirt.sent().await.expect("listed"), [Sent { image: digest, bytes }]);
+    assert_eq!(libvirt.sent().await.expect("listed"), [Sent { what: Copied::Image, digest, bytes }]);
     for _ in 0..2 {
         libvirt.discard(digest).await.expect("gone");
     }
     assert_eq!((libvirt.sent().await.expect("listed"), daemon.volumes()), (vec![], vec![]));
     assert!(libvirt.owned().await.expect("listed").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs root and a libvirt daemon: cargo test --test real distant -- --ignored"]
+async fn distant_pool_machines_are_frozen_and_go_on_there_as_others() {
+    let lab = tempfile::tempdir().expect("a folder");
+    let daemon = Daemon::start("nobody", &[lab.path()]);
+    let libvirt = Libvirt::open(&daemon.uri(), Some("lab"), lab.path(), LAB).expect("libvirt opens");
+    let image = image(lab.path());
+    let media = lab.path().join("media.iso");
+    fs::write(&media, vec![7; 300_000]).expect("written");
+    let mac = |last| -> Mac { format!("52:54:00:00:00:0{last}").parse().expect("an address") };
+    let spec = |name: &str, firmware, last| {
+        let nics = vec![MachineNic { mac: mac(last), at: None }];
+        MachineSpec { nics, ..machine(name, firmware, DiskBus::Virtio, image.clone(), &media) }
+    };
+    assert_eq!(libvirt.pool(), Some("lab"));
+
+    for firmware in [Firmware::Bios, Firmware::Uefi] {
+        let bare = MachineSpec { media: None, ..spec("frozen", firmware, 1) };
+        assert_eq!(libvirt.unfreezable(&bare.hardware), None);
+        libvirt.create(&bare).await.expect("made");
+        libvirt.start("frozen").await.expect("started");
+        let folder = tempfile::tempdir().expect("a folder");
+        libvirt.freeze("frozen", folder.path()).await.expect("frozen");
+        assert!(!libvirt.vitals("frozen").await.expect("told").running);
+        libvirt.destroy("frozen").await.expect("gone");
+        assert_eq!(daemon.volumes().len(), 2, "the image and its mark: {:?}", daemon.volumes());
+        let bytes = |name: &str| folder.path().join(name).metadata().map_or(0, |file| file.len());
+        assert!(bytes("memory.save") > 1 << 20 && bytes("disk.qcow2") > 0, "{folder:?}");
+        assert_eq!(bytes("variables.fd") > 0, firmware == Firmware::Uefi);
+
+        let digest = |name: &str| (name.to_owned(), Digest::of(fs::read(folder.path().join(name)).expect("a file")));
+        let digests = BTreeMap::from(["disk.qcow2", "memory.save"].map(digest));
+        let on = OnTemplate { folder: folder.path().to_owned(), macs: vec![mac(1)], media: false, digests };
+        for (name, last) in [("first", 2), ("second", 3)] {
+            let clone = MachineSpec { template: Some(on.clone()), ..spec(name, firmware, last) };
+            libvirt.create(&clone).await.expect("made");
+            libvirt.thaw(name).await.expect("it goes on");
+            assert!(libvirt.vitals(name).await.expect("told").running, "{name}");
+            let again = libvirt.thaw(name).await.expect_err("only once");
+            assert_eq!(again.kind, HypervisorErrorKind::NoMachine, "{again:?}");
+        }
+        let sent = libvirt.sent().await.expect("listed");
+        let frozen: Vec<Digest> = sent.iter().filter(|one| one.what == Copied::Template).map(|one| one.digest).collect();
+        assert_eq!((sent.len(), frozen.len()), (3, 2), "the disk and the memory are sent once: {sent:?}");
+        assert!(!daemon.volumes().iter().any(|name| name.ends_with(".save")), "{:?}", daemon.volumes());
+        // What a machine lies on stays: it may still be switched off and on.
+        for digest in &frozen {
+            libvirt.discard(*digest).await.expect("gone, or in use");
+        }
+        assert_eq!(libvirt.sent().await.expect("listed").len(), 2);
+        libvirt.power_off("second").await.expect("off");
+        libvirt.start("second").await.expect("on, without its template's memory");
+        let into = tempfile::tempdir().expect("a folder");
+        let deeper = libvirt.freeze("second", into.path()).await.expect_err("no deeper than that");
+        assert!(deeper.found.contains("on a template itself"), "{deeper:?}");
+        for name in ["first", "second"] {
+            libvirt.destroy(name).await.expect("gone");
+        }
+        for digest in &frozen {
+            libvirt.discard(*digest).await.expect("gone");
+        }
+        assert_eq!(daemon.volumes().len(), 2, "{:?}", daemon.volumes());
+
+        // What was swapped on the way is noticed, and leaves nothing.
+        let mut swapped = on.clone();
+        swapped.digests.insert("memory.save".to_owned(), Digest::of("another"));
+        let refused = libvirt.create(&MachineSpec { template: Some(swapped), ..spec("third", firmware, 4) }).await.expect_err("refused");
+        assert!(refused.tried.contains("memory.save") && refused.found.contains("read back"), "{refused:?}");
+        assert!(libvirt.owned().await.expect("listed").is_empty());
+        for one in libvirt.sent().await.expect("listed") {
+            libvirt.discard(one.digest).await.expect("gone");
+        }
+        assert_eq!(daemon.volumes(), Vec::<String>::new());
+    }
 }

@@ -68,6 +68,11 @@ pub fn link_template(folder: &Path, template: &Path) -> io::Result<()> {
     if template.join(BELOW).exists() {
         fs::hard_link(template.join(BELOW), folder.join(BELOW))?;
     }
+    link_memory(folder, template)
+}
+
+/// The memory alone, of a machine whose disk is elsewhere.
+pub fn link_memory(folder: &Path, template: &Path) -> io::Result<()> {
     fs::hard_link(template.join(MEMORY), folder.join(MEMORY))
 }
 

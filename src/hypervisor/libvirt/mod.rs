@@ -6,7 +6,7 @@
 //!  domain   the typed definition of a machine, pure     xml      how it is written
 //!  folder   a machine's folder                          screen   PPM to PNG, pure
 //!  embed    libvirt inside the process                  facts    accelerator, UEFI code, ports, versions
-//!  networks a pass's network, here or at libvirt    pool     images and machines' files on a host that has none in common
+//!  networks a pass's network, here or at libvirt    pool     images, templates and machines' files on a host with none in common
 //!  thaw     templates: freezing and thawing        saved    libvirt's file of a saved machine
 //! ```
 //!
@@ -30,8 +30,8 @@ use virt::error::Error;
 
 use super::segments::{Fault, NetworkSpec};
 use super::{
-    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, Owned, Sent, Tag, Vitals,
-    WireReport,
+    AgentError, Hypervisor, HypervisorError, HypervisorErrorKind, MachineEvent, MachineEventKind, MachineSpec, OnTemplate, Owned, Sent,
+    Tag, Vitals, WireReport,
 };
 use crate::catalog::hardware::{DiskBus, Hardware};
 use crate::catalog::settings::is_embedded;
@@ -189,14 +189,20 @@ impl Libvirt {
             let refuse = |found, hint| failure(HypervisorErrorKind::Refused, tried, found, hint);
             let (pool, session) = (inner.pool.as_ref().ok_or_else(|| refuse("no pool", MISTAKE))?, inner.session()?);
             let image = pool.image(&session, &wanted.image, wanted.image_digest)?;
+            let folder = folder::of(&inner.machines, &wanted.name);
+            let linked = |template: &OnTemplate| {
+                folder::link_memory(&folder, &template.folder).map_err(|error| no_template(tried, template, &error))?;
+                pool.template(&session, template)
+            };
+            let frozen = wanted.template.as_ref().map(linked).transpose()?;
             // That may have taken long, and whoever waited for it may have given up.
-            if !folder::of(&inner.machines, &wanted.name).is_dir() {
+            if !folder.is_dir() {
                 return Err(refuse("it was removed before its image had arrived", "the image is there now: ask again"));
             }
-            pool.furnish(&session, &wanted, image, tried)
+            pool.furnish(&session, &wanted, image, frozen.as_ref(), tried)
         };
         let (there, files) = self.blocking(format!("send what {} needs", spec.name), SEND, send).await?;
-        self.define(&there, files, uefi_code, variables).await
+        self.define(&there, files, uefi_code, variables.filter(|_| spec.template.is_none())).await
     }
 
     /// A machine's files, in its folder.
@@ -204,18 +210,7 @@ impl Libvirt {
         let folder = folder::of(&self.inner.machines, &spec.name);
         if let Some(template) = &spec.template {
             let tried = format!("make {} on a template", spec.name);
-            folder::link_template(&folder, &template.folder).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => {
-                    let found = format!("there is no template in {}", template.folder.display());
-                    failure(
-                        HypervisorErrorKind::Refused,
-                        &tried,
-                        &found,
-                        "`patchlab gc --templates` removes the templates, for others to be made",
-                    )
-                }
-                _ => file(&tried, &error),
-            })?;
+            folder::link_template(&folder, &template.folder).map_err(|error| no_template(&tried, template, &error))?;
         }
         self.overlay(spec, &folder).await?;
         let of_template = |name| spec.template.as_ref().map(|template| template.folder.join(name));
@@ -259,6 +254,15 @@ impl Libvirt {
         })
         .await
     }
+}
+
+/// A template that a machine was to be made on can't be had.
+fn no_template(tried: &str, template: &OnTemplate, error: &std::io::Error) -> HypervisorError {
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return file(tried, error);
+    }
+    let found = format!("there is no template in {}", template.folder.display());
+    failure(HypervisorErrorKind::Refused, tried, &found, "`patchlab gc --templates` removes the templates, for others to be made")
 }
 
 impl Inner {
@@ -434,13 +438,18 @@ impl Hypervisor for Libvirt {
     }
 
     fn unfreezable(&self, hardware: &Hardware) -> Option<String> {
-        let in_pool = |pool: &Pool| format!("its files are in the storage pool {}, where saved memory can't be changed", pool.name);
-        self.inner.pool.as_ref().map(in_pool).or_else(|| thaw::unfreezable(&self.inner.uri, hardware))
+        thaw::unfreezable(&self.inner.uri, self.inner.pool.is_some(), hardware)
     }
 
     async fn freeze(&self, machine: &str, into: &Path) -> Result<(), HypervisorError> {
         let tried = format!("freeze {machine}");
         let (name, folder) = (machine.to_owned(), into.to_owned());
+        if self.inner.pool.is_some() {
+            let fetch = move |inner: &Inner, tried: &str| {
+                inner.pool.as_ref().map_or(Ok(()), |pool| pool.freeze(&*inner.session()?, &name, &folder, tried))
+            };
+            return self.blocking(tried, SEND, fetch).await;
+        }
         let folder = self.blocking(tried.clone(), START, move |inner, tried| inner.save(&name, &folder, tried)).await?;
         let Files { overlay, template, .. } = Files::of(&folder);
         if template.exists() {
@@ -540,15 +549,19 @@ impl Hypervisor for Libvirt {
         self.blocking("list the lab's machines".to_owned(), LOOK, |inner, tried| inner.owned(tried)).await
     }
 
-    async fn sent(&self) -> Result<Vec<Sent>, HypervisorError> {
-        let work = |inner: &Inner, tried: &str| inner.pool.as_ref().map(|pool| pool.sent(&*inner.session()?, tried)).transpose();
-        Ok(self.blocking("list the images that were sent".to_owned(), LOOK, work).await?.unwrap_or_default())
+    fn pool(&self) -> Option<&str> {
+        self.inner.pool.as_ref().map(|pool| pool.name.as_str())
     }
 
-    async fn discard(&self, image: Digest) -> Result<(), HypervisorError> {
+    async fn sent(&self) -> Result<Vec<Sent>, HypervisorError> {
+        let work = |inner: &Inner, tried: &str| inner.pool.as_ref().map(|pool| pool.sent(&*inner.session()?, tried)).transpose();
+        Ok(self.blocking("list what was sent".to_owned(), LOOK, work).await?.unwrap_or_default())
+    }
+
+    async fn discard(&self, sent: Digest) -> Result<(), HypervisorError> {
         let work =
-            move |inner: &Inner, tried: &str| inner.pool.as_ref().map_or(Ok(()), |pool| pool.discard(&*inner.session()?, image, tried));
-        self.blocking(format!("remove the image {} that was sent", image.short()), CHANGE, work).await
+            move |inner: &Inner, tried: &str| inner.pool.as_ref().map_or(Ok(()), |pool| pool.discard(&*inner.session()?, sent, tried));
+        self.blocking(format!("remove {} that was sent", sent.short()), CHANGE, work).await
     }
 
     async fn free(&self) -> Result<Option<u64>, HypervisorError> {

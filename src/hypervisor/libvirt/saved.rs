@@ -51,9 +51,10 @@ impl Preamble {
 
     /// The same for another machine.
     fn of(&self, definition: &str) -> io::Result<Self> {
-        let cookie = match number(&self.header, AT_COOKIE) {
+        // What follows the cookie is padding: room for a longer definition.
+        let cookie: &[u8] = match number(&self.header, AT_COOKIE) {
             0 => &[],
-            at => self.data.get(at as usize..).unwrap_or_default(),
+            at => self.data.get(at as usize..).and_then(|rest| rest.split_inclusive(|byte| *byte == 0).next()).unwrap_or_default(),
         };
         let mut data = definition.as_bytes().to_vec();
         data.push(0);
@@ -75,6 +76,8 @@ impl Preamble {
 pub struct Resumed {
     is: Preamble,
     stream: File,
+    /// The bytes before the memory in the file.
+    room: usize,
 }
 
 impl Resumed {
@@ -86,12 +89,27 @@ impl Resumed {
         let mut stream = File::open(from)?;
         let was = Preamble::read(&mut stream)?;
         let is = was.of(definition)?;
-        let begins = (HEADER + was.data.len()) as u64;
-        if stream.metadata()?.len() <= begins {
+        let room = HEADER + was.data.len();
+        if stream.metadata()?.len() <= room as u64 {
             return Err(bad("no memory follows its definition".to_owned()));
         }
-        stream.seek(SeekFrom::Start(begins))?;
-        Ok(Self { is, stream })
+        stream.seek(SeekFrom::Start(room as u64))?;
+        Ok(Self { is, stream, room })
+    }
+
+    /// What stands before the memory, as long as it was, to be written over it.
+    ///
+    /// # Errors
+    /// The definition is too long for that. libvirt leaves at least 1 KiB for it to grow.
+    pub fn in_place(self) -> io::Result<Vec<u8>> {
+        let mut written = [self.is.header.as_slice(), &self.is.data].concat();
+        if written.len() > self.room {
+            return Err(bad(format!("the machine's definition takes {} bytes too many", written.len() - self.room)));
+        }
+        written.resize(self.room, 0);
+        let length = u32::try_from(self.room - HEADER).map_err(io::Error::other)?;
+        written[AT_LENGTH..AT_LENGTH + 4].copy_from_slice(&length.to_ne_bytes());
+        Ok(written)
     }
 
     /// Hands it all on. Into a pipe, the memory goes without being copied.
@@ -148,6 +166,24 @@ mod tests {
             assert!(read.data[cookie..].starts_with(b"<cookie/>\0"));
             assert_eq!(&copy[HEADER + read.data.len()..], b"QEVM and so on");
         }
+    }
+
+    #[test]
+    fn in_place_the_memory_stays_where_it_is() {
+        let whole = saved("<domain/>", "<cookie/>", b"QEVM and so on");
+        let folder = tempfile::tempdir().expect("a folder");
+        let from = folder.path().join("from");
+        std::fs::write(&from, &whole).expect("written");
+        let in_place = |definition: &str| Resumed::open(definition, &from)?.in_place();
+        let written = in_place("<a-longer-one/>").expect("there is room");
+        let mut changed = whole.clone();
+        changed[..written.len()].copy_from_slice(&written);
+        assert_eq!((changed.len(), &changed[written.len()..]), (whole.len(), &b"QEVM and so on"[..]));
+        let read = Preamble::read(&mut changed.as_slice()).expect("readable");
+        let cookie = number(&read.header, AT_COOKIE) as usize;
+        assert!(read.data.starts_with(b"<a-longer-one/>\0") && read.data[cookie..].starts_with(b"<cookie/>\0"));
+        let refused = in_place(&"<too-long/>".repeat(20)).expect_err("there is no room");
+        assert!(refused.to_string().contains("bytes too many"), "{refused}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use nix::unistd::mkfifo;
 use super::domain::{Domain, Nic};
 use super::error::{failure, file, refused};
 use super::saved::Resumed;
+use super::session::Session;
 use super::{Inner, facts, folder};
 use crate::catalog::hardware::{DiskBus, Hardware};
 use crate::hypervisor::{HypervisorError, HypervisorErrorKind, OnTemplate};
@@ -27,9 +28,9 @@ const RESUMED: &str = "resume.save";
 /// Bytes that the pipe holds at once.
 const PIPE: i32 = 1 << 20;
 
-/// Why no machine of this hardware can be frozen here.
-pub fn unfreezable(uri: &str, hardware: &Hardware) -> Option<String> {
-    if !facts::switches_here(uri) {
+/// Why no machine of this hardware can be frozen here. In a storage pool, saved memory can be got at wherever it is.
+pub fn unfreezable(uri: &str, in_pool: bool, hardware: &Hardware) -> Option<String> {
+    if !in_pool && !facts::switches_here(uri) {
         return Some(format!("{uri} is not a QEMU of this host, so saved memory can't be got at"));
     }
     if hardware.tpm().is_some() {
@@ -61,6 +62,22 @@ fn pipe(path: &Path) -> io::Result<(File, File)> {
     Ok((reader, writer))
 }
 
+/// Has libvirt take a machine's memory through a pipe of this name.
+fn resume(session: &Session, saved: Resumed, through: &Path, tried: &str) -> Result<(), HypervisorError> {
+    let (reader, mut writer) = pipe(through).map_err(|error| file(tried, &error))?;
+    std::thread::scope(|scope| {
+        let written = scope.spawn(move || saved.write(&mut writer));
+        let restored = session.restore(&through.to_string_lossy());
+        // A writer whose reader did not come, or left, now sees that.
+        drop(reader);
+        match (restored, written.join()) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Ok(Err(error))) if error.kind() != io::ErrorKind::BrokenPipe => Err(file(tried, &error)),
+            (Err(error), _) => Err(refused(tried, &error)),
+        }
+    })
+}
+
 impl Inner {
     /// Ends the machine, its memory in the folder `into`. Gives its folder.
     pub(super) fn save(&self, machine: &str, into: &Path, tried: &str) -> Result<PathBuf, HypervisorError> {
@@ -76,11 +93,9 @@ impl Inner {
 
     pub(super) fn thaw(&self, machine: &str, tried: &str) -> Result<(), HypervisorError> {
         let folder = folder::of(&self.machines, machine);
-        let resumed = folder.join(RESUMED);
-        let opened = fs::read_to_string(folder.join(DEFINITION))
-            .and_then(|definition| Resumed::open(&definition, &folder.join(folder::MEMORY)))
-            .and_then(|saved| Ok((saved, pipe(&resumed)?)));
-        let (saved, (reader, mut writer)) = opened.map_err(|error| match error.kind() {
+        let opened =
+            fs::read_to_string(folder.join(DEFINITION)).and_then(|definition| Resumed::open(&definition, &folder.join(folder::MEMORY)));
+        let saved = opened.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 let found = "there is no such machine, it was not made on a template, or it went on before";
                 failure(HypervisorErrorKind::NoMachine, tried, found, "see `patchlab gc` for the machines that the lab has")
@@ -88,17 +103,12 @@ impl Inner {
             _ => file(tried, &error),
         })?;
         let session = self.session()?;
-        let restored = std::thread::scope(|scope| {
-            let written = scope.spawn(move || saved.write(&mut writer));
-            let restored = session.restore(&resumed.to_string_lossy());
-            // A writer whose reader did not come, or left, now sees that.
-            drop(reader);
-            match (restored, written.join()) {
-                (Ok(()), _) => Ok(()),
-                (Err(_), Ok(Err(error))) if error.kind() != io::ErrorKind::BrokenPipe => Err(file(tried, &error)),
-                (Err(error), _) => Err(refused(tried, &error)),
+        let restored = match &self.pool {
+            None => resume(&session, saved, &folder.join(RESUMED), tried),
+            Some(pool) => {
+                saved.in_place().map_err(|error| file(tried, &error)).and_then(|preamble| pool.resume(&session, machine, &preamble, tried))
             }
-        });
+        };
         // They are of no more use, however it went.
         for used in [RESUMED, folder::MEMORY, DEFINITION] {
             let _ = fs::remove_file(folder.join(used));

@@ -42,6 +42,9 @@ impl BootWatch {
 
     /// Takes what the console printed since the last call.
     pub fn feed(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let all = [self.carry.as_slice(), bytes].concat();
         let text = String::from_utf8_lossy(&all);
         for (phase, marks) in MARKS {

@@ -19,7 +19,7 @@ use crate::journal::fold::KEEP;
 use crate::journal::{CellRecord, Event, JournalError};
 use crate::plan::{Plan, PlannedCell};
 use crate::verdict::Verdict;
-use crate::verdict::evidence::{keys, pairs};
+use crate::verdict::evidence::{Observations, keys};
 use crate::verdict::judge::judge_cell;
 
 /// Why a stage did not come to an end of its own.
@@ -260,7 +260,8 @@ impl CellRunner {
 /// Whether this pass alone shows bad news about one of these cases.
 fn shows_bad_news(pass: &crate::journal::PassRecord, keys: &[crate::verdict::evidence::CaseKey]) -> bool {
     let alone = CellRecord { passes: vec![crate::journal::PassRecord { ended: true, ..pass.clone() }], ended: false };
-    keys.iter().any(|key| pairs(&alone, key).iter().any(crate::verdict::compare::Pair::is_suspect))
+    let observations = Observations::of(&alone);
+    keys.iter().any(|key| observations.pairs(key).iter().any(crate::verdict::compare::Pair::is_suspect))
 }
 
 /// A stage was asked for outside a pass: a mistake in the lab, and so a fault.

@@ -162,10 +162,14 @@ impl Session {
     /// A panic, a crash, a disk error, the end of the connection.
     pub async fn look(&mut self) -> Result<Look, Trouble> {
         let mut look = Look::default();
+        let vitals = self.lab.hypervisor.vitals(&self.machine).await.map_err(lab_trouble)?;
         // What was printed belongs to the boot before a restart that is still to be read of.
-        let printed = self.lab.hypervisor.console(&self.machine, self.console_at).await.map_err(lab_trouble)?;
-        self.console_at += printed.len() as u64;
-        self.boot.feed(&printed);
+        if vitals.console_bytes > self.console_at {
+            let printed = self.lab.hypervisor.console(&self.machine, self.console_at).await.map_err(lab_trouble)?;
+            self.console_at += printed.len() as u64;
+            look.progress |= !printed.is_empty();
+            self.boot.feed(&printed);
+        }
         loop {
             match self.events.try_recv() {
                 Ok(event) => self.note(&event, &mut look)?,
@@ -177,8 +181,7 @@ impl Session {
         if let Some(DeadEnd::Panic(line)) = self.boot.dead_end() {
             return Err(Trouble::new(Cause::KernelPanic, format!("the guest's kernel panicked: {line}")));
         }
-        let vitals = self.lab.hypervisor.vitals(&self.machine).await.map_err(lab_trouble)?;
-        look.progress = !printed.is_empty() || vitals.disk_bytes > self.vitals.disk_bytes || vitals.cpu_ns > self.vitals.cpu_ns + BUSY;
+        look.progress |= vitals.disk_bytes > self.vitals.disk_bytes || vitals.cpu_ns > self.vitals.cpu_ns + BUSY;
         self.vitals = vitals;
         // The stop's own event says whose doing it was, and may come after the stop is seen.
         let asked = Instant::now();

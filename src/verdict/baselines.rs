@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Comparison;
 use super::compare::comparison;
-use super::evidence::{CaseKey, is_clean, pairs};
+use super::evidence::{CaseKey, Observations, is_clean};
 use super::health::SUITE;
 use crate::catalog::suite::Case;
 use crate::cell::{Anew, CaseObservation, CaseOutcome, Origin, Pass, Phase, Stage};
@@ -100,6 +100,7 @@ impl Known {
             return;
         }
         let likeness = likeness(cell, host);
+        let observations = Observations::of(record);
         for pass in &record.passes {
             let Some(at) = pass.stages.iter().find(|stage| stage.stage == Stage::Baseline).map(|stage| stage.started) else { continue };
             self.newest = self.newest.max(Some(at));
@@ -107,7 +108,7 @@ impl Known {
             for seen in pass.cases.iter().filter(|seen| is_own(seen)) {
                 let key = (seen.suite.clone(), seen.case.clone());
                 let bad = match seen.outcome {
-                    CaseOutcome::Pass if is_flaky(record, &key) => Some(Comparison::Flaky.as_str()),
+                    CaseOutcome::Pass if is_flaky(&observations, &key) => Some(Comparison::Flaky.as_str()),
                     CaseOutcome::Pass => None,
                     outcome => Some(outcome.as_str()),
                 };
@@ -181,8 +182,8 @@ fn is_own(seen: &CaseObservation) -> bool {
     seen.point.phase() == Phase::Baseline && seen.origin.is_none() && seen.suite.as_str() != SUITE
 }
 
-fn is_flaky(record: &CellRecord, key: &CaseKey) -> bool {
-    comparison(&pairs(record, key)) == Comparison::Flaky
+fn is_flaky(observations: &Observations<'_>, key: &CaseKey) -> bool {
+    comparison(&observations.pairs(key)) == Comparison::Flaky
 }
 
 fn seen_at(seen: &CaseObservation) -> Timestamp {

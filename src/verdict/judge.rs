@@ -11,7 +11,7 @@ use crate::journal::{CellRecord, PassRecord, RunState};
 use crate::plan::PlannedCell;
 
 use super::compare::{Pair, PairMeaning, comparison};
-use super::evidence::{CaseKey, is_clean, keys, looked_bad, lost_twins, pairs};
+use super::evidence::{CaseKey, Observations, is_clean, keys, lost_twins};
 use super::fold::{essence, fingerprint, fold, identity};
 use super::health::SUITE;
 use super::results::some_of;
@@ -60,8 +60,9 @@ pub fn judge_cell(cell: &PlannedCell, record: &CellRecord) -> CellJudgement {
     stages(cell, record, &mut judgement);
     // Where the patch could not be applied or booted with, that finding says why nothing came after it.
     let explained = judgement.findings.first().map(|finding| finding.code.clone());
+    let observations = Observations::of(record);
     for key in keys(cell, record) {
-        case(cell, record, &key, explained.as_deref(), &mut judgement);
+        case((cell, record), &observations, &key, explained.as_deref(), &mut judgement);
     }
     // Where cases are planned, one of them has to have passed: the health checks alone are no regression test.
     let counts = |case: &CaseJudgement| cell.cases().next().is_none() || case.suite.as_str() != SUITE;
@@ -236,8 +237,14 @@ fn unconfirmed(what: &str) -> Fault {
     fault(Fault::UNCONFIRMED, format!("{what}; the lab did not manage to try it again on a fresh clone"))
 }
 
-fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Option<&str>, judgement: &mut CellJudgement) {
-    let pairs = pairs(record, key);
+fn case(
+    (cell, record): (&PlannedCell, &CellRecord),
+    observations: &Observations<'_>,
+    key: &CaseKey,
+    explained: Option<&str>,
+    judgement: &mut CellJudgement,
+) {
+    let pairs = observations.pairs(key);
     let comparison = comparison(&pairs);
     let complete: Vec<&Pair<'_>> = pairs.iter().filter(|pair| pair.meaning() != PairMeaning::Unclear).collect();
     let bad = complete.iter().find(|pair| pair.is_suspect());
@@ -294,7 +301,7 @@ fn case(cell: &PlannedCell, record: &CellRecord, key: &CaseKey, explained: Optio
             ..fault("no-baseline", format!("{place}: could not run before the patch and fails after it: {}", judged.message))
         }),
         Comparison::Fixed => judgement.notes.push(format!("{place}: failed before the patch, passes after it")),
-        Comparison::Unchanged if looked_bad(record, key) => {
+        Comparison::Unchanged if observations.looked_bad(key) => {
             judgement.notes.push(format!("{place}: failed in an attempt that the lab spoilt, and on no clone since"));
         }
         Comparison::Unchanged | Comparison::New | Comparison::PreExisting | Comparison::Skipped => {}

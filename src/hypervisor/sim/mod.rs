@@ -327,7 +327,7 @@ impl Hypervisor for SimHypervisor {
         self.on(machine, "read the console of", ASKING, |machine, _| {
             let from = usize::try_from(offset).unwrap_or(usize::MAX);
             let rest = machine.console.as_bytes().get(from..).unwrap_or_default();
-            Ok(rest.iter().copied().take(CONSOLE_CAP).collect())
+            Ok(rest[..rest.len().min(CONSOLE_CAP)].to_vec())
         })
         .await
     }

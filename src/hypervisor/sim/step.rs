@@ -162,6 +162,8 @@ fn capped(pattern: &[u8], size: u64, cap: usize) -> (Vec<u8>, bool) {
     let bytes = |from: u64, to: u64| (from..to).filter_map(|at| pattern.get((at % pattern.len() as u64) as usize).copied());
     if pattern.is_empty() {
         (Vec::new(), false)
+    } else if size == pattern.len() as u64 && pattern.len() <= cap {
+        (pattern.to_vec(), false)
     } else if size <= cap as u64 {
         (bytes(0, size).collect(), false)
     } else {

@@ -19,7 +19,7 @@ use crate::cell::{Cause, Pass, Stage, StageOutcome};
 use crate::id::{Digest, Name};
 use crate::journal::{CellRecord, PassRecord, RunState};
 use crate::plan::{Plan, PlannedCell};
-use crate::verdict::evidence::{keys, pairs};
+use crate::verdict::evidence::{Observations, keys};
 use crate::verdict::fold::{essence, fold, identity};
 use crate::verdict::{CellJudgement, Comparison, Fault, Verdict};
 
@@ -203,9 +203,10 @@ fn cut_short(cell: &PlannedCell, record: &CellRecord, judgement: &CellJudgement)
     let as_if = CellRecord { passes: record.passes.iter().map(whole).collect(), ended: record.ended };
     let judged = |place: &str| findings(judgement).any(|finding| finding.case.as_deref() == Some(place));
     let mut found = Vec::new();
+    let observations = Observations::of(&as_if);
     for key in keys(cell, &as_if) {
         let place = format!("{}/{}", key.0, key.1);
-        let pairs = pairs(&as_if, &key);
+        let pairs = observations.pairs(&key);
         let bad = pairs.iter().filter(|pair| pair.is_suspect()).filter_map(|pair| pair.patched);
         let essences: BTreeSet<String> = bad.map(|seen| essence(seen.fingerprint, &seen.message)).collect();
         if !essences.is_empty() && !judged(&place) {

@@ -63,20 +63,19 @@ impl Facts {
     /// Sections as `== name` and their lines. Lines before the first section and repeated sections are dropped.
     pub fn from_text(text: &str) -> Self {
         let mut sections: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let mut current: Option<String> = None;
+        let mut current: Option<(&str, Vec<String>)> = None;
         for line in text.lines().take(LINES) {
             let heading = line
                 .strip_prefix("== ")
                 .filter(|name| !name.is_empty() && name.bytes().all(|c| c.is_ascii_lowercase() || matches!(c, b'-' | b'0'..=b'9')));
             if let Some(name) = heading {
-                current = if sections.contains_key(name) { None } else { Some(name.to_owned()) };
-                if let Some(name) = &current {
-                    sections.insert(name.clone(), Vec::new());
-                }
-            } else if let Some(lines) = current.as_ref().and_then(|name| sections.get_mut(name)) {
-                lines.push(line.chars().take(WIDTH).collect());
+                sections.extend(current.take().map(|(name, lines)| (name.to_owned(), lines)));
+                current = (!sections.contains_key(name)).then(|| (name, Vec::new()));
+            } else if let Some((_, lines)) = &mut current {
+                lines.push(start(line).to_owned());
             }
         }
+        sections.extend(current.map(|(name, lines)| (name.to_owned(), lines)));
         Self { sections }
     }
 
@@ -131,6 +130,12 @@ impl Facts {
     }
 }
 
+/// What is kept of a line.
+fn start(line: &str) -> &str {
+    // A character has at least one byte.
+    if line.len() <= WIDTH { line } else { line.char_indices().nth(WIDTH).map_or(line, |(end, _)| line.get(..end).unwrap_or(line)) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;
@@ -154,6 +159,13 @@ mod tests {
         for bad in [&b""[..], b"hello", b"== meta\nboot-id abc\n", &packed[..packed.len() / 2]] {
             assert!(Facts::parse(bad).is_err(), "{bad:?} should be refused");
         }
+    }
+
+    #[test]
+    fn a_line_is_kept_up_to_its_width_in_characters() {
+        let (fits, long) = ("ä".repeat(WIDTH), "ä".repeat(WIDTH + 1));
+        let facts = Facts::from_text(&format!("== meta\n{fits}\n{long}\nshort\n"));
+        assert_eq!(facts.lines("meta"), [&fits, &fits, "short"]);
     }
 
     proptest! {

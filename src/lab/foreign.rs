@@ -11,6 +11,7 @@ use crate::cell::{Cause, Point, Stage, Trouble};
 use crate::guest::linux::autopkgtest::{prepare_step, test_step};
 use crate::guest::{JobStep, StepEnd, StepReport};
 use crate::id::Name;
+use crate::journal::Event;
 use crate::plan::{PlannedCell, PlannedSuite};
 use crate::verdict::results::autopkgtest::{Part, part, read, restless, skipped};
 use crate::verdict::results::{CaseResult, ScriptReport};
@@ -40,9 +41,9 @@ impl CellRunner {
     }
 
     /// Runs one test to its end, over the restarts that it asks for.
-    pub(super) async fn run_test(&mut self, stage: Stage, point: Point, suite: &Name, case: &Case, test: &Test) -> Result<(), Stop> {
+    pub(super) async fn run_test(&mut self, stage: Stage, point: Point, suite: &Name, case: &Case, test: &Test) -> Result<Event, Stop> {
         if let Some(reason) = &test.skip {
-            return self.observe_result(suite, &case.name, point, skipped(reason), Duration::ZERO, &[]).await;
+            return self.seen(suite, &case.name, point, skipped(reason), Duration::ZERO, &[]).await;
         }
         let mut output: Vec<u8> = Vec::new();
         let mut elapsed = Duration::ZERO;
@@ -83,12 +84,12 @@ impl CellRunner {
                 }
                 Part::Ended => {
                     let result = judged(test, &report, &output);
-                    return self.observe_result(suite, &case.name, point, result, elapsed, &output).await;
+                    return self.seen(suite, &case.name, point, result, elapsed, &output).await;
                 }
             }
         }
         let result = restless(test, MOST_RESTARTS, &output);
-        self.observe_result(suite, &case.name, point, result, elapsed, &output).await
+        self.seen(suite, &case.name, point, result, elapsed, &output).await
     }
 }
 

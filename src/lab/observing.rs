@@ -10,7 +10,7 @@ use super::stages::named;
 use crate::catalog::suite::Case;
 use crate::cell::{CaseObservation, CaseOutcome, Cause, Pass, Phase, Point, Stage, Trouble};
 use crate::guest::linux::apply::facts_step;
-use crate::guest::{JobStep, StepEnd, StepReport};
+use crate::guest::{JobStep, StepEnd};
 use crate::id::Name;
 use crate::journal::Event;
 use crate::verdict::evidence::came_with_cases;
@@ -130,7 +130,8 @@ impl CellRunner {
             if chunk.iter().any(|(_, case)| case.autopkgtest.is_some()) {
                 for (suite, case) in chunk {
                     if let Some(test) = &case.autopkgtest {
-                        self.run_test(stage, point, suite, case, test).await?;
+                        let seen = self.run_test(stage, point, suite, case, test).await?;
+                        self.append(seen).await?;
                     }
                 }
                 continue;
@@ -147,30 +148,29 @@ impl CellRunner {
                     return Err(Trouble::new(Cause::UnexpectedReboot, message).into());
                 }
             };
+            let mut seen = Vec::with_capacity(reports.len());
             for ((suite, case), report) in chunk.iter().zip(reports) {
-                self.observe_case(suite, case, point, report).await?;
+                let end = report.end.into();
+                let script =
+                    ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
+                let read = results::read(case.result, &script);
+                seen.push(self.seen(suite, &case.name, point, read, report.elapsed, &report.output).await?);
             }
+            self.append_all(seen).await?;
         }
         Ok(())
     }
 
-    async fn observe_case(&mut self, suite: &Name, case: &Case, point: Point, report: StepReport) -> Result<(), Stop> {
-        let end = report.end.into();
-        let script = ScriptReport { end: &end, output: &report.output, truncated: report.truncated, result: report.result.as_deref() };
-        let read = results::read(case.result, &script);
-        self.observe_result(suite, &case.name, point, read, report.elapsed, &report.output).await
-    }
-
-    /// Records what a case gave.
-    pub(super) async fn observe_result(
-        &mut self,
+    /// What a case gave, its output kept where it did not pass.
+    pub(super) async fn seen(
+        &self,
         suite: &Name,
         case: &Name,
         point: Point,
         read: CaseResult,
         elapsed: Duration,
         output: &[u8],
-    ) -> Result<(), Stop> {
+    ) -> Result<Event, Stop> {
         let mut evidence = Vec::new();
         if read.outcome != CaseOutcome::Pass && !output.is_empty() {
             evidence.push(self.lab.evidence.keep_apart("output", output).await.map_err(|error| disk_trouble(&error))?);
@@ -189,8 +189,7 @@ impl CellRunner {
             evidence,
             origin: None,
         };
-        self.append(Event::CaseObserved { cell: self.cell.id.clone(), observation: Box::new(observation) }).await?;
-        Ok(())
+        Ok(Event::CaseObserved { cell: self.cell.id.clone(), observation: Box::new(observation) })
     }
 }
 

@@ -162,9 +162,16 @@ impl CellRunner {
 
     /// Writes an event to the journal and to this cell's record.
     pub(super) async fn append(&mut self, event: Event) -> Result<(), JournalError> {
-        let entry = self.lab.journal.append(self.run, self.lab.clock.now(), event).await?;
-        let bad = |reason: &str| crate::journal::fold::BadHistory { seq: entry.seq, reason: reason.to_owned() };
-        self.record.apply(&entry).map_err(bad)?;
+        self.append_all(vec![event]).await
+    }
+
+    /// The same with events that belong together: all of them, or none.
+    pub(super) async fn append_all(&mut self, events: Vec<Event>) -> Result<(), JournalError> {
+        let now = self.lab.clock.now();
+        for entry in self.lab.journal.append_all(self.run, events.into_iter().map(|event| (now, event)).collect()).await? {
+            let bad = |reason: &str| crate::journal::fold::BadHistory { seq: entry.seq, reason: reason.to_owned() };
+            self.record.apply(&entry).map_err(bad)?;
+        }
         Ok(())
     }
 

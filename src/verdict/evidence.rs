@@ -92,9 +92,7 @@ impl<'a> Observations<'a> {
             .collect();
         let twin = |wanted: u32, side: Phase| {
             clean().find_map(|seen| match &seen.pass.pass {
-                Pass::Twin { suite, case, phase, round }
-                    if *suite == key.0 && *case == key.1 && *round == wanted && *phase == side =>
-                {
+                Pass::Twin { suite, case, phase, round } if *suite == key.0 && *case == key.1 && *round == wanted && *phase == side => {
                     seen.worst(key, side, None)
                 }
                 _ => None,

@@ -1,6 +1,9 @@
 //! What a simulated guest's facts say: a healthy small web server, but for what the scenario changes. The form is that of
 //! `guest/linux/facts.sh`: sections `== name`, a record a line.
 
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
 use super::scenario::{Facts, Scenario};
 use super::step::Guest;
 use crate::catalog::hardware::{Claims, Firmware, Hardware, TpmVersion, claims, cpu::Vendor};
@@ -9,20 +12,29 @@ use crate::catalog::hardware::{Claims, Firmware, Hardware, TpmVersion, claims, c
 /// plain machine, and each machine's own follow its profile.
 const HEALTHY: &str = include_str!("facts.txt");
 
+/// A section's name and its text.
+type Section = (Cow<'static, str>, Cow<'static, str>);
+
+/// [`HEALTHY`] by its sections.
+static SECTIONS: LazyLock<Vec<Section>> = LazyLock::new(|| {
+    let sections = HEALTHY.split("== ").skip(1).filter_map(|section| section.split_once('\n'));
+    sections.map(|(name, text)| (name.into(), text.into())).collect()
+});
+
 const FULL: &str = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/vda1 4000000 4000000 0 100% /\n";
 
 /// The facts as this guest tells them.
 pub fn told(scenario: &Scenario, guest: &Guest<'_>) -> String {
-    let mut sections = sections();
+    let mut sections = SECTIONS.clone();
     let [devices, machine] = machine(guest.hardware);
-    change(&mut sections, "devices", |text| *text = devices);
-    change(&mut sections, "hardware", |text| *text = machine);
+    change(&mut sections, "devices", |text| *text = devices.into());
+    change(&mut sections, "hardware", |text| *text = machine.into());
     if guest.disk_full {
-        change(&mut sections, "disk", |text| FULL.clone_into(text));
+        change(&mut sections, "disk", |text| *text = FULL.into());
     }
     for facts in &scenario.facts {
         if guest.before >= facts.read_before && facts.reads_so_at(guest.situation.point) && facts.when.matches(&guest.situation) {
-            change(&mut sections, &facts.section, |text| edit(text, facts));
+            change(&mut sections, &facts.section, |text| edit(text.to_mut(), facts));
         }
     }
     let text = sections.iter().fold(String::new(), |mut all, (name, text)| {
@@ -56,13 +68,13 @@ fn machine(hardware: &Hardware) -> [String; 2] {
 }
 
 /// One section changed, or added before the last, which marks the end.
-fn change(sections: &mut Vec<(String, String)>, name: &str, edit: impl FnOnce(&mut String)) {
+fn change(sections: &mut Vec<Section>, name: &str, edit: impl FnOnce(&mut Cow<'static, str>)) {
     match sections.iter_mut().find(|(known, _)| known == name) {
         Some((_, text)) => edit(text),
         None => {
-            let mut text = String::new();
+            let mut text = Cow::default();
             edit(&mut text);
-            sections.insert(sections.len().saturating_sub(1), (name.to_owned(), text));
+            sections.insert(sections.len().saturating_sub(1), (name.to_owned().into(), text));
         }
     }
 }
@@ -78,18 +90,6 @@ fn edit(text: &mut String, facts: &Facts) {
         let break_before = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         text.extend([break_before, add, "\n"]);
     }
-}
-
-fn sections() -> Vec<(String, String)> {
-    let mut sections: Vec<(String, String)> = Vec::new();
-    for line in HEALTHY.lines() {
-        match (line.strip_prefix("== "), sections.last_mut()) {
-            (Some(name), _) => sections.push((name.to_owned(), String::new())),
-            (None, Some((_, text))) => text.extend([line, "\n"]),
-            (None, None) => {}
-        }
-    }
-    sections
 }
 
 #[cfg(test)]

@@ -14,6 +14,10 @@ const LINES: usize = 600_000;
 /// Characters kept of a line.
 const WIDTH: usize = 4096;
 
+/// How a line begins that says that the guest's tool did not end in time, and one that it could not be used.
+const CUT_OFF: &str = "cut-off: ";
+const UNAVAILABLE: &str = "unavailable: ";
+
 /// Why a section of the facts is not there.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{reason}")]
@@ -32,7 +36,31 @@ impl From<&str> for Unmeasured {
 /// A guest's state at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    sections: BTreeMap<String, Vec<String>>,
+    sections: BTreeMap<String, Section>,
+}
+
+/// A section's lines, and which of them say that it was not measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Section {
+    lines: Vec<String>,
+    cut_off: Option<usize>,
+    unavailable: Option<usize>,
+}
+
+impl Section {
+    fn take(&mut self, line: &str) {
+        if line.starts_with(CUT_OFF) {
+            self.cut_off.get_or_insert(self.lines.len());
+        } else if line.starts_with(UNAVAILABLE) {
+            self.unavailable.get_or_insert(self.lines.len());
+        }
+        self.lines.push(start(line).to_owned());
+    }
+
+    /// The rest of the line that says so.
+    fn reason(&self, at: Option<usize>, mark: &str) -> Option<&str> {
+        self.lines.get(at?)?.strip_prefix(mark)
+    }
 }
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -62,20 +90,20 @@ impl Facts {
 
     /// Sections as `== name` and their lines. Lines before the first section and repeated sections are dropped.
     pub fn from_text(text: &str) -> Self {
-        let mut sections: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let mut current: Option<(&str, Vec<String>)> = None;
+        let mut sections: BTreeMap<String, Section> = BTreeMap::new();
+        let mut current: Option<(&str, Section)> = None;
         for line in text.lines().take(LINES) {
             let heading = line
                 .strip_prefix("== ")
                 .filter(|name| !name.is_empty() && name.bytes().all(|c| c.is_ascii_lowercase() || matches!(c, b'-' | b'0'..=b'9')));
             if let Some(name) = heading {
-                sections.extend(current.take().map(|(name, lines)| (name.to_owned(), lines)));
-                current = (!sections.contains_key(name)).then(|| (name, Vec::new()));
-            } else if let Some((_, lines)) = &mut current {
-                lines.push(start(line).to_owned());
+                sections.extend(current.take().map(|(name, section)| (name.to_owned(), section)));
+                current = (!sections.contains_key(name)).then(|| (name, Section::default()));
+            } else if let Some((_, section)) = &mut current {
+                section.take(line);
             }
         }
-        sections.extend(current.map(|(name, lines)| (name.to_owned(), lines)));
+        sections.extend(current.map(|(name, section)| (name.to_owned(), section)));
         Self { sections }
     }
 
@@ -85,7 +113,7 @@ impl Facts {
 
     /// A section's lines; empty when it is missing.
     pub fn lines(&self, section: &str) -> &[String] {
-        self.sections.get(section).map_or(&[], Vec::as_slice)
+        self.sections.get(section).map_or(&[], |section| section.lines.as_slice())
     }
 
     /// A section's lines, or why they could not be taken.
@@ -93,11 +121,8 @@ impl Facts {
     /// # Errors
     /// When the section is missing, its tool is, or its tool failed or was cut off.
     pub fn measured(&self, section: &str) -> Result<&[String], Unmeasured> {
-        let lines = self.whole(section)?;
-        match lines.iter().find_map(|line| line.strip_prefix("unavailable: ")) {
-            Some(reason) => Err(reason.into()),
-            None => Ok(lines),
-        }
+        let section = self.section(section)?;
+        section.reason(section.unavailable, UNAVAILABLE).map_or(Ok(&section.lines), |reason| Err(reason.into()))
     }
 
     /// A section's lines, what its tool said when it failed among them.
@@ -105,12 +130,15 @@ impl Facts {
     /// # Errors
     /// When the section is missing or its tool was cut off.
     pub fn whole(&self, section: &str) -> Result<&[String], Unmeasured> {
-        let Some(lines) = self.sections.get(section) else {
-            return Err(format!("the guest's facts have no section {section}").as_str().into());
-        };
-        match lines.iter().find_map(|line| line.strip_prefix("cut-off: ")) {
+        self.section(section).map(|section| section.lines.as_slice())
+    }
+
+    fn section(&self, name: &str) -> Result<&Section, Unmeasured> {
+        let none = || Unmeasured::from(format!("the guest's facts have no section {name}").as_str());
+        let section = self.sections.get(name).ok_or_else(none)?;
+        match section.reason(section.cut_off, CUT_OFF) {
             Some(reason) => Err(Unmeasured { reason: reason.to_owned(), cut_off: true }),
-            None => Ok(lines),
+            None => Ok(section),
         }
     }
 
